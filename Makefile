@@ -1,0 +1,39 @@
+# Everyday work on the project. Each target installs what it needs (see .ci/setup).
+PYTHON_BIN := .venv/bin/python
+PYTEST_ARGS ?=
+
+.PHONY: help setup demo test lint types bench profile clean
+
+help:
+	@echo "make demo     bring up a real OpenAFS cell, mount it, list something in it (root)"
+	@echo "make test     lint, types, and the whole suite; PYTEST_ARGS='-k name' narrows it"
+	@echo "make bench    measure against afsd.fuse on the same cell (root); BENCH_ARGS=--json"
+	@echo "make profile  where a cold read spends its time, layer by layer (root)"
+
+setup:
+	@.ci/setup
+
+demo:
+	@CELL=required .ci/setup
+	@$(PYTHON_BIN) -m tests.tools.demo
+
+lint: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+types: setup
+	@.venv/bin/mypy
+
+test: lint types
+	@.venv/bin/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+bench:
+	@CELL=required .ci/setup
+	@$(PYTHON_BIN) -m tests.bench $(BENCH_ARGS)
+
+profile:
+	@CELL=required .ci/setup
+	@$(PYTHON_BIN) -m tests.bench --profile
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

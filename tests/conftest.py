@@ -1,0 +1,71 @@
+"""What every test gets: a log that must stay quiet, printed seeds, tiers by what they need."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+pytest_plugins = ["tests.realcell.fixtures"]
+
+hypothesis.settings.register_profile(
+    "project",
+    deadline=None,  # these machines are shared: a slow example says nothing
+    print_blob=True,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real-cell tests share one cell, so one worker runs them; mounts need /dev/fuse."""
+    no_fuse = pytest.mark.skip(reason="/dev/fuse or fusermount3 is not there")
+    for item in items:
+        if item.get_closest_marker("realcell"):
+            item.add_marker(pytest.mark.xdist_group("realcell"))
+            item.add_marker(pytest.mark.timeout(600))
+        elif item.get_closest_marker("mount"):
+            item.add_marker(pytest.mark.xdist_group("mount"))
+        if item.get_closest_marker("mount") and not Path("/dev/fuse").exists():
+            item.add_marker(no_fuse)
+
+
+class ExpectedWarnings:
+    """Patterns of log messages at WARNING or above which a test means to cause."""
+
+    def __init__(self) -> None:
+        self._patterns: list[re.Pattern[str]] = []
+
+    def __call__(self, pattern: str) -> None:
+        self._patterns.append(re.compile(pattern))
+
+    def cover(self, message: str) -> bool:
+        return any(pattern.search(message) for pattern in self._patterns)
+
+
+@pytest.fixture
+def expected_warnings() -> ExpectedWarnings:
+    """Announce a warning that the test is about to cause: `expected_warnings("lost contact")`."""
+    return ExpectedWarnings()
+
+
+@pytest.fixture(autouse=True)
+def _quiet_log(
+    caplog: pytest.LogCaptureFixture, expected_warnings: ExpectedWarnings
+) -> Iterator[None]:
+    """Fail a test in which something warned without the test having announced it."""
+    yield
+    unannounced = [
+        f"{record.name}: {record.getMessage()}"
+        for phase in ("setup", "call")
+        for record in caplog.get_records(phase)  # type: ignore[arg-type]
+        if record.levelno >= logging.WARNING
+        and record.name.partition(".")[0] in ("rxrpc", "afsfuse")
+        and not expected_warnings.cover(record.getMessage())
+    ]
+    if unannounced:
+        pytest.fail("unannounced warnings in the log:\n" + "\n".join(unannounced))
