@@ -62,7 +62,7 @@ def _quiet_log(
     unannounced = [
         f"{record.name}: {record.getMessage()}"
         for phase in ("setup", "call")
-        for record in caplog.get_records(phase)  # type: ignore[arg-type]
+        for record in caplog.get_records(phase)
         if record.levelno >= logging.WARNING
         and record.name.partition(".")[0] in ("rxrpc", "afsfuse")
         and not expected_warnings.cover(record.getMessage())

@@ -1,0 +1,54 @@
+"""`afsio`, OpenAFS's client without a cache manager: an independent way to read and change files.
+
+Debian's 1.8.9 has faults. It exits with status 0 when it fails, which is seen to here. `write`
+cannot make a new name (it looks for the file where it wants the folder), so files are overwritten
+in place, from their start and without truncation, or appended to. It reads 2 GiB of a file at
+most, and it does not find names with bytes above 127: for these, take the peer or `vos dump`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tests.realcell.hosts import CommandFailed
+
+if TYPE_CHECKING:
+    from tests.realcell.hosts import Host
+
+_SECONDS = 300.0
+
+
+class Afsio:
+    """The commands, run on one client host, anonymously.
+
+    A path begins with `/afs/` and then a name in the root of root.afs: `/afs/test.afs/…` takes
+    read-only volumes, `/afs/.test.afs/…` read-write ones. A fid is (volume, vnode, unique)."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def read(self, path: str | bytes) -> bytes:
+        """A whole file. Raises CommandFailed."""
+        return self._run(["read", "-file", os.fsdecode(path)])
+
+    def read_fid(self, fid: tuple[int, int, int]) -> bytes:
+        return self._run(["fidread", "-fid", ".".join(map(str, fid))])
+
+    def overwrite(self, path: str | bytes, data: bytes) -> None:
+        """Replace the first bytes of a file that exists."""
+        self._run(["write", "-file", os.fsdecode(path), "-force"], data)
+
+    def overwrite_fid(self, fid: tuple[int, int, int], data: bytes) -> None:
+        self._run(["fidwrite", "-vnode", ".".join(map(str, fid)), "-force"], data)
+
+    def append(self, path: str | bytes, data: bytes) -> None:
+        """Add to the end of a file that exists."""
+        self._run(["append", "-file", os.fsdecode(path)], data)
+
+    def _run(self, arguments: list[str], data: bytes | None = None) -> bytes:
+        command = ["afsio", *arguments]
+        done = self._host.run_bytes(command, input=data, timeout=_SECONDS)
+        if done.stderr:  # it is silent when all went well
+            raise CommandFailed(self._host.name, command, done.returncode, os.fsdecode(done.stderr))
+        return done.stdout

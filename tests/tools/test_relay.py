@@ -1,0 +1,89 @@
+"""The long line, measured with numbered packets."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.realcell.udp import exchange
+from tests.tools.relay import Line, Relay
+
+if TYPE_CHECKING:
+    from tests.realcell.cell import RealCell
+
+pytestmark = pytest.mark.realcell
+
+PACKETS = 2000
+
+
+def through(cell: RealCell, line: Line) -> list[int]:
+    """What arrives of PACKETS numbered packets that client1 sends."""
+    with Relay(cell, "client1", line):
+        return exchange(cell.clients["client1"], cell.clients["client2"], PACKETS)
+
+
+def test_a_long_line_is_late_and_loses_nothing(own_cell: RealCell) -> None:
+    client = own_cell.clients["client1"]
+    with Relay(own_cell, "client1", Line(round_trip_ms=200)):
+        started = time.monotonic()
+        client.run(["rxdebug", own_cell.fs1.address, "7000", "-version"])
+        assert time.monotonic() - started >= 0.2
+    assert through(own_cell, Line()) == list(range(PACKETS))
+
+
+def test_addresses_are_the_same_on_the_line(own_cell: RealCell) -> None:
+    client = own_cell.clients["client1"]
+    with Relay(own_cell, "client1", Line(round_trip_ms=1)):
+        assert client.address in client.run(["ip", "-4", "address", "show", "far0"]).stdout
+    assert "far0" not in client.run(["ip", "link"]).stdout
+    assert exchange(client, own_cell.clients["client2"], 10) == list(range(10))
+
+
+def test_loss(own_cell: RealCell) -> None:
+    arrived = through(own_cell, Line(round_trip_ms=2, loss=0.2))
+    assert 0.15 * PACKETS < PACKETS - len(arrived) < 0.25 * PACKETS
+
+
+def test_duplicates(own_cell: RealCell) -> None:
+    arrived = through(own_cell, Line(round_trip_ms=2, duplicate=1.0))
+    assert sorted(arrived) == sorted([*range(PACKETS), *range(PACKETS)])
+
+
+def test_reordering(own_cell: RealCell) -> None:
+    arrived = through(own_cell, Line(round_trip_ms=2, reorder=0.05, hold_ms=20))
+    assert sorted(arrived) == list(range(PACKETS))
+    overtaken = sum(later < earlier for earlier, later in itertools.pairwise(arrived))
+    assert 0 < overtaken < 0.2 * PACKETS
+
+
+def test_jitter(own_cell: RealCell) -> None:
+    arrived = through(own_cell, Line(round_trip_ms=2, jitter_ms=30))
+    assert sorted(arrived) == list(range(PACKETS))
+    assert arrived != sorted(arrived)
+
+
+def test_what_was_carried_is_counted(own_cell: RealCell) -> None:
+    relay = Relay(own_cell, "client1", Line(round_trip_ms=2, loss=1.0))
+    relay.start()
+    try:
+        assert exchange_nothing(own_cell) == 0
+    finally:
+        carried = relay.stop()
+    assert carried.lost >= 50
+    assert carried.overflowed == 0
+
+
+def exchange_nothing(cell: RealCell) -> int:
+    """50 packets to nobody, over a line that loses all. -> how many the sender saw refused"""
+    sending = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+    sending += f"for _ in range(50): s.sendto(b'x', ({cell.fs1.address!r}, 9))\n"
+    return cell.clients["client1"].run(["python3", "-c", sending], check=False).returncode
+
+
+def test_impossible_lines_are_refused(own_cell: RealCell) -> None:
+    for line in (Line(round_trip_ms=-1), Line(loss=1.5)):
+        with pytest.raises(ValueError, match="no line"):
+            Relay(own_cell, "client1", line).start()
