@@ -1,0 +1,113 @@
+"""A call that we make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rxrpc.core.call import Call
+from rxrpc.core.states import CallState
+from rxrpc.core.timers import NEVER
+from rxrpc.errors import CallBusy, CallTimeout
+
+if TYPE_CHECKING:
+    from rxrpc.core.bundle import Bundle
+    from rxrpc.core.clocks import CallTimeouts
+    from rxrpc.core.connection import Connection
+    from rxrpc.core.context import Context
+
+
+class ClientCall(Call):
+    """The client's end of a call. It waits in its bundle until a channel is free."""
+
+    is_client = True
+
+    def __init__(
+        self, context: Context, bundle: Bundle, timeouts: CallTimeouts, now: float
+    ) -> None:
+        super().__init__(context, timeouts, now)
+        self._bundle = bundle
+        self._started = now
+        self._busy_since: float | None = None
+        self._busy_count = 0
+
+    def bind(self, connection: Connection, channel: int, number: int, now: float) -> None:
+        """The call gets its channel, and what was written so far goes out."""
+        super().bind(connection, channel, number, now)
+        self._become(CallState.SENDING)
+        self._make_packets()
+        self.mark()
+        self.wake()
+        self.context.timers.update(self)
+
+    def _after_data(self, now: float) -> None:
+        receiving = self.receiving
+        if self.state in (CallState.SENDING, CallState.AWAITING) and receiving.pending:
+            # A reply implies that the whole request has come, or is not wanted any more.
+            self.sending.acknowledge_all(now)
+            self.sending.abandon()
+            self._become(CallState.RECEIVING)
+            self._connection.on_answer(now)
+        if self.state is CallState.RECEIVING and receiving.complete:
+            self._complete(now)
+        self.wake_reader()
+
+    def _after_ack(self, now: float) -> None:
+        if self.state is CallState.SENDING:
+            self._busy_since = None
+            if self.sending.all_arrived:
+                self._become(CallState.AWAITING)
+            elif self.room:
+                self.wake()
+
+    def _on_busy(self, now: float) -> None:
+        """The server has no room, or is not done with the channel's last call: again, later.
+
+        The call cannot move to another channel: should a repetition of ours have been accepted
+        after all, it would run twice.
+        """
+        self._heard_from(now)
+        if not self.sending.untouched:
+            return  # of an earlier transmission: the server has begun meanwhile
+        parameters = self.context.parameters
+        if self._busy_since is None:
+            self._busy_since, self._busy_count = now, 0
+        if now - self._busy_since >= parameters.busy_time:
+            self.fail(CallBusy(), now)
+            return
+        delay = min(parameters.busy_delay * 2**self._busy_count, parameters.max_busy_delay)
+        self._busy_count += 1
+        self.sending.hold(now + delay)
+        self.context.timers.update(self)
+
+    def _waits_for_peer(self) -> bool:
+        if self.state is CallState.SENDING and not self.sending.queued:
+            return False  # our program has not written more yet
+        return super()._waits_for_peer()
+
+    def next_timer(self) -> float:
+        """When `on_timer` has something to do."""
+        if self.state is CallState.WAITING:
+            return min(self._clocks.hard_at, self._bundle_dead_at())
+        return super().next_timer()
+
+    def _bundle_dead_at(self) -> float:
+        return max(self._started, self._bundle.peer.heard) + self._clocks.dead_time
+
+    def on_timer(self, now: float) -> None:
+        """Whatever is due."""
+        if self.state is CallState.WAITING:
+            self.fail(CallTimeout("hard" if now >= self._clocks.hard_at else "connect"), now)
+            self._bundle.withdraw(self)
+            return
+        super().on_timer(now)
+
+    def abort(self, code: int, now: float, reason: str = "") -> None:
+        """End the call from this side, and tell the peer if it may know of the call."""
+        super().abort(code, now, reason)
+        if self.connection is None:
+            self._bundle.withdraw(self)
+
+    def _ping_due(self) -> float:
+        if not self.sending.sent_any:
+            return NEVER  # the server does not know of the call
+        return super()._ping_due()

@@ -1,0 +1,113 @@
+"""A connection that we opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rxrpc.core.connection import Connection
+from rxrpc.core.states import CallState
+from rxrpc.core.timers import NEVER
+from rxrpc.errors import SecurityError
+from rxrpc.trace import DropReason
+from rxrpc.wire.packet import CHANNELS, CLIENT_INITIATED, Header, PacketType
+from rxrpc.wire.serial import add, before
+
+if TYPE_CHECKING:
+    from rxrpc.core.bundle import Bundle
+    from rxrpc.core.call import Call
+    from rxrpc.core.client_call import ClientCall
+
+
+class ClientConnection(Connection):
+    """Four channels to one service of a peer."""
+
+    is_client = True
+    bundle: Bundle
+    answered = False
+    """Whether the server has answered a call of this connection, or takes too long for that."""
+    _introduced_at = NEVER
+
+    def free_channel(self) -> int | None:
+        """A channel without a call, best one on which the last call ended well.
+
+        Where it did not, the server may still be at it and would say BUSY.
+        """
+        doubtful = None
+        for channel in range(CHANNELS):
+            call = self.calls[channel]
+            if call is None or call.state is CallState.COMPLETE:
+                return channel
+            if call.over:
+                doubtful = channel
+        return doubtful
+
+    def start(self, call: ClientCall, channel: int, now: float) -> None:
+        """Give the call a channel that is free."""
+        number = add(self.numbers[channel], 1) or 1
+        self.numbers[channel] = number
+        self.add(call, channel)
+        call.bind(self, channel, number, now)
+        if not self.answered:
+            self._introduced_at = now + self.context.parameters.introduction_time
+            self.context.timers.update(self)
+        self.peer.used = now
+        if self.peer.armed == NEVER:
+            self.context.timers.update(self.peer)
+
+    def on_answer(self, now: float) -> None:
+        """A reply has begun to come: the server is there, and knows us."""
+        self.on_reached(now)
+        self._introduce(now)
+
+    def _introduce(self, now: float) -> None:
+        """Let more calls use the connection."""
+        if not self.answered:
+            self.answered = True
+            self._introduced_at = NEVER
+            self.bundle.on_channel_free(now)
+
+    def next_timer(self) -> float:
+        """When `on_timer` has something to do."""
+        return min(super().next_timer(), self._introduced_at)
+
+    def on_timer(self, now: float) -> None:
+        """A first call that takes long does not hold up others; idle connections are forgotten."""
+        if now >= self._introduced_at:
+            self._introduce(now)
+        else:
+            super().on_timer(now)
+
+    def _on_call_packet(self, header: Header, body: bytes, now: float) -> None:
+        call = self.calls[header.channel]
+        if call is not None and call.number == header.call_number:
+            call.receive(header, body, now)
+        elif before(header.call_number, self.numbers[header.channel]):
+            self.drop(now, DropReason.OLD_CALL, header)
+        else:
+            self.drop(now, DropReason.UNKNOWN_CALL, header)
+
+    def _on_challenge(self, header: Header, body: bytes, now: float) -> None:
+        try:
+            response = self.security.respond(body, self.numbers)
+        except SecurityError as exc:
+            self.drop(now, DropReason.INSECURE, header, str(exc))
+            self.abort(exc.code, now)
+            return
+        if response is None:
+            self.drop(now, DropReason.UNEXPECTED, header)
+            return
+        for call in self.calls:
+            if call is not None and not call.over:
+                call.heard = now
+        self.send(PacketType.RESPONSE, response, now, flags=CLIENT_INITIATED)
+
+    def on_call_over(self, call: Call, now: float) -> None:
+        """A call has ended: its channel is for the next one."""
+        super().on_call_over(call, now)
+        self.peer.used = now
+        self.bundle.on_channel_free(now)
+        if self.armed == NEVER:
+            self.context.timers.update(self)
+
+    def _idle_time(self) -> float:
+        return self.context.parameters.client_idle_time

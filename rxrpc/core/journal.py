@@ -1,0 +1,43 @@
+"""Counting what happens, and telling the tracer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rxrpc.trace import DropReason, Event, NullTracer, PacketDropped, Tracer
+from rxrpc.wire.packet import PacketType
+
+if TYPE_CHECKING:
+    from rxrpc.wire.packet import Address, Header
+
+
+class Journal:
+    """The one place to which the parts of the core report."""
+
+    __slots__ = ("_tracer", "data_resent", "drops", "every_packet", "received", "sent")
+
+    def __init__(self, tracer: Tracer | None = None) -> None:
+        self._tracer = tracer or NullTracer()
+        self.every_packet = self._tracer.every_packet
+        self.drops: Counter[DropReason] = Counter()
+        # By packet type; lists, because enum members are slow as keys of a dictionary.
+        self.received = [0] * (max(PacketType) + 1)  # without DATA on the fast path
+        self.sent = [0] * (max(PacketType) + 1)
+        self.data_resent = 0  # DATA packets, in calls that are over
+
+    def drop(
+        self,
+        now: float,
+        address: Address,
+        reason: DropReason,
+        header: Header | None = None,
+        detail: str = "",
+    ) -> None:
+        """A packet had no effect."""
+        self.drops[reason] += 1
+        self._tracer.record(now, PacketDropped(address, reason, header, detail))
+
+    def record(self, now: float, event: Event) -> None:
+        """Anything else that happened."""
+        self._tracer.record(now, event)

@@ -1,0 +1,194 @@
+"""Every timeout, window and bound of the stack, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """How the stack behaves. Times are seconds, windows are packets, unless said otherwise."""
+
+    # Windows
+
+    receive_window: int = 255
+    """Packets that a peer may send ahead of what was delivered; 255 is what an ACK can describe."""
+
+    read_ahead: int = 64
+    """Packets of a call that count as delivered although the program has not read them yet."""
+
+    max_buffered_packets: int = 16384
+    """Packets, over all calls of the endpoint, that may wait to be read or for one before them."""
+
+    initial_send_window: int = 16
+    """Packets that we send before the peer has told its window. Source: rx_globals.h."""
+
+    max_send_window: int = 255
+    """The most packets in flight in one call, whatever window the peer offers."""
+
+    send_buffer: int = 256
+    """Packets of a call that may wait to be sent before its writer must wait."""
+
+    # Packet sizes, in bytes of UDP payload
+
+    send_mtu: int = 1444
+    """The largest datagram that we send, until a peer or the network asks for less."""
+
+    min_mtu: int = 508
+    """What a peer or the network may reduce `send_mtu` to; less is taken for an attack."""
+
+    receive_mtu: int = 1444
+    """The largest datagram that we ask for (the MTU words of our ACKs)."""
+
+    jumbo_max: int = 1
+    """Packets in one datagram that we ask for. 1: no jumbo datagrams."""
+
+    # When to acknowledge
+
+    ack_every: int = 16
+    """Packets received for which an ACK is sent at once, when a call runs at full speed."""
+
+    quiet_ack_delay: float = 0.002
+    """After a pause this long two or more packets are acknowledged: the peer may be waiting."""
+
+    soft_ack_delay: float = 0.1
+    """The latest ACK for a packet. OpenAFS counts on 0.2 s at most. Source: rx.c."""
+
+    idle_ack_delay: float = 0.1
+    """The latest ACK for the end of a reply, unless the next call says the same before."""
+
+    # Round trips and loss
+
+    initial_rto: float = 1.0
+    """Retransmission timeout while no round trip has been measured (RFC 6298)."""
+
+    min_rto: float = 0.25
+    """The least retransmission timeout: peers hold ACKs back for up to 0.1 s."""
+
+    max_rto: float = 60.0
+    """The greatest retransmission timeout, after many doublings."""
+
+    rtt_refresh: float = 10.0
+    """A round trip measured longer ago than this is measured anew by the next call."""
+
+    nack_threshold: int = 3
+    """ACKs for later packets after which a packet counts as lost, until reordering was seen."""
+
+    min_probe_delay: float = 0.01
+    """The least time before the end of a flight is sent again as a probe (RFC 8985)."""
+
+    busy_delay: float = 0.01
+    """First pause after a BUSY before the call is sent again; doubles with each."""
+
+    max_busy_delay: float = 1.0
+    """The longest pause after a BUSY."""
+
+    busy_time: float = 15.0
+    """A call that gets nothing but BUSY for this long ends with `CallBusy`."""
+
+    # Congestion
+
+    initial_congestion_window: int = 10
+    """Packets in flight in a new call (RFC 6928)."""
+
+    min_congestion_window: int = 2
+    """Packets in flight that remain after loss."""
+
+    # How long to wait
+
+    dead_time: float = 20.0
+    """A call whose peer sends no packet for this long ends with `CallTimeout("dead peer")`."""
+
+    ping_interval: float = 4.0
+    """A call that has heard nothing for this long asks with a ping, and again each time after."""
+
+    idle_time: float | None = 180.0
+    """A call that makes no progress for this long ends, however alive its peer is."""
+
+    hard_time: float | None = None
+    """The longest life of a call, whatever it does."""
+
+    error_grace: float = 0.1
+    """An ICMP error is not believed within this time of a packet from that very peer."""
+
+    linger_time: float = 2.0
+    """How long a call is remembered after its end, to answer late duplicates."""
+
+    # Connections and peers
+
+    max_connections_per_bundle: int = 8
+    """Connections of one client to one service of a peer; each carries four calls."""
+
+    introduction_time: float = 1.0
+    """A new connection carries one call until that is answered, but no longer than this."""
+
+    max_waiting_calls: int = 4096
+    """Calls that may wait for a channel to one service of a peer."""
+
+    client_idle_time: float = 120.0
+    """A client connection without a call for this long is forgotten."""
+
+    server_idle_time: float = 700.0
+    """A server connection without a call for this long is forgotten. Source: rx_globals.h."""
+
+    max_server_connections: int = 4096
+    """Connections that strangers may have to us; the longest idle one makes room for the next."""
+
+    max_server_calls: int = 256
+    """Calls of strangers that may run or wait at a time; more are told BUSY."""
+
+    max_server_calls_per_peer: int = 64
+    """Calls of one stranger that may run or wait at a time; more are told BUSY."""
+
+    max_unproven_calls: int = 64
+    """Calls that wait for their client to answer a ping or a challenge; the oldest makes room."""
+
+    max_peers: int = 8192
+    """Addresses that are remembered; idle ones make room."""
+
+    peer_idle_time: float = 600.0
+    """An address without connections is forgotten after this."""
+
+    check_reach: bool = True
+    """Whether a stranger's call is held until the stranger has answered a ping."""
+
+    reach_time: float = 60.0
+    """How long an answer to a ping is proof of an address. Source: rx.c (RX_CHECKREACH_TTL)."""
+
+    reach_interval: float = 2.0
+    """Between two pings of the reach check. Source: rx.c (RX_CHECKREACH_TIMEOUT)."""
+
+    challenge_interval: float = 2.0
+    """Between two CHALLENGEs to one client. Source: rx.h."""
+
+    max_challenges: int = 50
+    """CHALLENGEs without a RESPONSE after which a connection is given up. Source: rx.h."""
+
+    answers_per_second: int = 100
+    """Packets a second that answer strangers without a connection (VERSION, ABORT, BUSY)."""
+
+    nat_interval: float = 20.0
+    """A peer to which nothing was sent for this long gets a packet that keeps NATs open."""
+
+    nat_time: float = 4 * 3600.0
+    """How long after the last call to a peer NATs are kept open: as long as promises last."""
+
+    # Replies and sockets
+
+    max_reply: int = 1 << 20
+    """Bytes of a reply, or of a request to us, outside of streams."""
+
+    socket_buffer: int = 8 << 20
+    """Bytes that the kernel may hold for our socket, each way; an ordinary user may get less."""
+
+    batch: int = 16
+    """Datagrams received before the stack looks what to answer."""
+
+    max_batches: int = 8
+    """Batches after which other tasks get their turn, however much more has come."""
+
+    timer_granularity: float = 0.001
+    """Timers do not run more often than this."""
+
+    version: bytes = b"afsfuse"
+    """The answer to a VERSION packet, at most 64 bytes."""

@@ -1,0 +1,97 @@
+"""What is known of an address: round trip, packet size, whether it is there, NATs on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rxrpc.core.rtt import RttEstimator
+from rxrpc.core.timers import NEVER
+from rxrpc.wire.control import keepalive_datagram
+from rxrpc.wire.packet import HEADER_SIZE, Address
+
+if TYPE_CHECKING:
+    from rxrpc.core.context import Context
+    from rxrpc.wire.ack import AckTrailer
+
+_LONG_AGO = -NEVER
+_THRESHOLD_TIME = 60.0  # seconds for which what one call learnt of congestion helps the next
+
+
+class Peer:
+    """An address with which packets are exchanged."""
+
+    __slots__ = ("_asked_mtu", "_context", "_parameters", "_path_mtu", "_threshold",
+                 "_threshold_at", "address", "armed",
+                 "bundles", "connections", "heard", "mtu", "reached", "rtt", "sent",
+                 "server_calls", "used")  # fmt: skip
+
+    def __init__(self, address: Address, context: Context) -> None:
+        self.address = address
+        self._context = context
+        self._parameters = parameters = context.parameters
+        self.rtt = RttEstimator(parameters)
+        self.mtu = parameters.send_mtu  # bytes of the largest datagram
+        self._asked_mtu = parameters.send_mtu  # what the peer takes
+        self._path_mtu = parameters.send_mtu  # what the way takes
+        self.connections = 0  # that point here
+        self.bundles = 0  # client handles that point here
+        self.server_calls = 0  # calls of the peer that run or wait
+        self.heard = _LONG_AGO  # when a packet that makes sense last came
+        self.sent = _LONG_AGO
+        self.used = _LONG_AGO  # when a client call last began or ended
+        self.reached = _LONG_AGO  # when it last answered something that only we could have sent
+        self._threshold: int | None = None
+        self._threshold_at = _LONG_AGO
+        self.armed = NEVER
+
+    @property
+    def payload_size(self) -> int:
+        """Bytes behind the header of the largest packet."""
+        return self.mtu - HEADER_SIZE
+
+    def is_reached(self, now: float) -> bool:
+        """Whether the address was proven to be the peer's recently."""
+        return now - self.reached < self._parameters.reach_time
+
+    def learn_sizes(self, trailer: AckTrailer) -> None:
+        """Take the MTU words of an ACK: the smaller one holds, within our own bounds.
+
+        A forged or foolish value (0, 27, 65535) can neither make packets useless nor too large.
+        """
+        asked = min(trailer.max_mtu, trailer.interface_mtu)
+        if asked != self._asked_mtu:
+            self._asked_mtu = asked
+            self._set_mtu()
+
+    def reduce_mtu(self, size: int) -> bool:
+        """The network takes no datagrams over ``size``; whether that changes anything."""
+        before = self.mtu
+        self._path_mtu = min(self._path_mtu, size)
+        self._set_mtu()
+        return self.mtu < before
+
+    def _set_mtu(self) -> None:
+        least = min(self._asked_mtu, self._path_mtu)
+        self.mtu = min(max(least, self._parameters.min_mtu), self._parameters.send_mtu)
+
+    def remember_threshold(self, threshold: int, now: float) -> None:
+        """A call ended, having learnt this slow-start threshold."""
+        self._threshold, self._threshold_at = threshold, now
+
+    def threshold(self, now: float) -> int | None:
+        """The slow-start threshold for a new call, if one is known."""
+        return self._threshold if now - self._threshold_at < _THRESHOLD_TIME else None
+
+    def next_timer(self) -> float:
+        """When NATs want a packet."""
+        due = max(self.sent, self.used) + self._parameters.nat_interval
+        if not self.bundles or self.used == _LONG_AGO:
+            return NEVER
+        if due > self.used + self._parameters.nat_time:
+            return NEVER
+        return due
+
+    def on_timer(self, now: float) -> None:
+        """Send that packet."""
+        self._context.outbox.append((keepalive_datagram(), self.address))
+        self.sent = now

@@ -1,0 +1,320 @@
+"""The incoming side of a call: order, duplicates, what to acknowledge and when.
+
+Payload goes straight into the buffer that the program gave, when there is one; otherwise it waits.
+A packet counts as delivered (acknowledged for good) when it came in order, as long as no more than
+`Parameters.read_ahead` packets wait to be read; what is beyond is acknowledged in the table only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from rxrpc.core.timers import NEVER
+from rxrpc.trace import DropReason
+from rxrpc.wire.ack import AckReason
+from rxrpc.wire.packet import LAST_PACKET, REQUEST_ACK
+from rxrpc.wire.serial import HALF, MASK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rxrpc.core.context import Context
+
+_FIRST_ACK_AFTER = 2  # packets: senders in slow start count on that (rx_globals.h: SoftAckRate)
+_NO_SINK = memoryview(bytearray(0))
+_NOBODY = 1 << 62  # a demand that is never met
+
+
+class Receiving:
+    """What comes in within one call."""
+
+    __slots__ = (
+        "_ack_after",
+        "_context",
+        "_demand",
+        "_held",
+        "_highest",
+        "_is_client",
+        "_plain",
+        "_sinks",
+        "ack_at",
+        "bytes",
+        "complete",
+        "delivered",
+        "fast",
+        "filled",
+        "last",
+        "next",
+        "pending",
+        "previous",
+        "progress_at",
+        "room",
+        "serial",
+        "sink",
+        "unread",
+        "unread_bytes",
+        "urgent",
+        "urgent_serial",
+        "wake",
+    )  # fmt: skip
+
+    def __init__(
+        self, context: Context, *, is_client: bool, transparent: bool, now: float, first: int = 1
+    ) -> None:
+        """``first``: the sequence number of the first packet; calls begin with 1."""
+        self._context = context
+        self._is_client = is_client
+        self._plain = transparent
+        self.fast = False  # nothing but the expected packet matters: see `Call.take`
+        self.next = first  # the packet that is expected
+        self.previous = (first - 1) & MASK  # the packet that came last
+        self.serial = 0  # of that one
+        self.last: int | None = None  # the packet that ends the stream, once known
+        self.complete = False  # everything has come
+        self.bytes = 0
+        self.progress_at = now  # when payload last came
+        self._held: dict[int, tuple[bytes, int]] = {}  # beyond a gap: payload and flags
+        self._highest = first  # of those held
+        self.delivered = first  # all before this one are acknowledged for good
+        # What waits to be read, and where to put what comes
+        self.unread: deque[memoryview] = deque()
+        self.unread_bytes = 0
+        self.sink = _NO_SINK
+        self._sinks: deque[memoryview] = deque()  # to follow it
+        self.filled = 0
+        self.room = 0  # bytes from `filled` to the end of the sink
+        self._demand = _NOBODY  # unread bytes for which the program waits
+        self.wake = False  # the program has what it waits for
+        # What to acknowledge
+        self.pending = 0  # packets received since the last ACK
+        self.urgent: int | None = None  # reason of an ACK that has to go now
+        self.urgent_serial = 0
+        self.ack_at = NEVER
+        self._ack_after = _FIRST_ACK_AFTER
+
+    # Packets
+
+    def accept(
+        self, seq: int, serial: int, flags: int, payload: bytes, now: float
+    ) -> DropReason | None:
+        """Take in a packet, already verified. What was wrong with it, if anything was."""
+        drop = self._place(seq, serial, flags, payload, now)
+        if drop not in (None, DropReason.BEYOND_END):
+            self.previous = seq
+        if flags & REQUEST_ACK and self.urgent is None:
+            self.urgent, self.urgent_serial = AckReason.REQUESTED, serial
+        self.fast = self._plain and not self._held and self.last is None
+        return drop
+
+    def _place(
+        self, seq: int, serial: int, flags: int, payload: bytes, now: float
+    ) -> DropReason | None:
+        ahead = (seq - self.next) & MASK
+        if ahead >= HALF or seq in self._held:
+            self._acknowledge(AckReason.DUPLICATE, serial)
+            return DropReason.DUPLICATE
+        if self._is_behind_end(seq, flags):
+            return DropReason.BEYOND_END
+        if (seq - self.delivered) & MASK >= self._context.parameters.receive_window:
+            self._acknowledge(AckReason.EXCEEDS_WINDOW, serial)
+            return DropReason.BEYOND_WINDOW
+        waits = ahead > 0 or len(payload) > self.room
+        if waits and self._context.buffered >= self._context.parameters.max_buffered_packets:
+            self._acknowledge(AckReason.NOSPACE, serial)
+            return DropReason.NO_SPACE
+        self.pending += 1
+        self.previous = seq
+        self.serial = serial
+        if flags & LAST_PACKET:
+            self.last = seq
+        if ahead:
+            self._hold(seq, serial, flags, payload)
+        else:
+            self._append(flags, payload, now)
+            self._release(now)
+        return None
+
+    def _is_behind_end(self, seq: int, flags: int) -> bool:
+        """Whether the packet contradicts the end of the stream as it is known."""
+        if self.last is not None:
+            return seq != self.last if flags & LAST_PACKET else (self.last - seq) & MASK >= HALF
+        beyond = (self._highest - seq) & MASK
+        return bool(flags & LAST_PACKET and self._held and 0 < beyond < HALF)
+
+    def _hold(self, seq: int, serial: int, flags: int, payload: bytes) -> None:
+        """Keep a packet that came too early."""
+        if not self._held or (seq - self._highest) & MASK < HALF:
+            self._highest = seq
+        self._held[seq] = (payload, flags)
+        self._context.buffered += 1
+        self._acknowledge(AckReason.OUT_OF_SEQUENCE, serial)
+
+    def _release(self, now: float) -> None:
+        """Move what was held only because of the packet that has come now."""
+        while self._held and self.next in self._held:
+            payload, flags = self._held.pop(self.next)
+            self._context.buffered -= 1
+            self._append(flags, payload, now)
+
+    def _append(self, flags: int, payload: bytes, now: float) -> None:
+        """Take in the expected packet."""
+        self.next = (self.next + 1) & MASK
+        if payload:
+            self.progress_at = now
+            self.put(memoryview(payload))
+        if flags & LAST_PACKET:
+            self.complete = True
+            self.wake = True
+        self.update_delivered()
+
+    def put(self, view: memoryview) -> None:
+        """Payload that came in order: into the sink as far as it goes, the rest waits."""
+        self.bytes += len(view)
+        while self.room and view:
+            view = view[self._fill(view) :]
+            if not self.room:
+                self.sink_full()
+        if view:
+            self.unread.append(view)
+            self.unread_bytes += len(view)
+            self._context.buffered += 1
+            if self.unread_bytes >= self._demand:
+                self.wake = True
+
+    def _fill(self, view: memoryview) -> int:
+        """Copy what fits into the sink; how much that was."""
+        taken = min(len(view), self.room)
+        self.sink[self.filled : self.filled + taken] = view[:taken]
+        self.filled += taken
+        self.room -= taken
+        return taken
+
+    def sink_full(self) -> None:
+        """The hot path has filled the sink."""
+        if not self._next_sink():
+            self.wake = True
+
+    def _next_sink(self) -> bool:
+        """Go on with the next buffer, if there is one."""
+        while self._sinks and not self.room:
+            self.sink = self._sinks.popleft()
+            self.filled, self.room = 0, len(self.sink)
+        return self.room > 0
+
+    # Reading
+
+    def read_into(self, sinks: Iterable[memoryview]) -> bool:
+        """Give the buffers for what comes next; whether they could be filled at once.
+
+        Otherwise packets go straight into them, one after the other, until `stop_reading`.
+        """
+        self._sinks.extend(sinks)
+        while self._next_sink() and self.unread:
+            chunk = self.unread.popleft()
+            taken = self._fill(chunk)
+            self.unread_bytes -= taken
+            if taken < len(chunk):
+                self.unread.appendleft(chunk[taken:])
+            else:
+                self._context.buffered -= 1
+        self.update_delivered()
+        return not self.room
+
+    def stop_reading(self) -> None:
+        """The buffers are the program's again."""
+        self._sinks.clear()
+        self.sink, self.filled, self.room = _NO_SINK, 0, 0
+
+    def demand(self, size: int | None) -> None:
+        """Say from how many unread bytes on the program wants to be woken; None: never."""
+        self._demand = _NOBODY if size is None else size
+
+    def take_unread(self) -> list[memoryview]:
+        """All that waits to be read."""
+        chunks = list(self.unread)
+        self.unread.clear()
+        self.unread_bytes = 0
+        self._context.buffered -= len(chunks)
+        self.update_delivered()
+        return chunks
+
+    def put_back(self, data: bytes) -> None:
+        """Return what was taken in vain; it is read next."""
+        if data:
+            self.unread.appendleft(memoryview(data))
+            self.unread_bytes += len(data)
+            self._context.buffered += 1
+
+    def discard(self) -> None:
+        """Nobody will read this any more."""
+        self._context.buffered -= len(self.unread) + len(self._held)
+        self.unread.clear()
+        self._held.clear()
+        self.unread_bytes = 0
+        self.fast = False
+        self.stop_reading()
+        self.on_acknowledged()
+
+    # Acknowledging
+
+    def update_delivered(self) -> None:
+        """Reading moved on: more packets count as delivered, and the peer may have to know."""
+        waiting = len(self.unread) - self._context.parameters.read_ahead
+        delivered = (self.next - waiting) & MASK if waiting > 0 else self.next
+        moved = (delivered - self.delivered) & MASK
+        if 0 < moved < HALF:
+            self.delivered = delivered
+            every = self._context.parameters.ack_every
+            if not self.pending and moved >= every and self.urgent is None and not self.complete:
+                self._acknowledge(AckReason.IDLE, 0)  # the window was shut and is open again
+
+    def _acknowledge(self, reason: int, serial: int) -> None:
+        self.urgent, self.urgent_serial = reason, serial
+
+    def schedule_ack(self, now: float) -> None:
+        """After a batch of packets: decide when they are acknowledged."""
+        pending = self.pending
+        if self.urgent is not None or not pending:
+            return
+        parameters = self._context.parameters
+        if self.complete:
+            delay = parameters.idle_ack_delay if self._is_client else parameters.soft_ack_delay
+            self.ack_at = min(self.ack_at, now + delay)
+        elif pending >= self._ack_after:
+            self._acknowledge(AckReason.IDLE, self.serial)
+            self._ack_after = min(self._ack_after * 2, parameters.ack_every)
+        elif pending > 1:
+            self.ack_at = now + parameters.quiet_ack_delay
+        elif self.ack_at == NEVER:
+            self.ack_at = now + parameters.soft_ack_delay
+
+    def acknowledge_now(self) -> None:
+        """There is no later at which more could be acknowledged with it."""
+        if self.pending and self.urgent is None:
+            self._acknowledge(AckReason.IDLE, self.serial)
+
+    def on_timer(self, now: float) -> None:
+        """The delayed ACK is due."""
+        if self.ack_at <= now:
+            self.ack_at = NEVER
+            if self.urgent is None and self.pending:
+                # The reason keeps the peer from taking the delay for a part of the round trip.
+                self._acknowledge(AckReason.DELAY, self.serial)
+                if not self.complete:
+                    self._ack_after = max(_FIRST_ACK_AFTER, self.pending)
+
+    def table(self) -> tuple[int, bytes]:
+        """The first packet that is not delivered, and for it and those behind it what has come."""
+        first = self.delivered
+        acks = b"\x01" * ((self.next - first) & MASK)
+        if self._held:
+            count = (self._highest - self.next + 1) & MASK
+            acks += bytes(((self.next + step) & MASK) in self._held for step in range(count))
+        return first, acks
+
+    def on_acknowledged(self) -> None:
+        """An ACK goes out now."""
+        self.pending = 0
+        self.urgent = None
+        self.ack_at = NEVER

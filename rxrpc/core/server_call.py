@@ -1,0 +1,126 @@
+"""A call that somebody makes to one of our services."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rxrpc.core.call import Call
+from rxrpc.core.clocks import CallTimeouts
+from rxrpc.core.events import IncomingCall
+from rxrpc.core.states import OVER, CallState
+from rxrpc.errors import CallAborted, CallTimeout, RxCode
+
+if TYPE_CHECKING:
+    from rxrpc.core.connection import Connection
+    from rxrpc.core.context import Context
+    from rxrpc.core.peer import Peer
+    from rxrpc.security.base import ConnectionSecurity
+
+_UNANSWERED = frozenset({CallState.REQUEST, CallState.SERVING})
+
+
+class ServerCall(Call):
+    """The server's end of a call.
+
+    It is shown to the service (`IncomingCall`) when its first packet is there and its client has
+    proven its address and, where the security class asks for that, itself.
+    """
+
+    is_client = False
+
+    def __init__(self, context: Context, peer: Peer, now: float) -> None:
+        super().__init__(context, CallTimeouts(), now)
+        self.peer = peer
+        self.admitted = False
+
+    def bind(self, connection: Connection, channel: int, number: int, now: float) -> None:
+        """The first packet of the call has come."""
+        super().bind(connection, channel, number, now)
+        self._become(CallState.REQUEST)
+
+    @property
+    def service_id(self) -> int:
+        """The service that is called."""
+        return self._connection.service_id
+
+    @property
+    def epoch(self) -> int:
+        """The client's epoch: it changes when the client is started anew."""
+        return self._connection.epoch
+
+    @property
+    def security(self) -> ConnectionSecurity:
+        """What protects the connection, and knows who the client is."""
+        return self._connection.security
+
+    def admit(self, now: float) -> None:
+        """Show the call to the service, if it is time for that."""
+        if self.admitted or self.state not in _UNANSWERED or not self.receiving.bytes:
+            return
+        if self._connection.may_admit(now):
+            self.admitted = True
+            self._connection.core.admission.prove(self)
+            self.context.events.append(IncomingCall(self))
+
+    def give_up(self, now: float) -> None:
+        """The client has not answered, and there are too many like it: not a word to anybody."""
+        self.error = CallTimeout("reach")
+        self._become(CallState.FAILED)
+        self._end(now, "reach")
+        self._connection.forget(self)
+
+    def supersede(self, now: float) -> None:
+        """The client has begun another call on the channel: this one is over for it."""
+        if self.state is CallState.CONFIRMING:
+            self.sending.acknowledge_all(now)
+            self._complete(now)
+        elif self.state not in OVER:
+            self.fail(CallAborted(RxCode.CALL_DEAD, remote=True, reason="client moved on"), now)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue a part of the reply."""
+        self._begin_reply()
+        super().write(data)
+
+    def finish(self) -> None:
+        """The reply is whole."""
+        self._begin_reply()
+        super().finish()
+
+    def _begin_reply(self) -> None:
+        if self.state in _UNANSWERED:
+            self._become(CallState.REPLYING)
+            self.receiving.on_acknowledged()  # the reply says it
+
+    def _after_data(self, now: float) -> None:
+        if self.state is CallState.REQUEST:
+            if self.receiving.complete:
+                self._become(CallState.SERVING)
+            self.admit(now)
+        self.wake_reader()
+
+    def _after_ack(self, now: float) -> None:
+        if self.state in (CallState.REPLYING, CallState.CONFIRMING):
+            self._check_arrived(now)
+            if self.state is CallState.REPLYING and self.room:
+                self.wake()
+
+    def _after_transmit(self, now: float) -> None:
+        if self.state is CallState.REPLYING and self.sending.all_sent:
+            self._become(CallState.CONFIRMING)
+
+    def _check_arrived(self, now: float) -> None:
+        if self.sending.all_arrived:
+            if self.state is CallState.REPLYING:
+                self._become(CallState.CONFIRMING)
+            self._complete(now)
+
+    def _waits_for_peer(self) -> bool:
+        if self.state is CallState.SERVING:
+            return False
+        if self.state is CallState.REPLYING and not self.sending.queued:
+            return False
+        return super()._waits_for_peer()
+
+    def _peer_knows(self) -> bool:
+        return True

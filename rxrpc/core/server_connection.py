@@ -1,0 +1,165 @@
+"""A connection that a stranger opened to one of our services."""
+
+from __future__ import annotations
+
+from rxrpc.core.connection import Connection
+from rxrpc.core.server_call import ServerCall
+from rxrpc.core.states import CallState
+from rxrpc.core.timers import NEVER
+from rxrpc.errors import RxCode, SecurityError
+from rxrpc.trace import DropReason
+from rxrpc.wire.packet import Header, PacketType
+from rxrpc.wire.serial import before
+
+
+class ServerConnection(Connection):
+    """Up to four calls of one client.
+
+    Calls wait until the client has answered a ping, which somebody who writes another's address
+    into his packets cannot do, and, where the security class asks for it, a challenge.
+    """
+
+    is_client = False
+    _challenges = 0
+    _ask_at = NEVER  # when to ask the client again
+
+    def _on_call_packet(self, header: Header, body: bytes, now: float) -> None:
+        channel = header.channel
+        call = self.calls[channel]
+        if call is not None and call.number == header.call_number:
+            call.receive(header, body, now)
+            self._check_client(now)
+            return
+        if before(header.call_number, self.numbers[channel]) or (
+            call is None and header.call_number == self.numbers[channel]
+        ):
+            self.drop(now, DropReason.OLD_CALL, header)
+        elif header.type is not PacketType.DATA:
+            self.drop(now, DropReason.NO_CALL_YET, header)
+        elif not 0 < header.seq <= self.context.parameters.receive_window:
+            # Of a call that was under way before we were started: no answer would be right.
+            self.drop(now, DropReason.BEYOND_WINDOW, header)
+        else:
+            self._begin(header, body, now)
+
+    def _begin(self, header: Header, body: bytes, now: float) -> None:
+        """A new call, if there is room for it."""
+        before_it = self.calls[header.channel]
+        if before_it is not None and not before_it.over:
+            assert isinstance(before_it, ServerCall)
+            before_it.supersede(now)
+        call = ServerCall(self.context, self.peer, now)
+        if not self.core.admission.begin(call, now):
+            self.drop(now, DropReason.TOO_MANY, header)
+            if self.core.may_answer(now):
+                self.send(
+                    PacketType.BUSY,
+                    b"",
+                    now,
+                    channel=header.channel,
+                    call_number=header.call_number,
+                )
+            return
+        self.numbers[header.channel] = header.call_number
+        self.add(call, header.channel)
+        call.bind(self, header.channel, header.call_number, now)
+        call.receive(header, body, now)
+        self._check_client(now)
+        self.context.timers.update(call)
+
+    def on_call_over(self, call: object, now: float) -> None:
+        """A call has ended."""
+        assert isinstance(call, ServerCall)
+        super().on_call_over(call, now)
+        self.core.admission.end(call)
+        if not self.active:
+            self.core.on_server_idle(self)
+        self.context.timers.update(self)
+
+    # Who the client is
+
+    def may_admit(self, now: float) -> bool:
+        """Whether calls may go to the service."""
+        return self.security.established and self._is_reached(now)
+
+    def _is_reached(self, now: float) -> bool:
+        return not self.context.parameters.check_reach or self.peer.is_reached(now)
+
+    def _check_client(self, now: float) -> None:
+        """Ask for what is missing, when calls wait for it."""
+        call = self._waiting_call()
+        if call is None or self.may_admit(now):
+            self._ask_at = NEVER
+        elif self._ask_at == NEVER or now >= self._ask_at:
+            if self._is_reached(now):
+                self._ask_at = now + self.context.parameters.challenge_interval
+                self._challenge(now)
+            else:
+                self._ask_at = now + self.context.parameters.reach_interval
+                call.ping(now)
+            self.context.timers.update(self)
+
+    def _challenge(self, now: float) -> None:
+        if self._challenges >= self.context.parameters.max_challenges:
+            self.abort(RxCode.CALL_TIMEOUT, now)
+            return
+        self._challenges += 1
+        try:
+            body = self.security.challenge()
+        except SecurityError as exc:
+            self.abort(exc.code, now)
+            return
+        self.send(PacketType.CHALLENGE, body, now)
+
+    def _waiting_call(self) -> ServerCall | None:
+        """A call that could be shown to the service if the client were known."""
+        for call in self.calls:
+            if (
+                isinstance(call, ServerCall)
+                and not call.admitted
+                and call.state in (CallState.REQUEST, CallState.SERVING)
+            ):
+                return call
+        return None
+
+    def _admit_waiting(self, now: float) -> None:
+        for call in self.calls:
+            if isinstance(call, ServerCall):
+                call.admit(now)
+
+    def on_reached(self, now: float) -> None:
+        """The client has answered a ping."""
+        super().on_reached(now)
+        self._ask_at = NEVER
+        self._admit_waiting(now)
+        self._check_client(now)
+
+    def _on_response(self, header: Header, body: bytes, now: float) -> None:
+        if self.security.established:
+            self.drop(now, DropReason.UNEXPECTED, header)
+            return
+        try:
+            numbers = self.security.accept_response(body)
+        except SecurityError as exc:
+            self.drop(now, DropReason.INSECURE, header, str(exc))
+            self.abort(exc.code, now)
+            return
+        for channel, number in enumerate(numbers):
+            if self.calls[channel] is None:
+                # Repetitions of calls that were over before we knew the client are no new calls.
+                self.numbers[channel] = number
+        self._admit_waiting(now)
+
+    def next_timer(self) -> float:
+        """When `on_timer` has something to do."""
+        return min(super().next_timer(), self._ask_at)
+
+    def on_timer(self, now: float) -> None:
+        """Ask the client again, or forget it when it was idle for long."""
+        if now >= self._ask_at:
+            self._check_client(now)
+        else:
+            super().on_timer(now)
+
+    def _idle_time(self) -> float:
+        return self.context.parameters.server_idle_time

@@ -1,0 +1,160 @@
+"""Random and mutated datagrams into endpoints with live calls: nothing raises, nothing grows.
+
+Run it alone for longer: `python -m tests.fuzz.test_rxrpc_endpoint 1000000 [seed]`.
+"""
+
+import random
+import sys
+import tracemalloc
+
+import pytest
+
+from rxrpc.core.parameters import Parameters
+from rxrpc.wire.packet import HEADER_SIZE, PacketType
+from tests.pair.world import CLIENT, SERVER, Flying, Pair, Program, echo
+
+ADDRESSES = [CLIENT, SERVER, ("198.51.100.7", 7001), ("198.51.100.8", 1)]
+PARAMETERS = Parameters(
+    max_server_connections=50, max_peers=60, max_server_calls=40, max_unproven_calls=20
+)
+
+
+def lazy_echo(program: Program) -> None:
+    """Answers some calls, leaves others, so that calls are in every state."""
+    program.step()
+    call = program.call
+    if call.receiving.complete and not program.answered and not call.over:
+        program.answered = True
+        call.write(bytes(program.received))
+        if call.number % 3:
+            call.finish()
+
+
+class Fuzzer:
+    """A pair under fire."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.pair = Pair(PARAMETERS, PARAMETERS, seed=seed)
+        self.pair.on_server = lazy_echo
+        self.corpus: list[Flying] = []
+
+    def mutate(self, data: bytes) -> bytes:
+        """A datagram that is nearly right."""
+        rng = self.rng
+        mutant = bytearray(data)
+        for _ in range(rng.randrange(1, 4)):
+            match rng.randrange(7):
+                case 0 if mutant:
+                    mutant[rng.randrange(len(mutant))] ^= 1 << rng.randrange(8)
+                case 1 if mutant:
+                    del mutant[rng.randrange(len(mutant)) :]
+                case 2:
+                    mutant += rng.randbytes(rng.randrange(40))
+                case 3 if len(mutant) > HEADER_SIZE:
+                    mutant[20] = rng.choice(list(PacketType))
+                case 4 if len(mutant) > HEADER_SIZE:
+                    mutant[21] = rng.randrange(256)
+                case 5 if len(mutant) > HEADER_SIZE:
+                    start = rng.choice([0, 4, 8, 12, 16])
+                    mutant[start : start + 4] = rng.choice(
+                        [b"\0\0\0\0", b"\xff\xff\xff\xff", rng.randbytes(4), b"\0\0\0\1"]
+                    )
+                case _ if len(mutant) > HEADER_SIZE:
+                    at = rng.randrange(HEADER_SIZE, len(mutant))
+                    mutant[at : at + 4] = rng.randbytes(4)
+        return bytes(mutant)
+
+    def shoot(self) -> None:
+        """One hostile datagram."""
+        rng, pair = self.rng, self.pair
+        if rng.random() < 0.1 or not self.corpus:
+            data = rng.randbytes(rng.randrange(0, 120))
+        else:
+            data = self.mutate(rng.choice(self.corpus).data)
+        source = rng.choice(ADDRESSES)
+        target = pair.client if rng.random() < 0.5 else pair.server
+        target.receive_datagram(data, source, pair.now)
+
+    def live(self) -> None:
+        """Honest traffic in between."""
+        rng, pair = self.rng, self.pair
+        if len(pair.programs) < 40:
+            pair.call(rng.randbytes(rng.choice([10, 3000, 20_000])), finish=rng.random() < 0.8)
+        if rng.random() < 0.05:
+            rng.choice(list(pair.programs)).abort(1, pair.now)
+        pair.step()
+        self.corpus += pair.log
+        pair.log.clear()
+        self.corpus = self.corpus[-300:]
+        for call in [call for call in pair.programs if call.over]:
+            del pair.programs[call]
+        pair.incoming.clear()
+
+    def check(self) -> None:
+        """What must hold at all times."""
+        pair = self.pair
+        for core in (pair.client, pair.server):
+            statistics = core.statistics(pair.now)
+            assert statistics.server_connections <= 50
+            assert statistics.server_calls <= 40
+            assert len(statistics.peers) <= 60
+            assert 0 <= statistics.buffered <= PARAMETERS.max_buffered_packets
+            assert len(core.context.routes) <= 1000
+            assert len(core.context.timers) < 5000
+
+    def settle(self) -> None:
+        """When the fire stops, everything ends, and then works again."""
+        pair = self.pair
+        pair.run_for(1500.0)
+        for core in (pair.client, pair.server):
+            statistics = core.statistics(pair.now)
+            assert statistics.active_calls == statistics.server_calls == 0
+            assert statistics.buffered == 0
+            assert not core.context.routes
+        pair.on_server = echo
+        assert pair.finish(pair.call(b"still there?")) == b"still there?"
+
+
+def run(count: int, seed: int) -> Fuzzer:
+    fuzzer = Fuzzer(seed)
+    for number in range(count):
+        fuzzer.shoot()
+        if number % 20 == 0:
+            fuzzer.live()
+            fuzzer.check()
+    return fuzzer
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_hostile_datagrams(seed: int) -> None:
+    run(3000, seed).settle()
+
+
+def test_memory_stays_flat() -> None:
+    fuzzer = run(2000, 77)
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            for number in range(2000):
+                fuzzer.shoot()
+                if number % 20 == 0:
+                    fuzzer.live()
+            fuzzer.settle()
+            fuzzer.corpus.clear()
+            before = tracemalloc.get_traced_memory()[0]
+        for number in range(4000):
+            fuzzer.shoot()
+            if number % 20 == 0:
+                fuzzer.live()
+        fuzzer.settle()
+        fuzzer.corpus.clear()
+        assert tracemalloc.get_traced_memory()[0] - before < 200_000
+    finally:
+        tracemalloc.stop()
+
+
+if __name__ == "__main__":
+    total = int(sys.argv[1])
+    run(total, int(sys.argv[2]) if len(sys.argv) > 2 else 0).settle()
+    print(f"{total} hostile datagrams: nothing raised, nothing grew")

@@ -1,0 +1,37 @@
+"""The clocks of a call."""
+
+from rxrpc.core.clocks import CallTimeouts, Clocks
+from rxrpc.core.parameters import Parameters
+from rxrpc.core.timers import NEVER
+
+PARAMETERS = Parameters(dead_time=20.0, idle_time=100.0, hard_time=None, ping_interval=4.0)
+
+
+def test_defaults_come_from_the_parameters() -> None:
+    clocks = Clocks(PARAMETERS, CallTimeouts(), now=0.0)
+    assert clocks.next(heard=0.0, progress=0.0) == 20.0
+    assert clocks.next(heard=200.0, progress=0.0) == 100.0
+    assert clocks.next(heard=200.0, progress=NEVER) == 220.0
+    assert clocks.expired(19.9, 0.0, 0.0) is None
+    assert clocks.expired(20.0, 0.0, 0.0) == "dead peer"
+    assert clocks.expired(100.0, 90.0, 0.0) == "idle"
+    assert clocks.expired(1e9, 1e9, NEVER) is None
+
+
+def test_a_call_may_have_its_own() -> None:
+    clocks = Clocks(PARAMETERS, CallTimeouts(dead=1.0, idle=2.0, hard=3.0), now=10.0)
+    assert clocks.next(10.0, 10.0) == 11.0
+    assert clocks.expired(12.0, 11.5, 10.0) == "idle"
+    assert clocks.expired(13.0, 13.0, 13.0) == "hard"
+
+
+def test_no_idle_time_at_all() -> None:
+    clocks = Clocks(Parameters(idle_time=None), CallTimeouts(), now=0.0)
+    assert clocks.expired(1e9, 1e9, 0.0) is None
+
+
+def test_pings_follow_silence() -> None:
+    clocks = Clocks(PARAMETERS, CallTimeouts(), now=10.0)
+    assert clocks.ping_due(heard=12.0) == 16.0
+    clocks.pinged = 16.0
+    assert clocks.ping_due(heard=12.0) == 20.0

@@ -1,0 +1,48 @@
+"""Cutting into packets."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxrpc.core.packetizer import Packetizer
+
+
+@given(st.lists(st.binary(max_size=50)), st.integers(1, 20), st.integers(0, 5))
+def test_all_full_but_the_last(writes: list[bytes], size: int, size_known_after: int) -> None:
+    packetizer = Packetizer()
+    packets: list[bytes] = []
+    for number, data in enumerate(writes):
+        if number == size_known_after:
+            packetizer.size = size
+        packetizer.write(data)
+        for payload, last in packetizer.cut():
+            assert not last
+            packets.append(payload)
+    assert all(len(packet) == size for packet in packets)
+    packetizer.size = size
+    packetizer.finish()
+    rest = list(packetizer.cut())
+    assert [last for _, last in rest] == [False] * (len(rest) - 1) + [True]
+    packets += [payload for payload, _ in rest]
+    assert b"".join(packets) == b"".join(writes)
+    assert all(len(packet) == size for packet in packets[:-1])
+    assert len(packets[-1]) <= size
+
+
+def test_one_packet_stays_until_it_is_known_to_be_the_last() -> None:
+    packetizer = Packetizer()
+    packetizer.size = 4
+    packetizer.write(b"abcd")
+    assert list(packetizer.cut()) == []
+    packetizer.write(b"e")
+    assert list(packetizer.cut()) == [(b"abcd", False)]
+
+
+def test_clear_and_the_bound() -> None:
+    packetizer = Packetizer()
+    packetizer.write(bytes(1412 * 2))
+    assert packetizer.waits_for_more(3)
+    assert not packetizer.waits_for_more(2)
+    packetizer.clear()
+    packetizer.size = 10
+    packetizer.finish()
+    assert list(packetizer.cut()) == [(b"", True)]
