@@ -1,0 +1,1 @@
+"""The RPC interfaces of AFS, one module for each: structures and procedures, declared once."""
