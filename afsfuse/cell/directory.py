@@ -1,0 +1,136 @@
+"""The directory of cells: configured ones first, the DNS for the rest."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+
+import trio
+
+from afsfuse.cell.cellservdb import CellFiles, is_cell_name, load
+from afsfuse.cell.dns import CellResolver, DnsResolver
+from afsfuse.cell.sharing import Shared
+from afsfuse.errors import AfsError, CellUnknown
+from afsfuse.interfaces import vldb
+from rxrpc import Address
+
+_RETRY_AFTER = 10.0  # seconds before the DNS is asked again after a failure or for an unknown cell
+_FAILURES_MAX = 4096  # names without a cell that are remembered
+_DISCOVERED_MAX = 1024  # cells found in the DNS that are remembered
+
+
+@dataclass(slots=True, eq=False)
+class Cell:
+    """A cell. There is one object for each; what the DNS says of it may change.
+
+    `vl_servers` are its volume location servers in the order in which to try them.
+    """
+
+    name: str
+    vl_servers: tuple[Address, ...]
+    linked: str | None = None
+    """The cell that is asked when this one does not have a volume."""
+    description: str = ""
+    expires: float = inf
+    """When the DNS is to be asked again, on trio's clock."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CellDirectory:
+    """Finds cells by name."""
+
+    def __init__(self, files: CellFiles, resolver: CellResolver | None = None) -> None:
+        """Without a resolver the DNS is asked as `/etc/resolv.conf` says."""
+        self._resolver = resolver or DnsResolver()
+        self.this_cell = files.this_cell
+        self.aliases = files.aliases
+        self._configured = {
+            entry.name: Cell(
+                entry.name,
+                tuple((str(server.address), vldb.PORT) for server in entry.servers),
+                entry.linked,
+                entry.description,
+                expires=inf if entry.servers else 0.0,
+            )
+            for entry in files.cells.values()
+        }
+        self._discovered: OrderedDict[str, Cell] = OrderedDict()
+        self._used: dict[str, None] = {}
+        self._failures: OrderedDict[str, tuple[AfsError, float]] = OrderedDict()
+        self._lookups: Shared[str, Cell] = Shared()
+
+    @classmethod
+    def from_folders(
+        cls, folders: Sequence[Path], resolver: CellResolver | None = None
+    ) -> "CellDirectory":
+        """Read the configuration files; `UsageError` when one of them cannot be read."""
+        return cls(load(folders), resolver)
+
+    def known_cells(self) -> tuple[str, ...]:
+        """Names of the configured cells, then of those that were found in the DNS."""
+        return (*self._configured, *self._discovered)
+
+    def used_cells(self) -> tuple[str, ...]:
+        """Names of the local cell and of those that somebody asked for, oldest first."""
+        local = (self.this_cell,) if self.this_cell is not None else ()
+        return tuple(dict.fromkeys((*local, *self._used)))
+
+    def configured(self, name: str) -> bool:
+        """Whether the files know this name, as a cell's or an alias."""
+        folded = name.lower()
+        return folded in self._configured or folded in self.aliases
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of `known_cells`; a cell keeps its place, so its index is a number for it."""
+        return (*self._configured.values(), *self._discovered.values())
+
+    async def find(self, name: str) -> Cell:
+        """The cell of a name or alias, in whatever case.
+
+        Raises `CellUnknown` or, when the DNS fails, `CellUnreachable`. Names that cannot be
+        cells are refused without asking the DNS. A cell that was found stays found: when the DNS
+        fails later, its last answer is used.
+        """
+        folded = name.lower()
+        folded = self.aliases.get(folded, folded)
+        cell = self._configured.get(folded) or self._discovered.get(folded)
+        now = trio.current_time()
+        if cell is None or cell.expires <= now:
+            failure = self._failures.get(folded)
+            if failure is None or failure[1] <= now:
+                cell = await self._lookups.run(folded, lambda: self._ask(folded, cell))
+            elif cell is None or not cell.vl_servers:
+                raise failure[0].again()
+        self._used[cell.name] = None
+        return cell
+
+    async def _ask(self, name: str, known: Cell | None) -> Cell:
+        if known is None and not (is_cell_name(name) and "." in name):
+            raise CellUnknown("this cannot be the name of a cell", cell=name)
+        try:
+            answer = await self._resolver.lookup(name)
+        except AfsError as exc:
+            self._remember_failure(name, exc)
+            if known is None or not known.vl_servers:
+                raise
+            return known
+        self._failures.pop(name, None)
+        cell = known or self._discover(name)
+        cell.vl_servers = answer.servers
+        cell.expires = trio.current_time() + answer.ttl
+        return cell
+
+    def _discover(self, name: str) -> Cell:
+        if len(self._discovered) >= _DISCOVERED_MAX:
+            raise CellUnknown("too many cells are in use", cell=name)
+        cell = self._discovered[name] = Cell(name, ())
+        return cell
+
+    def _remember_failure(self, name: str, error: AfsError) -> None:
+        self._failures[name] = (error, trio.current_time() + _RETRY_AFTER)
+        self._failures.move_to_end(name)
+        if len(self._failures) > _FAILURES_MAX:
+            self._failures.popitem(last=False)

@@ -1,0 +1,82 @@
+"""The file servers, each known by its UUID."""
+
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address
+from math import inf
+from uuid import UUID
+
+from rxrpc import Address
+
+
+class FileServer:
+    """One file server of a cell. There is one object for each, compared by identity.
+
+    The registry keeps `addresses` and `unique`; everything else is for those who make calls.
+    """
+
+    __slots__ = (
+        "addresses",
+        "cell",
+        "down_until",
+        "last_seen",
+        "rtt",
+        "unique",
+        "uuid",
+        "waiting",
+    )
+
+    def __init__(self, cell: str, uuid: UUID, unique: int, addresses: Sequence[Address]) -> None:
+        self.cell = cell
+        self.uuid = uuid
+        """Its own, or made of its address if it registered none."""
+        self.unique = unique
+        """Changes when the server registered its addresses anew."""
+        self.addresses = tuple(addresses)
+        self.rtt: float | None = None
+        """Seconds; None while nothing has been measured."""
+        self.last_seen = -inf
+        """When it last answered, on trio's clock."""
+        self.down_until = -inf
+        """It did not answer: until then it is not asked again. On trio's clock."""
+        self.waiting = 0
+        """Callers that wait for it."""
+
+    def __repr__(self) -> str:
+        hosts = ", ".join(host for host, _ in self.addresses)
+        return f"<FileServer {self.uuid} of {self.cell} at {hosts}>"
+
+
+class ServerRegistry:
+    """All file servers that volumes were found on.
+
+    A server is known within its cell: whoever runs the location service of one cell cannot
+    redirect what another cell says of the same UUID.
+    """
+
+    def __init__(self) -> None:
+        self._servers: dict[tuple[str, UUID], FileServer] = {}
+
+    def __iter__(self) -> Iterator[FileServer]:
+        return iter(self._servers.values())
+
+    def get(self, cell: str, uuid: UUID) -> FileServer | None:
+        """The server, if it is known."""
+        return self._servers.get((cell, uuid))
+
+    def update(
+        self, cell: str, uuid: UUID, unique: int, addresses: Sequence[Address]
+    ) -> FileServer:
+        """Enter what the location service says of a server."""
+        server = self._servers.get((cell, uuid))
+        if server is None:
+            server = self._servers[cell, uuid] = FileServer(cell, uuid, unique, addresses)
+        elif server.unique != unique or server.addresses != tuple(addresses):
+            server.unique = unique
+            server.addresses = tuple(addresses)
+            server.down_until = -inf
+        return server
+
+
+def uuid_of_address(address: IPv4Address) -> UUID:
+    """Stands for a server without a UUID, as the location service writes it: address, then 0."""
+    return UUID(int=int(address) << 96)

@@ -1,0 +1,88 @@
+import pytest
+import trio
+
+from afsfuse.cell.sharing import Shared
+from afsfuse.errors import CellUnknown
+
+
+class Work:
+    """Work that takes a second and counts how often it is done."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.done = 0
+        self._error = error
+
+    async def __call__(self) -> int:
+        await trio.sleep(1)
+        self.done += 1
+        if self._error is not None:
+            raise self._error
+        return self.done
+
+
+async def test_those_who_come_together_share_one_result(autojump_clock: trio.abc.Clock) -> None:
+    shared: Shared[str, int] = Shared()
+    work = Work()
+    results = []
+
+    async def ask(key: str) -> None:
+        results.append((key, await shared.run(key, work)))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(ask, "a")
+        nursery.start_soon(ask, "b")
+    assert work.done == 2
+    assert {key for key, _ in results} == {"a", "b"}
+    assert await shared.run("a", work) == 3  # what is over is not shared any more
+
+
+async def test_an_error_is_shared_and_each_gets_his_own(autojump_clock: trio.abc.Clock) -> None:
+    shared: Shared[str, int] = Shared()
+    work = Work(CellUnknown("no such cell", cell="a"))
+    errors = []
+
+    async def ask() -> None:
+        with pytest.raises(CellUnknown, match="no such cell") as caught:
+            await shared.run("a", work)
+        errors.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ask)
+    assert work.done == 1
+    assert len({id(error) for error in errors}) == 3
+
+
+async def test_a_bug_stays_with_the_task_that_had_it(autojump_clock: trio.abc.Clock) -> None:
+    shared: Shared[str, int] = Shared()
+    outcomes = []
+
+    async def ask(work: Work) -> None:
+        try:
+            outcomes.append(await shared.run("a", work))
+        except KeyError:
+            outcomes.append(-1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, Work(KeyError("bug")))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(ask, Work())
+    assert outcomes == [-1, 1]
+
+
+async def test_another_takes_over_from_a_cancelled_worker(autojump_clock: trio.abc.Clock) -> None:
+    shared: Shared[str, int] = Shared()
+    work = Work()
+    results = []
+
+    async def ask(seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            results.append(await shared.run("a", work))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, 0.5)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            nursery.start_soon(ask, 60)
+    assert results == [1, 1, 1]
