@@ -1,0 +1,136 @@
+"""Fetches that nobody has asked for yet: read-ahead of sequential readers, small files at open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.cache.chunks import FileData
+from afsfuse.cache.readahead import FIRST_READ, MAX_CALLS, ReadState
+from afsfuse.model import FileKind
+
+if TYPE_CHECKING:
+    from afsfuse.cache.chunks import Run
+    from afsfuse.cache.fetching import Fetcher
+    from afsfuse.cache.readahead import Pace
+    from afsfuse.cache.vnodes import Vnode
+
+_ACTIVE = 5.0  # seconds: a stream that has not been read for longer shares no read-ahead memory
+_PREFETCHES = 28  # calls ahead of readers to one server beyond which no small file is prefetched
+
+
+class ReadAhead:
+    """Runs fetches in the background, within bounds for each reader, server and the whole store."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        """Without `run` nothing is fetched in the background."""
+        self._fetcher = fetcher
+        self._store = fetcher.store
+        self._nursery: trio.Nursery | None = None
+        self._streams: set[ReadState] = set()  # those that may have a window open
+        self._bytes = 0  # being fetched in the background
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Fetch in the background until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def prefetch(self, vnode: Vnode) -> None:
+        """Fetch a small file before anybody asks; never waits or fails."""
+        length = vnode.status.length
+        if (
+            self._nursery is None
+            or not 0 < length <= FIRST_READ
+            or vnode.status.kind is not FileKind.FILE
+            or not vnode.valid(trio.current_time())
+        ):
+            return
+        if vnode.data is None:
+            vnode.data = FileData(vnode, vnode.data_version, length)
+        pace = self._fetcher.pace(vnode.server)
+        if not vnode.data.known(0) and pace.in_flight < _PREFETCHES:
+            run = self._fetcher.plan(vnode.data, 0, (length - 1) >> self._store.shift)
+            self._start(run, pace, ReadState())
+
+    def close(self, stream: ReadState) -> None:
+        """The open file is closed: it takes no more part in the share of memory."""
+        stream.window = 0
+        self._streams.discard(stream)
+
+    def note(self, stream: ReadState, file: FileData, offset: int, end: int) -> None:
+        """Note a read, and start the fetches that keep a sequential reader from waiting."""
+        pace = self._fetcher.pace(file.vnode.server)
+        stream.note(offset, end, pace.window())
+        if stream.window:
+            stream.last_used = trio.current_time()
+            self._streams.add(stream)
+            # The reader fetches the chunks of this read itself.
+            stream.edge = max(
+                stream.edge, ((end - 1 >> self._store.shift) + 1) << self._store.shift
+            )
+            self._extend(stream, file, pace)
+
+    def _extend(self, stream: ReadState, file: FileData, pace: Pace) -> None:
+        """Start as many calls as the window of a reader has room for. Free of await."""
+        shift = self._store.shift
+        window = min(stream.window, self._share())
+        size = stream.call_size(pace, window)
+        limit = stream.position + window
+        while stream.edge < min(limit, file.length):
+            reach = min(stream.edge + size, file.length)
+            if reach > limit and reach < file.length:
+                return  # no room for a call of full size yet
+            first = stream.edge >> shift
+            last = (reach - 1) >> shift
+            while first <= last and file.known(first):
+                first += 1
+            if first <= last:
+                if stream.in_flight >= int(pace.calls) or not self._room(pace):
+                    return
+                run = self._fetcher.plan(file, first, last)
+                self._start(run, pace, stream)
+                last = run.first + run.count - 1
+            stream.edge = (last + 1) << shift
+
+    def _room(self, pace: Pace) -> bool:
+        """Whether one more call may be sent ahead of readers."""
+        return (
+            self._nursery is not None
+            and pace.in_flight < MAX_CALLS
+            and self._bytes < self._store.limit // 2
+        )
+
+    def _share(self) -> int:
+        """How many bytes a stream may have ahead of it: half the store for all of them."""
+        if len(self._streams) > 1:
+            oldest = trio.current_time() - _ACTIVE
+            self._streams = {s for s in self._streams if s.last_used > oldest}
+        return self._store.limit // (2 * max(1, len(self._streams)))
+
+    def _start(self, run: Run, pace: Pace, stream: ReadState) -> None:
+        """Fetch a run in the background."""
+        assert self._nursery is not None
+        size = run.count << self._store.shift
+        pace.in_flight += 1
+        stream.in_flight += 1
+        self._bytes += size
+        self._fetcher.counters.ahead_fetches += 1
+        self._nursery.start_soon(self._fetch, run, pace, stream, size)
+
+    async def _fetch(self, run: Run, pace: Pace, stream: ReadState, size: int) -> None:
+        """One background fetch, and then the next. Who needs what did not come asks again."""
+        try:
+            await self._fetcher.fetch(run)
+        finally:
+            pace.in_flight -= 1
+            stream.in_flight -= 1
+            self._bytes -= size
+        # The reader may be waiting for an earlier call still; the line need not.
+        if run.chunks and stream.window and run.file.vnode.data is run.file:
+            self._extend(stream, run.file, pace)

@@ -1,0 +1,147 @@
+"""File data in memory: chunks of one data version of a file, bounded over all files."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from afsfuse.cache.vnodes import Vnode
+    from afsfuse.errors import AfsError
+
+
+class Chunk:
+    """Some bytes of a file: all that the file has between two multiples of the chunk size.
+
+    The buffer is never written to once the chunk is in the store, so readers may keep views of it
+    as long as they like, also after the chunk has been evicted.
+    """
+
+    __slots__ = ("buffer", "file", "index")
+
+    def __init__(self, file: FileData, index: int, buffer: bytearray) -> None:
+        """The chunk `index` of a file's version."""
+        self.file = file
+        self.index = index
+        self.buffer = buffer
+
+
+class Run:
+    """One fetch under way: consecutive chunks of one version of a file, read by one call.
+
+    When `done` is set, `chunks` holds the fetched chunks by index if the server confirmed the
+    version; else `failure` says why not; neither means that nobody knows (the version moved, or
+    the task that ran the fetch was cancelled) and whoever needs the bytes starts again.
+    """
+
+    __slots__ = ("chunks", "count", "done", "failure", "file", "first")
+
+    def __init__(self, file: FileData, first: int, count: int) -> None:
+        """A run that has not begun."""
+        self.file = file
+        self.first = first
+        self.count = count
+        self.done = trio.Event()
+        self.chunks: dict[int, Chunk] = {}
+        self.failure: AfsError | None = None
+
+
+class FileData:
+    """What is cached, and being fetched, of one data version of one file."""
+
+    __slots__ = ("chunks", "data_version", "length", "runs", "vnode")
+
+    def __init__(self, vnode: Vnode, data_version: int, length: int) -> None:
+        """No chunks yet; `length` is the file's size in this version."""
+        self.vnode = vnode
+        self.data_version = data_version
+        self.length = length
+        self.chunks: dict[int, Chunk] = {}
+        self.runs: dict[int, Run] = {}  # each chunk index that is being fetched
+
+    def known(self, index: int) -> bool:
+        """Whether a chunk is there or on its way."""
+        return index in self.chunks or index in self.runs
+
+
+class ChunkStore:
+    """All chunks of all files, least recently used first, and the bound on their bytes.
+
+    `used` also counts the buffers of fetches under way, which are reserved beforehand. When only
+    those are left the bound can be passed: by as much as readers ask for at the same moment,
+    since read-ahead has a bound of its own that is a small part of this one.
+    """
+
+    def __init__(self, limit: int, chunk_size: int) -> None:
+        """Keep at most `limit` bytes, in chunks of `chunk_size` bytes, a power of two."""
+        if chunk_size & (chunk_size - 1) or not 4096 <= chunk_size <= 1 << 20:
+            raise ValueError(f"chunk size {chunk_size} is no power of two from 4 KiB to 1 MiB")
+        self.limit = limit
+        self.chunk_size = chunk_size
+        self.shift = chunk_size.bit_length() - 1
+        self.used = 0
+        self.evicted = 0  # chunks, since the start
+        self._order: OrderedDict[Chunk, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Number of chunks."""
+        return len(self._order)
+
+    def reserve(self, size: int) -> None:
+        """Make room for `size` bytes that are about to be fetched."""
+        self.used += size
+        while self.used > self.limit and self._order:
+            chunk, _ = self._order.popitem(last=False)
+            del chunk.file.chunks[chunk.index]
+            self.used -= len(chunk.buffer)
+            self.evicted += 1
+
+    def release(self, size: int) -> None:
+        """Give back what was reserved and has not become a chunk."""
+        self.used -= size
+
+    def add(self, chunk: Chunk) -> None:
+        """Enter a chunk whose bytes have been reserved and whose place is free."""
+        chunk.file.chunks[chunk.index] = chunk
+        self._order[chunk] = None
+
+    def touch(self, chunk: Chunk) -> None:
+        """Note that a chunk was read. One that has left meanwhile stays out."""
+        if chunk in self._order:
+            self._order.move_to_end(chunk)
+
+    def drop(self, file: FileData) -> None:
+        """Forget all chunks of a file's version."""
+        for chunk in file.chunks.values():
+            del self._order[chunk]
+            self.used -= len(chunk.buffer)
+        file.chunks.clear()
+
+    def buffers(self, file: FileData, first: int, count: int) -> list[bytearray]:
+        """Empty buffers for consecutive chunks, the last one as long as the file reaches."""
+        size = self.chunk_size
+        end = min((first + count) << self.shift, file.length)
+        return [
+            bytearray(min(size, end - start)) for start in range(first << self.shift, end, size)
+        ]
+
+
+def join(chunks: Sequence[Chunk], start: int, size: int) -> bytes | memoryview:
+    """`size` bytes from `start`, an offset in the first of these consecutive chunks.
+
+    Bytes of a single chunk are not copied.
+    """
+    if len(chunks) == 1:
+        return memoryview(chunks[0].buffer)[start : start + size]
+    last = len(chunks) - 1
+    inside = size + start - sum(len(chunk.buffer) for chunk in chunks[:last])
+    parts: list[bytearray | memoryview] = [chunk.buffer for chunk in chunks]
+    if start:
+        parts[0] = memoryview(parts[0])[start:]
+    if inside < len(parts[last]):
+        parts[last] = memoryview(parts[last])[:inside]
+    return b"".join(parts)

@@ -1,0 +1,134 @@
+"""Whole directories: fetched in one call, parsed, kept with their version, compared when new."""
+
+from __future__ import annotations
+
+import errno
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.cache.directories import MAX_SIZE, PAGE_SIZE, Directory
+from afsfuse.errors import AfsError, DataCorrupt
+from afsfuse.model import FileKind
+
+if TYPE_CHECKING:
+    from afsfuse.cache.callbacks import BreakLog
+    from afsfuse.cache.listener import KernelListener
+    from afsfuse.cache.statuses import StatusKeeper
+    from afsfuse.cache.vnodes import Vnode
+    from afsfuse.cell.volumes import Volume
+    from afsfuse.fileserver.client import FileServerClient
+    from afsfuse.interfaces.common import Fid
+
+_ATTEMPTS = 6
+_GROWTH = 16 * PAGE_SIZE  # asked for beyond the known size, in case the directory is growing
+
+
+class Listings:
+    """The parsed directories of all volumes, bounded by their memory."""
+
+    def __init__(
+        self, client: FileServerClient, statuses: StatusKeeper, log: BreakLog, limit: int
+    ) -> None:
+        """Keep directories of at most `limit` bytes in all, and at least one."""
+        self._client = client
+        self._statuses = statuses
+        self._log = log
+        self._limit = limit
+        self._order: OrderedDict[Vnode, int] = OrderedDict()  # what each costs; least used first
+        self._flights: dict[Vnode, trio.Event] = {}
+        self.used = 0
+        self.fetches = 0
+
+    def __len__(self) -> int:
+        """Number of directories kept."""
+        return len(self._order)
+
+    async def directory(self, volume: Volume, fid: Fid, listener: KernelListener) -> Directory:
+        """The directory in the version of its status; raise `AfsError`."""
+        for _ in range(_ATTEMPTS):
+            vnode = await self._statuses.status(volume, fid)
+            if vnode.status.kind is not FileKind.DIRECTORY:
+                raise AfsError("not a directory", errno=errno.ENOTDIR, cell=volume.cell.name)
+            known = vnode.directory
+            if known is not None and known.data_version == vnode.status.data_version:
+                self._order.move_to_end(vnode)
+                return known
+            flight = self._flights.get(vnode)
+            if flight is not None:
+                await flight.wait()
+                continue
+            fetched = await self._fetch(vnode, listener)
+            if fetched is not None:
+                return fetched
+        raise AfsError(
+            "the directory changes faster than it can be read",
+            errno=errno.EAGAIN,
+            cell=volume.cell.name,
+            volume=volume.name,
+        )
+
+    async def _fetch(self, vnode: Vnode, listener: KernelListener) -> Directory | None:
+        """Fetch and parse; None if it grew too much meanwhile or another version is newer.
+
+        The server holds the vnode during the call, so what comes is one version, the one that the
+        call's own status names.
+        """
+        size = vnode.status.length
+        if not 0 < size <= MAX_SIZE:
+            raise DataCorrupt(f"directory {vnode.fid} is said to have {size} bytes")
+        done = self._flights[vnode] = trio.Event()
+        ticket = self._log.begin()
+        self.fetches += 1
+        try:
+            buffer = bytearray(size + _GROWTH)
+            reply = await self._client.fetch_data(vnode.volume, vnode.fid, 0, [memoryview(buffer)])
+            applied = self._statuses.apply(vnode.volume, vnode.fid, reply, ticket)
+            version, length = reply.status.data_version, reply.status.length
+            if length > len(buffer):
+                return None
+            if reply.length != length:
+                raise DataCorrupt(
+                    f"a server sent {reply.length} of the {length} bytes of directory {vnode.fid}"
+                )
+            fresh = Directory.parse(bytes(memoryview(buffer)[:length]), version)
+            if applied.status.data_version == version:
+                self._install(applied, fresh, listener)
+                return fresh
+            return None
+        finally:
+            self._log.end()
+            del self._flights[vnode]
+            done.set()
+
+    def _install(self, vnode: Vnode, fresh: Directory, listener: KernelListener) -> None:
+        """Put a new version in the place of the old one, and tell what is different in it."""
+        old = vnode.directory
+        self._forget(vnode)
+        vnode.directory = fresh
+        self._order[vnode] = fresh.cost
+        self.used += fresh.cost
+        while self.used > self._limit and len(self._order) > 1:
+            oldest = next(iter(self._order))
+            assert oldest.directory is not None
+            oldest.evicted_version = oldest.directory.data_version
+            self._forget(oldest)
+        if not listener.interested(vnode):
+            return
+        if old is not None:
+            names = old.diff(fresh)
+            if names:
+                listener.names_changed(vnode, names)
+        elif vnode.evicted_version not in (None, fresh.data_version):
+            listener.names_changed(vnode, None)
+        vnode.evicted_version = None
+
+    def _forget(self, vnode: Vnode) -> None:
+        """Drop a directory if there is one."""
+        vnode.directory = None
+        self.used -= self._order.pop(vnode, 0)
+
+    def drop(self, vnode: Vnode) -> None:
+        """The vnode is leaving."""
+        self._forget(vnode)

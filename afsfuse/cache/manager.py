@@ -1,0 +1,338 @@
+"""The facade of the cache: what the file system asks, and what the callback service tells."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.cache.callbacks import BreakLog
+from afsfuse.cache.chunks import ChunkStore
+from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
+from afsfuse.cache.fetching import Fetcher
+from afsfuse.cache.listener import NullListener
+from afsfuse.cache.listings import Listings
+from afsfuse.cache.readahead import ReadState
+from afsfuse.cache.reading import Reader
+from afsfuse.cache.revalidation import Revalidator
+from afsfuse.cache.statuses import StatusKeeper, identities
+from afsfuse.cache.vnodes import VnodeTable
+from afsfuse.errors import AfsError, DataCorrupt
+from afsfuse.model import FileKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from uuid import UUID
+
+    from afsfuse.cache.directories import Directory
+    from afsfuse.cache.listener import KernelListener
+    from afsfuse.cache.vnodes import Vnode
+    from afsfuse.cell.servers import FileServer
+    from afsfuse.cell.volumes import Volume
+    from afsfuse.fileserver.client import FileServerClient
+    from afsfuse.interfaces.common import Fid
+
+log = logging.getLogger(__name__)
+
+MAX_LINK = 1024  # bytes of a symlink's or mount point's body. Source: AFSPATHMAX in common.xg
+_GIVE_UP_TIME = 5.0  # seconds for all servers together, at the end
+_SUSPEND_CHECK = 2.0  # seconds between looks at whether the machine has slept
+_SUSPENDED = 1.0  # seconds by which the clocks must differ for that
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """A snapshot of the cache. Counts are since the start unless they say what there is."""
+
+    vnodes: int
+    directories: int
+    directory_bytes: int
+    data_bytes: int  # buffers of fetches under way included
+    chunks: int
+    chunks_evicted: int
+    status_fetches: int
+    status_shared: int  # requests that waited for a fetch of the same status
+    bulk_calls: int
+    directory_fetches: int
+    reads: int
+    chunk_hits: int
+    chunk_misses: int
+    chunk_waits: int
+    data_fetches: int
+    ahead_fetches: int
+    fetched_bytes: int
+    read_restarts: int
+    breaks: int  # of promises
+    server_breaks: int  # of all promises of a server at once
+    revalidated: int
+    revalidation_failures: int
+    revalidation_queue: int
+
+
+class CacheManager:
+    """Everything that is known of files, for all cells. See the docstring of the package."""
+
+    def __init__(
+        self,
+        client: FileServerClient,
+        *,
+        data_bytes: int = 64 << 20,
+        chunk_size: int = 32 << 10,
+        directory_bytes: int = 32 << 20,
+        vnode_limit: int = 32768,
+        listener: KernelListener | None = None,
+    ) -> None:
+        """Bounds are in bytes, but for the number of vnodes that the kernel does not hold.
+
+        `listener` may also be assigned later, before `run` starts.
+        """
+        self.listener: KernelListener = listener or NullListener()
+        self._client = client
+        self._log = BreakLog()
+        self._table = VnodeTable(vnode_limit, self._held, self._dropped)
+        self._store = ChunkStore(data_bytes, chunk_size)
+        self._statuses = StatusKeeper(
+            client, self._table, self._log, self._version_moved, self._instance_moved
+        )
+        self._fetcher = Fetcher(client, self._statuses, self._log, self._store)
+        self._reader = Reader(self._statuses, self._fetcher)
+        self._listings = Listings(client, self._statuses, self._log, directory_bytes)
+        self._revalidator = Revalidator(self._statuses, self._listings)
+        self._snapshots = EntrySnapshots()
+        self._breaks = 0
+        self._server_breaks = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Read ahead and revalidate until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._reader.ahead.run)
+            nursery.start_soon(self._revalidator.run, self.listener)
+            nursery.start_soon(self._watch_suspend)
+            task_status.started()
+
+    # What the file system asks
+
+    def peek(self, volume: Volume, fid: Fid) -> Vnode | None:
+        """What is known of a fid, valid or not, without a call."""
+        return self._table.find(volume, fid)
+
+    async def status(self, volume: Volume, fid: Fid) -> Vnode:
+        """The vnode with a status that may be relied on now; raise `AfsError`.
+
+        Callers that ask at the same time share one call. The promise of the vnode returned can
+        already be broken again: use the status and rely on it for no time.
+        """
+        return await self._statuses.status(volume, fid)
+
+    async def statuses(
+        self, volume: Volume, directory: Fid, fids: Sequence[Fid]
+    ) -> list[Vnode | AfsError]:
+        """Vnodes or errors of many files of one directory, in the order of `fids`."""
+        return await self._statuses.statuses(volume, directory, fids)
+
+    async def directory(self, volume: Volume, fid: Fid) -> Directory:
+        """The whole directory in its current version; raise `AfsError`."""
+        return await self._listings.directory(volume, fid, self.listener)
+
+    async def read(
+        self, volume: Volume, fid: Fid, offset: int, size: int, stream: ReadState
+    ) -> bytes | memoryview:
+        """Bytes of one data version; fewer than `size` only at the end of the file."""
+        return await self._reader.read(volume, fid, offset, size, stream)
+
+    async def readlink(self, volume: Volume, fid: Fid) -> bytes:
+        """The body of a symlink or mount point, as it is stored."""
+        vnode = await self._statuses.status(volume, fid)
+        link = vnode.link
+        if link is not None and link[0] == vnode.data_version:
+            return link[1]
+        if vnode.status.length > MAX_LINK:
+            raise DataCorrupt(f"symlink {fid} is said to have {vnode.status.length} bytes")
+        body = bytes(await self._reader.read(volume, fid, 0, MAX_LINK, ReadState()))
+        # The read may have met a newer version; its bytes belong to the status known now only if
+        # that still has the chunks.
+        file = vnode.data
+        if file is not None and file.data_version == vnode.data_version:
+            vnode.link = (file.data_version, body)
+            self._drop_data(vnode)
+        return body
+
+    def open_stream(self, vnode: Vnode) -> ReadState:
+        """State for one open file; give it to each `read` and to `close_stream` at the end."""
+        return ReadState()
+
+    def close_stream(self, stream: ReadState) -> None:
+        """The file is closed."""
+        self._reader.ahead.close(stream)
+
+    def prefetch(self, vnode: Vnode) -> None:
+        """Begin to fetch a small file that is about to be read; never waits or fails."""
+        self._reader.ahead.prefetch(vnode)
+
+    # What the callback service tells: all of this is free of await
+
+    def break_callback(self, server: tuple[str, int], fids: Iterable[Fid]) -> list[Vnode]:
+        """A server takes promises back; vnode 0 stands for the whole volume.
+
+        Returns the vnodes that lost a promise. Whether `server` may say so is for the caller to
+        judge; the fids alone decide here, since a server has addresses that nobody registered.
+        """
+        lost: list[Vnode] = []
+        for fid in fids:
+            if fid.vnode == 0:
+                self._log.note(fid.volume)
+                vnodes = self._table.of_volume(fid.volume)
+            else:
+                self._log.note(fid)
+                vnodes = self._table.with_fid(fid)
+            lost += [vnode for vnode in vnodes if self._lose_promise(vnode)]
+        self._breaks += len(lost)
+        return lost
+
+    def break_server(self, server: tuple[str, int], uuid: UUID | None = None) -> list[Vnode]:
+        """A server has forgotten all promises that it gave us; `uuid` is its own, if it said so."""
+        self._server_breaks += 1
+        names = {server[0]} if uuid is None else {server[0], uuid}
+        for name in names:
+            self._log.note(name)
+        servers = {vnode.server for vnode in self._table if vnode.server is not None}
+        gone = {known for known in servers if not names.isdisjoint(identities(known))}
+        return self._lose_promises([vnode for vnode in self._table if vnode.server in gone])
+
+    def break_all(self) -> list[Vnode]:
+        """No promise of any server holds any more."""
+        self._server_breaks += 1
+        self._log.note_all()
+        return self._lose_promises(list(self._table))
+
+    def _lose_promises(self, vnodes: Iterable[Vnode]) -> list[Vnode]:
+        lost = [vnode for vnode in vnodes if self._lose_promise(vnode)]
+        self._breaks += len(lost)
+        return lost
+
+    def _lose_promise(self, vnode: Vnode) -> bool:
+        """End a vnode's promise and have the rest found out. True if there was one."""
+        had = vnode.expires > 0.0
+        vnode.expires = 0.0
+        if self.listener.interested(vnode):
+            if had:
+                self.listener.promise_broken(vnode)
+            self._revalidator.submit(vnode)
+        return had
+
+    # What happens to vnodes: all of this is free of await, too
+
+    def _held(self, vnode: Vnode) -> bool:
+        return self.listener.interested(vnode)
+
+    def _dropped(self, vnode: Vnode) -> None:
+        """A vnode has left the table: nothing may remain of it."""
+        self._drop_data(vnode)
+        self._listings.drop(vnode)
+        self._revalidator.forget(vnode)
+        self.listener.vnode_dropped(vnode)
+
+    def _drop_data(self, vnode: Vnode) -> None:
+        if vnode.data is not None:
+            self._store.drop(vnode.data)
+            vnode.data = None
+
+    def _version_moved(self, vnode: Vnode) -> None:
+        """A status names another data version than the one known before."""
+        self._drop_data(vnode)
+        if not self.listener.interested(vnode):
+            return
+        if vnode.status.kind is FileKind.DIRECTORY:
+            self._revalidator.submit(vnode)
+        else:
+            self.listener.data_changed(vnode)
+
+    def _instance_moved(self, vnode: Vnode, comparable: bool) -> None:
+        """The vnode's volume was released anew, or replaced by one with other data."""
+        self._lose_promise(vnode)
+        if comparable:
+            return
+        self._drop_data(vnode)
+        vnode.link = None
+        if vnode.directory is not None:
+            vnode.directory.data_version = -1  # of no version: fetched again and compared
+        elif vnode.evicted_version is not None:
+            vnode.evicted_version = -1
+        if self.listener.interested(vnode) and vnode.status.kind is not FileKind.DIRECTORY:
+            self.listener.data_changed(vnode)
+
+    async def _watch_suspend(self) -> None:
+        """End all promises after the machine has slept: their clock stood still meanwhile."""
+        if not hasattr(time, "CLOCK_BOOTTIME"):
+            return
+        before = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+        while True:
+            await trio.sleep(_SUSPEND_CHECK)
+            ahead = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+            if ahead - before > _SUSPENDED:
+                log.info("the machine slept for %.0f s; all files are checked", ahead - before)
+                self.break_all()
+            before = ahead
+
+    async def give_up_all(self) -> None:
+        """Tell the servers that their promises are not needed any more; best effort, 5 s.
+
+        This is the end of the cache: nothing is revalidated from here on.
+        """
+        self._revalidator.close()
+        servers = {
+            vnode.server
+            for vnode in self._table
+            if vnode.server is not None and vnode.expires > 0.0
+        }
+        self.break_all()
+        with trio.move_on_after(_GIVE_UP_TIME):
+            async with trio.open_nursery() as nursery:
+                for server in servers:
+                    nursery.start_soon(self._give_up, server)
+
+    async def _give_up(self, server: FileServer) -> None:
+        try:
+            await self._client.give_up_all_callbacks(server)
+        except AfsError as exc:
+            log.debug("callbacks were not given back: %s", exc)
+
+    # Figures
+
+    def entries(self, index: int) -> CacheEntry | None:
+        """The vnode of this number as `cmdebug` asks for it; None past the end."""
+        now = trio.current_time()
+        vnode = self._snapshots.at(index, self._table, now)
+        return None if vnode is None else describe(vnode, self._held(vnode), now)
+
+    def statistics(self) -> CacheStatistics:
+        """A snapshot of all counters."""
+        reads = self._fetcher.counters
+        return CacheStatistics(
+            vnodes=len(self._table),
+            directories=len(self._listings),
+            directory_bytes=self._listings.used,
+            data_bytes=self._store.used,
+            chunks=len(self._store),
+            chunks_evicted=self._store.evicted,
+            status_fetches=self._statuses.fetched,
+            status_shared=self._statuses.shared,
+            bulk_calls=self._statuses.bulk_calls,
+            directory_fetches=self._listings.fetches,
+            reads=reads.reads,
+            chunk_hits=reads.hits,
+            chunk_misses=reads.misses,
+            chunk_waits=reads.waits,
+            data_fetches=reads.fetches,
+            ahead_fetches=reads.ahead_fetches,
+            fetched_bytes=reads.fetched_bytes,
+            read_restarts=reads.restarts,
+            breaks=self._breaks,
+            server_breaks=self._server_breaks,
+            revalidated=self._revalidator.revalidated,
+            revalidation_failures=self._revalidator.failed,
+            revalidation_queue=len(self._revalidator),
+        )

@@ -1,0 +1,107 @@
+"""Reading: from chunks that are there, from fetches under way, or by fetching.
+
+All bytes of one read are of one data version. A fetched chunk counts only when the status at the
+end of its call names the version that it was fetched for; else everything starts again with the
+new version, and if the file changes faster than that, one call for exactly the wanted range ends
+the chase: the server holds the vnode while it sends, so one call never mixes versions.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from afsfuse.cache.background import ReadAhead
+from afsfuse.cache.chunks import Chunk, FileData, join
+from afsfuse.cache.readahead import FIRST_READ
+from afsfuse.errors import AfsError
+from afsfuse.model import FileKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from afsfuse.cache.fetching import Fetcher
+    from afsfuse.cache.readahead import ReadState
+    from afsfuse.cache.statuses import StatusKeeper
+    from afsfuse.cell.volumes import Volume
+    from afsfuse.interfaces.common import Fid
+
+_RESTARTS = 4  # new data versions met in one read before it is done in one call
+
+
+class Reader:
+    """Reads files of all volumes through one chunk store."""
+
+    def __init__(self, statuses: StatusKeeper, fetcher: Fetcher) -> None:
+        """Without `ahead.run` there is no read-ahead; reads work all the same."""
+        self.ahead = ReadAhead(fetcher)
+        self._statuses = statuses
+        self._fetcher = fetcher
+        self._store = fetcher.store
+        self._counters = fetcher.counters
+
+    async def read(
+        self, volume: Volume, fid: Fid, offset: int, size: int, stream: ReadState
+    ) -> bytes | memoryview:
+        """Up to `size` bytes from `offset`; fewer only at the end of the file."""
+        self._counters.reads += 1
+        shift = self._store.shift
+        for _ in range(_RESTARTS):
+            vnode = await self._statuses.status(volume, fid)
+            if vnode.status.kind is FileKind.DIRECTORY:
+                raise AfsError("is a directory", errno=errno.EISDIR, cell=volume.cell.name)
+            end = min(offset + size, vnode.status.length)
+            if offset >= end:
+                return b""
+            file = vnode.data
+            if file is None:
+                file = vnode.data = FileData(vnode, vnode.status.data_version, vnode.status.length)
+            first = offset >> shift
+            self.ahead.note(stream, file, offset, end)
+            chunks = await self._collect(file, first, (end - 1) >> shift, stream)
+            if chunks is not None:
+                return join(chunks, offset - (first << shift), end - offset)
+            self._counters.restarts += 1
+        return await self._fetcher.read_in_one_call(volume, fid, offset, size)
+
+    async def _collect(
+        self, file: FileData, first: int, last: int, stream: ReadState
+    ) -> Sequence[Chunk] | None:
+        """The chunks from `first` to `last`; None if the file has moved to another version.
+
+        Chunks that were found stay with this reader, whatever is evicted while it waits for others.
+        """
+        found = []
+        counters = self._counters
+        for index in range(first, last + 1):
+            chunk = file.chunks.get(index)
+            if chunk is not None:
+                counters.hits += 1
+            while chunk is None:
+                run = file.runs.get(index)
+                if run is None:
+                    counters.misses += 1
+                    run = self._fetcher.plan(file, index, self._wanted(file, index, last, stream))
+                    await self._fetcher.fetch(run)
+                else:
+                    counters.waits += 1
+                    await run.done.wait()
+                chunk = run.chunks.get(index)
+                if chunk is None:
+                    if run.failure is not None:
+                        raise run.failure.again() from run.failure
+                    if file.vnode.data is not file:
+                        return None
+            self._store.touch(chunk)
+            found.append(chunk)
+        return found
+
+    def _wanted(self, file: FileData, index: int, last: int, stream: ReadState) -> int:
+        """Up to which chunk a reader that misses chunk `index` should fetch.
+
+        Nothing beyond what it asked for, but for the first read at the start of a file, which
+        fetches a small file whole.
+        """
+        if index == 0 and stream.run == 1:
+            last = max(last, (FIRST_READ - 1) >> self._store.shift)
+        return min(last, (file.length - 1) >> self._store.shift)

@@ -1,0 +1,138 @@
+"""After a break: find out in the background what really changed in what the kernel holds."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.errors import AfsError
+from afsfuse.interfaces.common import FIDS_MAX
+from afsfuse.model import FileKind
+
+if TYPE_CHECKING:
+    from afsfuse.cache.listener import KernelListener
+    from afsfuse.cache.listings import Listings
+    from afsfuse.cache.statuses import StatusKeeper
+    from afsfuse.cache.vnodes import Vnode
+    from afsfuse.interfaces.common import Fid
+
+log = logging.getLogger(__name__)
+
+_GROUPS = 4  # bulk calls in flight for revalidation
+
+
+class Revalidator:
+    """A queue of vnodes whose promise was broken, worked off volume by volume, in bulk.
+
+    A vnode that is broken again while it is being asked about is simply queued again: the status
+    under way loses its promise by the break, so nothing is believed that the break made void.
+    """
+
+    def __init__(self, statuses: StatusKeeper, listings: Listings) -> None:
+        """Work happens in `run`; until then vnodes only queue."""
+        self._statuses = statuses
+        self._listings = listings
+        self._queue: dict[Vnode, None] = {}
+        self._wake = trio.Event()
+        self.revalidated = 0
+        self.failed = 0
+        self._closed = False
+
+    def submit(self, vnode: Vnode) -> None:
+        """Queue a vnode that the kernel holds. Free of await."""
+        if not self._closed:
+            self._queue[vnode] = None
+            self._wake.set()
+
+    def close(self) -> None:
+        """Ask about nothing any more: each answer would bring a new promise."""
+        self._closed = True
+        self._queue.clear()
+
+    def forget(self, vnode: Vnode) -> None:
+        """The vnode has left the table."""
+        self._queue.pop(vnode, None)
+
+    def __len__(self) -> int:
+        """Number of vnodes waiting."""
+        return len(self._queue)
+
+    async def run(self, listener: KernelListener) -> None:
+        """Revalidate until cancelled."""
+        places = trio.CapacityLimiter(_GROUPS)
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                while self._queue:
+                    await places.acquire_on_behalf_of(token := object())
+                    nursery.start_soon(self._work, self._take_group(), listener, places, token)
+
+    def _take_group(self) -> list[Vnode]:
+        """The vnodes of the first one's volume, as many as one bulk call holds."""
+        group: list[Vnode] = []
+        for vnode in self._queue:
+            if not group or vnode.volume is group[0].volume:
+                group.append(vnode)
+                if len(group) == FIDS_MAX:
+                    break
+        for vnode in group:
+            del self._queue[vnode]
+        return group
+
+    async def _work(
+        self,
+        group: list[Vnode],
+        listener: KernelListener,
+        places: trio.CapacityLimiter,
+        token: object,
+    ) -> None:
+        """Ask about one group, then compare what is new in its directories."""
+        try:
+            now = trio.current_time()
+            found: dict[Fid, Vnode | AfsError] = {}
+            asked = [vnode.fid for vnode in group if not vnode.valid(now)]
+            if group and asked:
+                await self._statuses.refresh(group[0].volume, None, asked, found)
+            for vnode in group:
+                outcome = found.get(vnode.fid, vnode)
+                if isinstance(outcome, AfsError):
+                    self._give_up(vnode, outcome, listener)
+                    continue
+                self.revalidated += 1
+                if vnode.valid(now):
+                    self._queue.pop(vnode, None)  # queued by the new version that we just saw
+                if vnode.status.kind is FileKind.DIRECTORY:
+                    await self._compare(vnode, listener)
+        except Exception:  # a mistake of ours must not end revalidation for ever
+            log.exception("revalidation failed")
+            for vnode in group:
+                self._distrust(vnode, listener)
+        finally:
+            places.release_on_behalf_of(token)
+
+    async def _compare(self, vnode: Vnode, listener: KernelListener) -> None:
+        """Fetch a directory anew if its version moved; installing it tells the difference."""
+        known = vnode.directory
+        version = vnode.evicted_version if known is None else known.data_version
+        if version is None or version == vnode.status.data_version:
+            return  # nobody has seen its names, or they are still the same
+        try:
+            await self._listings.directory(vnode.volume, vnode.fid, listener)
+        except AfsError as exc:
+            self._give_up(vnode, exc, listener)
+
+    def _give_up(self, vnode: Vnode, error: AfsError, listener: KernelListener) -> None:
+        """It cannot be found out, so nothing that the kernel holds of it may stay."""
+        log.debug("cannot revalidate %r: %s", vnode, error)
+        self._distrust(vnode, listener)
+
+    def _distrust(self, vnode: Vnode, listener: KernelListener) -> None:
+        """Have the kernel drop all it holds of a vnode."""
+        self.failed += 1
+        if vnode.status.kind is FileKind.DIRECTORY:
+            listener.names_changed(vnode, None)
+        else:
+            listener.data_changed(vnode)

@@ -1,0 +1,258 @@
+"""Statuses: fetched once for all who ask, in bulk where many are asked for, applied in order."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.cache.vnodes import Vnode
+from afsfuse.errors import AfsError, DataCorrupt
+from afsfuse.interfaces.common import FIDS_MAX
+from afsfuse.model import FileKind, VolumeType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Sequence
+
+    from afsfuse.cache.callbacks import BreakLog
+    from afsfuse.cache.vnodes import Shelf, VnodeTable
+    from afsfuse.cell.servers import FileServer
+    from afsfuse.cell.volumes import Volume
+    from afsfuse.fileserver.client import FileServerClient
+    from afsfuse.fileserver.replies import DataReply, StatusReply
+    from afsfuse.interfaces.common import Fid
+    from afsfuse.interfaces.fileserver import VolSync
+    from afsfuse.model import Status
+
+_BULK_CALLS = 6  # bulk calls in flight for one request; the server's threads are not ours alone
+_DELETED = (errno.ENOENT, errno.ESTALE)
+
+
+def identities(server: FileServer) -> Iterator[Hashable]:
+    """The names under which a break of all promises of a server may arrive."""
+    yield server.uuid
+    for host, _ in server.addresses:
+        yield host
+
+
+class Flight:
+    """A status fetch under way that others may wait for."""
+
+    __slots__ = ("done", "error", "ticket", "vnode")
+
+    def __init__(self, ticket: int) -> None:
+        """Begun at the logical time `ticket`."""
+        self.ticket = ticket
+        self.done = trio.Event()
+        self.vnode: Vnode | None = None
+        self.error: AfsError | None = None  # with both None the fetching task was cancelled
+
+
+class StatusKeeper:
+    """Brings statuses into the vnode table."""
+
+    def __init__(
+        self,
+        client: FileServerClient,
+        table: VnodeTable,
+        log: BreakLog,
+        version_moved: Callable[[Vnode], None],
+        instance_moved: Callable[[Vnode, bool], None],
+    ) -> None:
+        """Say what to call when a known vnode has new data, and when its volume was replaced.
+
+        `instance_moved` is told whether equal data versions still mean equal data.
+        """
+        self._client = client
+        self._table = table
+        self._log = log
+        self._version_moved = version_moved
+        self._instance_moved = instance_moved
+        self._flights: dict[tuple[str, Fid], Flight] = {}
+        self.fetched = 0  # statuses asked for one by one
+        self.shared = 0  # requests that waited for another's fetch
+        self.bulk_calls = 0
+
+    async def status(self, volume: Volume, fid: Fid) -> Vnode:
+        """The vnode of a fid, with a valid promise if the server gives one; raise `AfsError`."""
+        vnode = self._table.find(volume, fid)
+        if vnode is not None and vnode.valid(trio.current_time()):
+            vnode.used = True
+            return vnode
+        key = (volume.cell.name, fid)
+        while True:
+            flight = self._flights.get(key)
+            # What began before a break must not answer those who ask after it.
+            if flight is None or self._log.broken_since(flight.ticket, fid):
+                return await self._fetch(key, volume, fid)
+            self.shared += 1
+            await flight.done.wait()
+            if flight.error is not None:
+                raise flight.error.again() from flight.error
+            if flight.vnode is not None:
+                return flight.vnode
+
+    async def _fetch(self, key: tuple[str, Fid], volume: Volume, fid: Fid) -> Vnode:
+        """Ask the server, for this task and for all that join meanwhile."""
+        flight = self._flights[key] = Flight(self._log.begin())
+        self.fetched += 1
+        try:
+            reply = await self._client.fetch_status(volume, fid)
+            flight.vnode = self.apply(volume, fid, reply, flight.ticket)
+            return flight.vnode
+        except AfsError as exc:
+            flight.error = exc
+            self.failed(volume, fid, exc)
+            raise
+        finally:
+            self._log.end()
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+            flight.done.set()
+
+    async def statuses(
+        self, volume: Volume, directory: Fid, fids: Sequence[Fid]
+    ) -> list[Vnode | AfsError]:
+        """Vnodes or errors in the order of `fids`; what is known and valid costs no call.
+
+        The directory goes first in every bulk call, so that a change of it which no callback told
+        of is seen by those who list it.
+        """
+        now = trio.current_time()
+        found: dict[Fid, Vnode | AfsError] = {}
+        wanted: list[Fid] = []
+        for fid in dict.fromkeys(fids):
+            vnode = self._table.find(volume, fid)
+            if vnode is not None and vnode.valid(now):
+                vnode.used = True
+                found[fid] = vnode
+            else:
+                wanted.append(fid)
+        await self.refresh(volume, directory, wanted, found)
+        return [found[fid] for fid in fids]
+
+    async def refresh(
+        self,
+        volume: Volume,
+        directory: Fid | None,
+        fids: Sequence[Fid],
+        found: dict[Fid, Vnode | AfsError],
+    ) -> None:
+        """Fetch these statuses whatever is known, and put the outcome of each into `found`."""
+        room = FIDS_MAX if directory is None else FIDS_MAX - 1
+        head = [] if directory is None else [directory]
+        batches = iter([[*head, *fids[i : i + room]] for i in range(0, len(fids), room)])
+        workers = min(_BULK_CALLS, -(-len(fids) // room))
+        if workers <= 1:
+            await self._work(volume, batches, found)
+            return
+        async with trio.open_nursery() as nursery:
+            for _ in range(workers):
+                nursery.start_soon(self._work, volume, batches, found)
+
+    async def _work(
+        self, volume: Volume, batches: Iterator[list[Fid]], found: dict[Fid, Vnode | AfsError]
+    ) -> None:
+        """One of several tasks that share the batches. Failures become outcomes."""
+        for fids in batches:
+            ticket = self._log.begin()
+            self.bulk_calls += 1
+            try:
+                replies = await self._client.bulk_status(volume, fids)
+                self._apply_bulk(volume, fids, replies, ticket, found)
+            except AfsError as exc:
+                for fid in fids:
+                    found[fid] = exc
+            finally:
+                self._log.end()
+
+    def _apply_bulk(
+        self,
+        volume: Volume,
+        fids: Sequence[Fid],
+        replies: Sequence[StatusReply | AfsError],
+        ticket: int,
+        found: dict[Fid, Vnode | AfsError],
+    ) -> None:
+        """Apply the entries of one bulk reply; each may fail on its own."""
+        for fid, reply in zip(fids, replies, strict=True):
+            if isinstance(reply, AfsError):
+                found[fid] = reply
+                self.failed(volume, fid, reply)
+                continue
+            try:
+                found[fid] = self.apply(volume, fid, reply, ticket)
+            except DataCorrupt as exc:
+                found[fid] = exc
+
+    def apply(self, volume: Volume, fid: Fid, reply: StatusReply | DataReply, ticket: int) -> Vnode:
+        """Enter what a server said of a fid. Free of await; raise `DataCorrupt` on nonsense.
+
+        Replies can arrive in another order than the server wrote them. A data version never moves
+        back on a server, so an older one is late, unless its fetch began after the newer one was
+        known: then the volume was restored, and the server is right.
+        """
+        status = reply.status
+        shelf = self._table.shelf(volume)
+        if reply.sync.creation_time != shelf.created:
+            self._check_instance(shelf, reply.sync, ticket)
+        vnode = shelf.vnodes.get(fid)
+        # Directories have odd vnode numbers, everything else even ones. Source: viced/vol.
+        if (status.kind is FileKind.DIRECTORY) is not bool(fid.vnode & 1):
+            raise DataCorrupt(f"a server says that {fid} is a {status.kind.name.lower()}")
+        if vnode is None:
+            vnode = Vnode(volume, fid, status)
+            self._table.add(shelf, vnode)
+        elif not self._replace(vnode, status, ticket):
+            return vnode
+        vnode.ticket = ticket
+        log = self._log
+        vnode.applied = log.now
+        vnode.used = True
+        promise = reply.promise
+        if promise is None or (
+            log.latest > ticket and log.broken_since(ticket, fid, identities(promise.server))
+        ):
+            vnode.expires = 0.0
+            vnode.server = reply.server
+        else:
+            vnode.expires, vnode.server = promise
+        return vnode
+
+    def _replace(self, vnode: Vnode, status: Status, ticket: int) -> bool:
+        """Put a newer status in the place of the known one; False if it is not newer."""
+        known = vnode.status
+        if status.data_version < known.data_version:
+            if ticket <= vnode.applied:
+                return False
+        elif status.data_version == known.data_version and ticket < vnode.ticket:
+            return False
+        if (status.kind is FileKind.FILE) is not (known.kind is FileKind.FILE):
+            raise DataCorrupt(f"a server says that {vnode.fid} has become another kind of file")
+        vnode.status = status
+        if status.data_version != known.data_version or status.length != known.length:
+            self._version_moved(vnode)
+        return True
+
+    def _check_instance(self, shelf: Shelf, sync: VolSync, ticket: int) -> None:
+        """See what it means that the volume was created at another time than known.
+
+        A later time on a read-only volume is a release: everything must be asked for again, but
+        equal data versions still mean equal data. Any other move is a volume restored or replaced,
+        whose versions may have been counted up anew over other data. Source: validation.c.
+        """
+        known, created = shelf.created, sync.creation_time
+        if not created or (known and ticket <= shelf.seen):
+            return  # a bulk status in which every entry failed; or a late reply
+        shelf.created, shelf.seen = created, self._log.now
+        if known:
+            released = shelf.volume.type is not VolumeType.RW and created > known
+            for vnode in list(shelf.vnodes.values()):
+                self._instance_moved(vnode, released)
+
+    def failed(self, volume: Volume, fid: Fid, error: AfsError) -> None:
+        """A status could not be had: a file that is gone must not look valid."""
+        vnode = self._table.find(volume, fid)
+        if vnode is not None and error.errno in _DELETED:
+            vnode.expires = 0.0

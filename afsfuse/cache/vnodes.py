@@ -1,0 +1,168 @@
+"""Vnodes: what is known of the files of all cells, and the table that holds them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from afsfuse.cache.chunks import FileData
+    from afsfuse.cache.directories import Directory
+    from afsfuse.cell.servers import FileServer
+    from afsfuse.cell.volumes import Volume
+    from afsfuse.interfaces.common import Fid
+    from afsfuse.model import Status
+
+PROMISE_MARGIN = 10.0  # seconds: a promise that ends sooner counts as ended. Source: validation.c
+
+_EVICTION_STEPS = 8  # vnodes looked at for each one that is added, so that adding stays cheap
+
+
+class Vnode:
+    """One file, directory or symlink of a volume, and what we know of it.
+
+    There is one object for each fid as long as it is in the table. `status` is always set; whether
+    it may be relied on is a question of the promise.
+    """
+
+    __slots__ = (
+        "applied",
+        "data",
+        "directory",
+        "evicted_version",
+        "expires",
+        "fid",
+        "holder",
+        "link",
+        "server",
+        "status",
+        "ticket",
+        "used",
+        "volume",
+    )
+
+    def __init__(self, volume: Volume, fid: Fid, status: Status) -> None:
+        """A vnode without a promise."""
+        self.volume = volume
+        self.fid = fid
+        self.status = status
+        self.expires = 0.0  # trio's clock; 0.0: no promise
+        self.server: FileServer | None = None  # whose promise it is
+        self.ticket = 0  # logical time (`BreakLog`) at which the fetch of `status` began
+        self.applied = 0  # ... and at which its reply was applied
+        self.data: FileData | None = None  # chunks of the data version in `status`
+        self.directory: Directory | None = None  # may be older than `status`: compare versions
+        self.evicted_version: int | None = None  # of a directory seen before but not kept
+        self.link: tuple[int, bytes] | None = None  # data version and body of a symlink
+        self.used = True  # since the table's hand last came by
+        self.holder: object = None  # belongs to the layer above, never touched here
+
+    def valid(self, now: float) -> bool:
+        """Whether `status` may be relied on: the promise ends more than 10 s from now."""
+        return self.expires - PROMISE_MARGIN > now
+
+    def remaining(self, now: float) -> float:
+        """For how many seconds from now others may rely on `status`; 0 without a promise."""
+        return max(0.0, self.expires - PROMISE_MARGIN - now)
+
+    @property
+    def data_version(self) -> int:
+        """The data version in `status`."""
+        return self.status.data_version
+
+    def __repr__(self) -> str:
+        """Cell and fid."""
+        return f"<Vnode {self.volume.cell.name}:{self.fid}>"
+
+
+class Shelf:
+    """The vnodes of one volume, and the state of the volume that concerns all of them."""
+
+    __slots__ = ("created", "seen", "vnodes", "volume")
+
+    def __init__(self, volume: Volume) -> None:
+        """An empty shelf."""
+        self.volume = volume
+        self.vnodes: dict[Fid, Vnode] = {}
+        self.created = 0  # the volume instance's creation time as servers report it; 0: unknown
+        self.seen = 0  # logical time at which that was learnt
+
+
+class VnodeTable:
+    """All vnodes, by volume and fid, and in order of use.
+
+    At most `limit` vnodes that nobody above holds are kept; `held` tells which are. Held ones stay
+    whatever their number: their breaks must be heard.
+    """
+
+    def __init__(
+        self, limit: int, held: Callable[[Vnode], bool], dropped: Callable[[Vnode], None]
+    ) -> None:
+        """`dropped` is called with each vnode that leaves."""
+        self.limit = limit
+        self._held = held
+        self._dropped = dropped
+        self._shelves: dict[tuple[str, int], Shelf] = {}
+        self._by_number: dict[int, list[Shelf]] = {}  # cells may use the same volume number
+        self._order: OrderedDict[Vnode, None] = OrderedDict()  # a clock: the hand is at the front
+
+    def __len__(self) -> int:
+        """Number of vnodes."""
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Vnode]:
+        """All vnodes; the table must not change meanwhile."""
+        return iter(self._order)
+
+    def find(self, volume: Volume, fid: Fid) -> Vnode | None:
+        """The vnode of a fid, None if nothing is known of it."""
+        shelf = self._shelves.get((volume.cell.name, volume.id))
+        return None if shelf is None else shelf.vnodes.get(fid)
+
+    def shelf(self, volume: Volume) -> Shelf:
+        """The shelf of a volume, made when it is not there."""
+        key = (volume.cell.name, volume.id)
+        shelf = self._shelves.get(key)
+        if shelf is None:
+            shelf = self._shelves[key] = Shelf(volume)
+            self._by_number.setdefault(volume.id, []).append(shelf)
+        return shelf
+
+    def add(self, shelf: Shelf, vnode: Vnode) -> None:
+        """Enter a vnode whose fid is not on the shelf yet; others may have to leave."""
+        shelf.vnodes[vnode.fid] = vnode
+        self._order[vnode] = None
+        if len(self._order) > self.limit:
+            self._evict()
+
+    def remove(self, vnode: Vnode) -> None:
+        """Take a vnode out. Its promise ends here, since nobody would hear the break."""
+        del self.shelf(vnode.volume).vnodes[vnode.fid]
+        del self._order[vnode]
+        vnode.expires = 0.0
+        self._dropped(vnode)
+
+    def with_fid(self, fid: Fid) -> list[Vnode]:
+        """The vnodes with this fid, of whatever cell."""
+        shelves = self._by_number.get(fid.volume, ())
+        return [vnode for shelf in shelves if (vnode := shelf.vnodes.get(fid)) is not None]
+
+    def of_volume(self, number: int) -> list[Vnode]:
+        """The vnodes of all volumes with this number, of whatever cell."""
+        return [
+            vnode for shelf in self._by_number.get(number, ()) for vnode in shelf.vnodes.values()
+        ]
+
+    def _evict(self) -> None:
+        """Move the hand on a few steps; what nobody used or holds leaves."""
+        for _ in range(_EVICTION_STEPS):
+            vnode = next(iter(self._order))
+            if vnode.used or self._held(vnode):
+                vnode.used = False
+                self._order.move_to_end(vnode)
+                continue
+            self.remove(vnode)
+            if len(self._order) <= self.limit:
+                return

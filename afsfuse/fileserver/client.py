@@ -1,0 +1,319 @@
+"""The file servers' procedures as coroutines, each answered by whichever server can.
+
+All raise `AfsError`; what a server sends that cannot be is `DataCorrupt`. Older servers lack some
+procedures: that is remembered for each server, and the older form is used there.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import struct
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from afsfuse.auth.identity import security_for
+from afsfuse.errors import AfsError, DataCorrupt, from_abort
+from afsfuse.fileserver.operation import VOLUME_CODES, Operation
+from afsfuse.fileserver.replies import DataReply, Promise, StatusReply, VolumeStatusReply
+from afsfuse.fileserver.rotation import Rotation, about
+from afsfuse.interfaces.common import FIDS_MAX
+from afsfuse.interfaces.fileserver import (
+    FETCH_ACL,
+    FETCH_DATA,
+    FETCH_DATA64,
+    FETCH_STATUS,
+    GET_CAPABILITIES,
+    GET_VOLUME_STATUS,
+    GIVE_UP_ALL_CALLBACKS,
+    INLINE_BULK_STATUS,
+    CallBackType,
+    Capability,
+    FetchData64Args,
+    FetchDataArgs,
+    FidArgs,
+    FidsArgs,
+    GetVolumeStatusArgs,
+)
+from afsfuse.model import Status
+from rxrpc import CallAborted, ProtocolError
+from rxrpc.rpc import RxgenCode, Void
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from afsfuse.auth.identity import Caller
+    from afsfuse.cell.servers import FileServer
+    from afsfuse.cell.volumes import Volume, VolumeLocator
+    from afsfuse.fileserver.operation import Site
+    from afsfuse.fileserver.rotation import RetryLimits
+    from afsfuse.interfaces.common import CallBack, Fid
+    from afsfuse.interfaces.fileserver import BulkStatusReply, FetchStatusReply
+    from rxrpc import Endpoint, StreamCall
+    from rxrpc.rpc import Rpc
+    from rxrpc.security.base import ClientSecurity
+
+A = TypeVar("A")
+R = TypeVar("R")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PROMISE = 86400  # seconds; servers give 4 h at most
+_LACKING_TIME = 600.0  # seconds
+_SMALL_FILE = 2**31 - 1  # the last byte that the old FetchData can reach
+_LENGTH = struct.Struct("!i")
+_SMALL_FETCH = 32 << 10  # bytes of a call whose reply is taken in one piece
+_LENGTH64 = struct.Struct("!q")
+
+
+class FileServerClient:
+    """Speaks to the file servers of all cells."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        locator: VolumeLocator,
+        security: Callable[[Caller, str], ClientSecurity] = security_for,
+        limits: RetryLimits | None = None,
+    ) -> None:
+        """`security` gives the security of a caller's calls to a cell."""
+        self._rotation = Rotation(endpoint, locator, security, limits)
+        # Procedures that servers do not have, and until when that is believed: they get updated.
+        self._lacking: dict[tuple[FileServer, int], float] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Find out when servers that are down are back, until cancelled."""
+        await self._rotation.health.run(task_status=task_status)
+
+    async def fetch_status(self, volume: Volume, fid: Fid) -> StatusReply:
+        """Status of one file, with a promise."""
+
+        async def attempt(site: Site) -> StatusReply:
+            return await self._fetch_status(site, fid)
+
+        return await self._do("FetchStatus", volume, attempt)
+
+    async def bulk_status(
+        self, volume: Volume, fids: Sequence[Fid]
+    ) -> list[StatusReply | AfsError]:
+        """Statuses of up to 50 files of one volume; each may fail on its own."""
+
+        async def attempt(site: Site) -> list[StatusReply | AfsError]:
+            if self._has(site, INLINE_BULK_STATUS):
+                before = trio.current_time()
+                try:
+                    reply = await site.connection.call(
+                        INLINE_BULK_STATUS, FidsArgs(tuple(fids)), timeouts=site.timeouts
+                    )
+                except CallAborted as exc:
+                    self._note_lacking(site, INLINE_BULK_STATUS, exc)
+                else:
+                    return _bulk_replies(volume, fids, reply, site.server, before)
+            return [await self._status_or_error(site, volume, fid) for fid in fids]
+
+        if len(fids) > FIDS_MAX:
+            raise ValueError(f"{len(fids)} fids in one bulk call")
+        return await self._do("InlineBulkStatus", volume, attempt)
+
+    async def fetch_data(
+        self, volume: Volume, fid: Fid, position: int, buffers: Sequence[memoryview]
+    ) -> DataReply:
+        """Fill the buffers one after the other with the file's bytes from `position` on.
+
+        Fewer bytes come where the file ends. What the buffers hold after an error is undefined.
+        """
+        size = sum(map(len, buffers))
+
+        async def attempt(site: Site) -> DataReply:
+            if self._has(site, FETCH_DATA64):
+                before = trio.current_time()
+                try:
+                    async with site.connection.stream(
+                        FETCH_DATA64, FetchData64Args(fid, position, size), timeouts=site.timeouts
+                    ) as call:
+                        if size <= _SMALL_FETCH:
+                            return await _receive_small(call, buffers, site.server, before)
+                        (length,) = _LENGTH64.unpack(await call.receive_exactly(8))
+                        return await _receive(call, length, buffers, site.server, before)
+                except CallAborted as exc:
+                    self._note_lacking(site, FETCH_DATA64, exc)
+            if position + size > _SMALL_FILE:
+                raise AfsError(
+                    "the file server is too old for files of more than 2 GiB",
+                    errno=errno.EFBIG,
+                    cell=volume.cell.name,
+                    volume=volume.name,
+                    server=site.connection.address[0],
+                )
+            before = trio.current_time()
+            async with site.connection.stream(
+                FETCH_DATA, FetchDataArgs(fid, position, size), timeouts=site.timeouts
+            ) as call:
+                (length,) = _LENGTH.unpack(await call.receive_exactly(4))
+                return await _receive(call, length, buffers, site.server, before)
+
+        return await self._do("FetchData64", volume, attempt)
+
+    async def fetch_acl(self, volume: Volume, fid: Fid) -> bytes:
+        """The access list of a directory, as the text in which servers keep it."""
+
+        async def attempt(site: Site) -> bytes:
+            reply = await site.connection.call(FETCH_ACL, FidArgs(fid), timeouts=site.timeouts)
+            return reply.access_list
+
+        return await self._do("FetchACL", volume, attempt)
+
+    async def volume_status(self, volume: Volume) -> VolumeStatusReply:
+        """Quota and use of a volume."""
+
+        async def attempt(site: Site) -> VolumeStatusReply:
+            reply = await site.connection.call(
+                GET_VOLUME_STATUS, GetVolumeStatusArgs(volume.id), timeouts=site.timeouts
+            )
+            return VolumeStatusReply(reply.status, reply.name)
+
+        return await self._do("GetVolumeStatus", volume, attempt)
+
+    async def give_up_all_callbacks(self, server: FileServer) -> None:
+        """Give all promises of a server back."""
+        await self._rotation.call(server, GIVE_UP_ALL_CALLBACKS, Void())
+
+    async def get_capabilities(self, server: FileServer) -> Capability:
+        """What a server can do."""
+        reply = await self._rotation.call(server, GET_CAPABILITIES, Void())
+        return Capability(reply.capabilities[0] if reply.capabilities else 0)
+
+    async def _do(self, name: str, volume: Volume, attempt: Callable[[Site], Awaitable[T]]) -> T:
+        return await self._rotation.execute(Operation(name, volume, attempt))
+
+    async def _fetch_status(self, site: Site, fid: Fid) -> StatusReply:
+        before = trio.current_time()
+        reply = await site.connection.call(FETCH_STATUS, FidArgs(fid), timeouts=site.timeouts)
+        promise = _promise(reply.callback, site.server, before)
+        return StatusReply(Status.from_wire(reply.status), promise, reply.sync, site.server)
+
+    async def _status_or_error(
+        self, site: Site, volume: Volume, fid: Fid
+    ) -> StatusReply | AfsError:
+        """One entry of a bulk status at a server that does not know bulk status."""
+        try:
+            return await self._fetch_status(site, fid)
+        except CallAborted as exc:
+            if exc.code in VOLUME_CODES:
+                raise
+            return from_abort(exc.code, **about(volume, site.server))
+        except DataCorrupt as exc:
+            return exc
+
+    def _has(self, site: Site, rpc: Rpc[A, R]) -> bool:
+        """Whether a server is not known to lack a procedure."""
+        return self._lacking.get((site.server, rpc.opcode), 0.0) <= trio.current_time()
+
+    def _note_lacking(self, site: Site, rpc: Rpc[A, R], exc: CallAborted) -> None:
+        """Remember that a server lacks a procedure; raise what ended the call if it does not."""
+        if exc.code != RxgenCode.OPCODE:
+            raise exc
+        log.info("file server %s has no %s; using the older form", site.connection.address[0], rpc)
+        self._lacking[site.server, rpc.opcode] = trio.current_time() + _LACKING_TIME
+
+
+def _promise(callback: CallBack, server: FileServer, before: float) -> Promise | None:
+    """The promise in a reply to a call that was sent after `before`.
+
+    The server gives the seconds left. Source: SetCallBackStruct in viced/afsfileprocs.c.
+    """
+    if not callback.expiration or callback.type == CallBackType.DROPPED:
+        return None
+    return Promise(before + min(callback.expiration, _LONGEST_PROMISE), server)
+
+
+def _bulk_replies(
+    volume: Volume,
+    fids: Sequence[Fid],
+    reply: BulkStatusReply,
+    server: FileServer,
+    before: float,
+) -> list[StatusReply | AfsError]:
+    """The entries of a bulk status. Each has an error code of its own."""
+    if not len(reply.statuses) == len(reply.callbacks) == len(fids):
+        raise DataCorrupt(
+            f"{len(reply.statuses)} statuses and {len(reply.callbacks)} promises came for "
+            f"{len(fids)} files",
+            **about(volume, server),
+        )
+    sync = reply.sync
+    replies: list[StatusReply | AfsError] = []
+    promises: dict[CallBack, Promise | None] = {}  # nearly all are the same
+    for wire, callback in zip(reply.statuses, reply.callbacks, strict=True):
+        code = wire.error_code
+        if code:
+            code -= (code & 0x80000000) << 1
+            if code in VOLUME_CODES:
+                raise CallAborted(code, remote=True)
+            replies.append(from_abort(code, **about(volume, server)))
+            continue
+        if callback not in promises:
+            promises[callback] = _promise(callback, server, before)
+        try:
+            status = Status.from_wire(wire)
+        except DataCorrupt as exc:
+            replies.append(exc)
+            continue
+        replies.append(StatusReply(status, promises[callback], sync, server))
+    return replies
+
+
+async def _receive_small(
+    call: StreamCall[FetchStatusReply],
+    buffers: Sequence[memoryview],
+    server: FileServer,
+    before: float,
+) -> DataReply:
+    """As `_receive`, waking up once for all of a reply that is over after a round trip or two."""
+    whole = memoryview(await call.receive_rest())
+    head = _LENGTH64.size
+    length = max(0, _LENGTH64.unpack_from(whole)[0]) if len(whole) >= head else 0
+    if length > sum(map(len, buffers)):
+        raise DataCorrupt(f"a file server announced {length} bytes, more than were asked for")
+    data, tail = whole[head : head + length], whole[head + length :]
+    if len(whole) < head + length:
+        raise ProtocolError("the stream ended early", code=RxgenCode.CC_UNMARSHAL)
+    for buffer in buffers:
+        part = data[: len(buffer)]
+        buffer[: len(part)] = part
+        data = data[len(part) :]
+    return _data_reply(length, call.decode(tail), server, before)
+
+
+async def _receive(
+    call: StreamCall[FetchStatusReply],
+    length: int,
+    buffers: Sequence[memoryview],
+    server: FileServer,
+    before: float,
+) -> DataReply:
+    """Receive the bytes that a server has announced, then the status at the end.
+
+    Old servers announced a negative length for nothing. Source: afs_fetchstore.c.
+    """
+    length = max(0, length)
+    left = length
+    wanted = []
+    for buffer in buffers:
+        if left:
+            wanted.append(buffer if left >= len(buffer) else buffer[:left])
+            left -= len(wanted[-1])
+    if left:
+        raise DataCorrupt(f"a file server announced {length} bytes, more than were asked for")
+    if wanted:
+        await call.receive_into(*wanted)
+    return _data_reply(length, await call.finish(), server, before)
+
+
+def _data_reply(
+    length: int, reply: FetchStatusReply, server: FileServer, before: float
+) -> DataReply:
+    promise = _promise(reply.callback, server, before)
+    return DataReply(length, Status.from_wire(reply.status), promise, reply.sync, server)

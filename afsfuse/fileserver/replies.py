@@ -1,0 +1,46 @@
+"""What calls to a file server bring home, in the terms of the cache.
+
+Named tuples, since fifty of them are made for each bulk status.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from afsfuse.cell.servers import FileServer
+    from afsfuse.interfaces.fileserver import VolSync, VolumeStatus
+    from afsfuse.model import Status
+
+
+class Promise(NamedTuple):
+    """A callback promise: until `expires` the server tells us when the file changes."""
+
+    expires: float  # trio's clock; counted from before the call was sent, so never too late
+    server: FileServer
+
+
+class StatusReply(NamedTuple):
+    """The status of one file, as one server saw it."""
+
+    status: Status
+    promise: Promise | None  # None: the server made no promise
+    sync: VolSync
+    server: FileServer
+
+
+class DataReply(NamedTuple):
+    """The end of a data transfer; the bytes themselves are in the caller's buffers."""
+
+    length: int  # bytes that really came
+    status: Status  # of exactly these bytes: the server holds the vnode during the transfer
+    promise: Promise | None
+    sync: VolSync
+    server: FileServer
+
+
+class VolumeStatusReply(NamedTuple):
+    """Quota and usage of a volume, and its name."""
+
+    status: VolumeStatus  # sizes in KiB
+    name: bytes

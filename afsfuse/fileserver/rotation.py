@@ -1,0 +1,275 @@
+"""The one retry loop: which server an operation is tried at, and what its failures lead to.
+
+Every wait has a bound. When no server of a volume answers, they are probed, and if one answers the
+operation is tried once more (a server that was restarted knows nothing of earlier calls); otherwise
+it fails, and operations that would need a server that is down fail at once until it is back.
+Sources: fs/afs/rotate.c of Linux; src/afs/afs_analyze.c of OpenAFS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypedDict, TypeVar
+
+import trio
+
+from afsfuse.auth.identity import DAEMON, security_for
+from afsfuse.errors import AfsError, DataCorrupt, ServerUnreachable, VolumeMissing, from_abort
+from afsfuse.fileserver.health import Health, HealthLimits
+from afsfuse.fileserver.operation import Operation, Site, Verdict, judge
+from afsfuse.interfaces.fileserver import GET_CAPABILITIES, SERVICE_ID
+from rxrpc import CallAborted, CallError, CallTimeouts
+from rxrpc.rpc import Void
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from afsfuse.auth.identity import Caller
+    from afsfuse.cell.servers import FileServer
+    from afsfuse.cell.volumes import Volume, VolumeLocator
+    from rxrpc import Connection, Endpoint
+    from rxrpc.rpc import Rpc
+    from rxrpc.security.base import ClientSecurity
+
+_FIRST_PAUSE = 0.05  # seconds; each pause for a busy volume is twice as long as the one before
+
+A = TypeVar("A")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryLimits:
+    """How long and how often. Times are seconds."""
+
+    dead_time: float = 20.0
+    """A call at the only server left ends when that sends no packet for so long."""
+
+    failover_time: float = 6.0
+    """... and at a server that another one can stand in for."""
+
+    busy_time: float = 30.0
+    """How long an operation waits in all while the volume is busy at every site."""
+
+    offline_time: float = 3.0
+    """... and while it is off line at every site: a move or a restart may be all that it is."""
+
+    pause: float = 1.0
+    """Between two rounds over all sites, at most."""
+
+    refreshes: int = 2
+    """How often one operation asks the volume location servers where the volume has gone."""
+
+    probe_time: float = 3.0
+    """How long a probe waits for its answer."""
+
+    health: HealthLimits = field(default_factory=HealthLimits)
+    """When servers are given up, and asked again."""
+
+
+class About(TypedDict):
+    """What an error says of where it happened."""
+
+    cell: str
+    volume: str
+    server: str | None
+
+
+class _Elsewhere(Exception):
+    """This server could not do it; another one may."""
+
+
+class _Trouble:
+    """What went wrong in one round over the sites."""
+
+    # A server's word weighs more than silence, and the more, the likelier it is to pass.
+    _WEIGHT = (Verdict.UNREACHABLE, Verdict.MOVED, Verdict.OFFLINE, Verdict.BUSY)
+
+    def __init__(self) -> None:
+        self.verdict: Verdict | None = None
+        self.error: AfsError | None = None
+        self.silent: list[FileServer] = []  # tried in vain
+
+    def note(self, verdict: Verdict, error: AfsError) -> None:
+        """Keep what says most."""
+        if self.verdict is None or self._WEIGHT.index(verdict) > self._WEIGHT.index(self.verdict):
+            self.verdict, self.error = verdict, error
+
+
+class Rotation:
+    """Runs operations at the servers of their volumes."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        locator: VolumeLocator,
+        security: Callable[[Caller, str], ClientSecurity] = security_for,
+        limits: RetryLimits | None = None,
+    ) -> None:
+        """`health.run` probes servers that are down; without it they are tried again later."""
+        self.limits = limits or RetryLimits()
+        self.health = Health(self._probe, self.limits.health)
+        self._endpoint = endpoint
+        self._locator = locator
+        self._security = security
+        self._chosen: dict[tuple[str, int], FileServer] = {}  # who answered last, by volume
+        self._alone = CallTimeouts(dead=self.limits.dead_time)
+        self._replaceable = CallTimeouts(dead=self.limits.failover_time)
+
+    async def execute(self, operation: Operation[T]) -> T:
+        """Do it, at whichever server of the volume can; raise `AfsError` saying why none could."""
+        limits = self.limits
+        volume = operation.volume
+        began = trio.current_time()
+        pause = _FIRST_PAUSE
+        refreshes = 0
+        probed = False
+        while True:
+            trouble = _Trouble()
+            servers = self._order(volume)
+            for server in servers:
+                try:
+                    result = await self._at_server(operation, server, servers, trouble)
+                except _Elsewhere:
+                    continue
+                self._chosen[volume.cell.name, volume.id] = server
+                return result
+            waited = trio.current_time() - began
+            match trouble.verdict:
+                case Verdict.MOVED | None if refreshes < limits.refreshes:
+                    if refreshes:
+                        await trio.sleep(limits.pause)
+                    refreshes += 1
+                    await self._locator.refresh(volume)
+                case Verdict.BUSY if waited < limits.busy_time:
+                    await trio.sleep(pause)
+                    pause = min(2 * pause, limits.pause)
+                case Verdict.OFFLINE if waited < limits.offline_time:
+                    await trio.sleep(limits.pause)
+                case Verdict.UNREACHABLE if trouble.silent and not probed:
+                    probed = True
+                    if not await self.health.probe(trouble.silent):
+                        raise trouble.error or self._missing(volume)
+                case _:
+                    raise trouble.error or self._missing(volume)
+
+    def _order(self, volume: Volume) -> list[FileServer]:
+        """The servers in the order in which to try them: who answered last holds our promises."""
+        servers = [site.server for site in volume.sites]
+        if len(servers) == 1:
+            return servers
+        chosen = self._chosen.get((volume.cell.name, volume.id))
+        servers.sort(key=lambda server: server is not chosen)
+        return servers
+
+    async def _at_server(
+        self,
+        operation: Operation[T],
+        server: FileServer,
+        servers: list[FileServer],
+        trouble: _Trouble,
+    ) -> T:
+        """Try the addresses of one server in turn; `_Elsewhere` if none could do it."""
+        health = self.health
+        if not (health.is_down(server) or health.is_crowded(server)):
+            others = any(other is not server and not health.is_down(other) for other in servers)
+            timeouts = self._replaceable if others else self._alone
+            began = trio.current_time()
+            with health.waiting(server):
+                tried: set[tuple[str, int]] = set()
+                while (address := await self._address(server, tried)) is not None:
+                    tried.add(address)
+                    connection = self._connect(
+                        address, operation.caller, operation.volume.cell.name
+                    )
+                    try:
+                        result = await operation.attempt(Site(server, connection, timeouts))
+                    except CallError as exc:
+                        verdict = judge(exc)
+                        if verdict is Verdict.UNREACHABLE:
+                            continue
+                        health.heard(server, address, connection.rtt())
+                        trouble.note(verdict, explain(verdict, exc, operation.volume, server))
+                        raise _Elsewhere from exc
+                    health.heard(server, address, connection.rtt())
+                    return result
+            # It was silent, or another operation has found out meanwhile that it is.
+            health.silent(server, began)
+            trouble.silent.append(server)
+        down = ServerUnreachable(
+            "the file server does not answer", **about(operation.volume, server)
+        )
+        trouble.note(Verdict.UNREACHABLE, down)
+        raise _Elsewhere
+
+    async def _address(
+        self, server: FileServer, tried: set[tuple[str, int]]
+    ) -> tuple[str, int] | None:
+        """Where to try a server: where it answered last, else where it answers a probe.
+
+        A server with many addresses is asked at all of them at once, never one after the other.
+        """
+        several = len(server.addresses) > 1
+        if several and (tried or server.last_seen < 0) and not await self.health.probe([server]):
+            return None
+        address = self.health.address(server)
+        return None if address in tried else address
+
+    def _missing(self, volume: Volume) -> AfsError:
+        return VolumeMissing(
+            "no file server has the volume", cell=volume.cell.name, volume=volume.name
+        )
+
+    def _connect(self, address: tuple[str, int], caller: Caller, cell: str) -> Connection:
+        return self._endpoint.connect(address, SERVICE_ID, security=self._security(caller, cell))
+
+    async def _probe(self, server: FileServer, address: tuple[str, int]) -> bool:
+        """Whether the server answers at this address, be it with an abort."""
+        connection = self._connect(address, DAEMON, server.cell)
+        limit = self.limits.probe_time
+        try:
+            await connection.call(
+                GET_CAPABILITIES, Void(), timeouts=CallTimeouts(dead=limit, hard=limit)
+            )
+        except CallAborted as exc:
+            return judge(exc) is not Verdict.UNREACHABLE
+        except CallError:
+            return False
+        return True
+
+    async def call(self, server: FileServer, rpc: Rpc[A, R], args: A) -> R:
+        """Call one server about itself: no retry and no failover. Raise `AfsError`."""
+        limit = self.limits.probe_time
+        address = self.health.address(server)
+        if address is None:
+            raise ServerUnreachable("the file server has no address", cell=server.cell)
+        connection = self._connect(address, DAEMON, server.cell)
+        try:
+            return await connection.call(rpc, args, timeouts=CallTimeouts(dead=limit))
+        except CallAborted as exc:
+            raise from_abort(exc.code, cell=server.cell, server=address[0]) from exc
+        except CallError as exc:
+            raise ServerUnreachable(
+                "the file server does not answer", cell=server.cell, server=address[0]
+            ) from exc
+
+
+def about(volume: Volume, server: FileServer) -> About:
+    """What an error says of where it happened."""
+    host = server.addresses[0][0] if server.addresses else None
+    return {"cell": volume.cell.name, "volume": volume.name, "server": host}
+
+
+def explain(verdict: Verdict, exc: CallError, volume: Volume, server: FileServer) -> AfsError:
+    """The error for the caller; raised at once if no other server would say otherwise."""
+    where = about(volume, server)
+    if isinstance(exc, CallAborted) and verdict is not Verdict.BROKEN:
+        error = from_abort(exc.code, **where)
+        if verdict is Verdict.REFUSED:
+            raise error from exc
+        return error
+    if verdict is Verdict.BUSY:
+        return ServerUnreachable("the file server has no room for the call", **where)
+    if verdict is Verdict.CLOSED:
+        raise AfsError("the daemon is stopping", **where) from exc
+    raise DataCorrupt(f"the file server broke the protocol: {exc}", **where) from exc

@@ -1,0 +1,105 @@
+"""The chunk store: its bound, its order, and joining without needless copies."""
+
+from __future__ import annotations
+
+import pytest
+
+from afsfuse.cache.chunks import Chunk, ChunkStore, FileData, join
+from afsfuse.cache.vnodes import Vnode
+from tests.unit.afsfuse.cache.fakes import fid, make_status, make_volume
+
+SIZE = 4096
+
+
+def make_file(length: int = 10 * SIZE, number: int = 2) -> FileData:
+    vnode = Vnode(make_volume(), fid(number), make_status(length=length))
+    vnode.data = FileData(vnode, 1, length)
+    return vnode.data
+
+
+def fill(store: ChunkStore, file: FileData, first: int, count: int) -> list[Chunk]:
+    chunks = []
+    for index, buffer in enumerate(store.buffers(file, first, count), first):
+        store.reserve(len(buffer))
+        buffer[:] = bytes([index % 251]) * len(buffer)
+        chunks.append(Chunk(file, index, buffer))
+        store.add(chunks[-1])
+    return chunks
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 2048, 5000, 2 << 20])
+def test_chunk_sizes_that_cannot_be(size: int) -> None:
+    with pytest.raises(ValueError, match="no power of two"):
+        ChunkStore(1 << 20, size)
+
+
+def test_the_bound_is_kept_by_dropping_the_least_used() -> None:
+    store = ChunkStore(4 * SIZE, SIZE)
+    file = make_file()
+    chunks = fill(store, file, 0, 4)
+    store.touch(chunks[0])
+    fill(store, file, 4, 2)
+    assert sorted(file.chunks) == [0, 3, 4, 5]
+    assert store.used == 4 * SIZE
+    assert store.evicted == 2
+    assert len(store) == 4
+    store.touch(chunks[1])  # it has left and stays out
+    assert sorted(file.chunks) == [0, 3, 4, 5]
+
+
+def test_room_is_made_before_a_fetch_and_given_back_after_it() -> None:
+    store = ChunkStore(4 * SIZE, SIZE)
+    file = make_file()
+    fill(store, file, 0, 4)
+    store.reserve(2 * SIZE)
+    assert store.used == 4 * SIZE
+    assert len(store) == 2
+    store.release(2 * SIZE)
+    assert store.used == 2 * SIZE
+
+
+def test_dropping_a_file_leaves_the_others() -> None:
+    store = ChunkStore(100 * SIZE, SIZE)
+    one, two = make_file(number=2), make_file(number=4)
+    fill(store, one, 0, 3)
+    fill(store, two, 0, 3)
+    store.drop(one)
+    assert not one.chunks
+    assert len(two.chunks) == 3
+    assert store.used == 3 * SIZE
+
+
+def test_the_last_buffer_ends_where_the_file_ends() -> None:
+    store = ChunkStore(100 * SIZE, SIZE)
+    file = make_file(length=2 * SIZE + 100)
+    assert [len(buffer) for buffer in store.buffers(file, 0, 5)] == [SIZE, SIZE, 100]
+    assert [len(buffer) for buffer in store.buffers(file, 2, 1)] == [100]
+    assert store.buffers(file, 3, 1) == []
+
+
+def test_one_chunk_is_not_copied() -> None:
+    store = ChunkStore(100 * SIZE, SIZE)
+    (chunk,) = fill(store, make_file(), 0, 1)
+    view = join([chunk], 10, 100)
+    assert isinstance(view, memoryview)
+    assert view.obj is chunk.buffer
+    assert len(view) == 100
+
+
+@pytest.mark.parametrize(("start", "size"), [(0, 3 * SIZE), (1, 2 * SIZE), (SIZE - 1, SIZE + 2)])
+def test_chunks_are_joined(start: int, size: int) -> None:
+    store = ChunkStore(100 * SIZE, SIZE)
+    chunks = fill(store, make_file(length=3 * SIZE), 0, 3)
+    whole = b"".join(chunk.buffer for chunk in chunks)
+    used = chunks[: (start + size - 1) // SIZE + 1]
+    assert join(used, start, size) == whole[start : start + size]
+
+
+def test_a_view_outlives_its_chunk() -> None:
+    store = ChunkStore(SIZE, SIZE)
+    file = make_file()
+    (chunk,) = fill(store, file, 7, 1)
+    view = join([chunk], 0, SIZE)
+    fill(store, file, 8, 1)
+    assert 7 not in file.chunks
+    assert bytes(view) == bytes([7]) * SIZE

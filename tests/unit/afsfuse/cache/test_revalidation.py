@@ -1,0 +1,205 @@
+"""What happens in the background after a break of something that the kernel holds."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.cache import CacheManager, ReadState, Vnode
+from afsfuse.errors import ServerUnreachable
+from tests.unit.afsfuse.cache.blobs import many
+from tests.unit.afsfuse.cache.fakes import (
+    ADDRESS,
+    FakeClient,
+    Line,
+    Listener,
+    fid,
+    make_cache,
+    make_volume,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import pytest
+    from trio.testing import MockClock
+
+VOLUME = make_volume()
+ROOT = fid(1)
+FILE = fid(2)
+
+
+class World:
+    """A running cache whose listener holds everything."""
+
+    def __init__(self) -> None:
+        self.client = FakeClient(Line(rtt=0.01))
+        self.client.put_directory(ROOT, many(10))
+        self.client.put(FILE, b"first")
+        self.listener = Listener()
+        self.cache: CacheManager = make_cache(self.client, listener=self.listener)
+
+    def vnode(self, number: int) -> Vnode:
+        vnode = self.cache.peek(VOLUME, fid(number))
+        assert vnode is not None
+        return vnode
+
+    async def settle(self) -> None:
+        await trio.sleep(1)
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        world.client.nursery = nursery
+        await nursery.start(world.cache.run)
+        yield world
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_changed_file_is_told_once_its_version_is_known(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.cache.read(VOLUME, FILE, 0, 10, ReadState())
+        w.client.write(FILE, b"second")
+        await w.settle()
+        vnode = w.vnode(2)
+        assert w.listener.broken == [vnode]
+        assert w.listener.data == [vnode]
+        assert vnode.valid(trio.current_time())
+        assert vnode.status.length == 6
+        assert w.cache.statistics().revalidated == 1
+
+
+async def test_a_changed_mode_leaves_the_data_alone(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.cache.read(VOLUME, FILE, 0, 10, ReadState())
+        w.client.chmod(FILE, 0o600)
+        await w.settle()
+        assert w.listener.broken == [w.vnode(2)]
+        assert w.listener.data == []
+        assert w.vnode(2).status.mode == 0o600
+        before = w.client.count("data")
+        await w.cache.read(VOLUME, FILE, 0, 10, ReadState())
+        assert w.client.count("data") == before
+
+
+async def test_a_changed_directory_is_fetched_and_compared(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.cache.directory(VOLUME, ROOT)
+        w.client.put_directory(ROOT, many(12))
+        await w.settle()
+        assert w.listener.names == [(w.vnode(1), {b"file000010", b"file000011"})]
+        assert w.vnode(1).valid(trio.current_time())
+
+
+async def test_a_directory_whose_names_nobody_saw_is_not_fetched(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.cache.status(VOLUME, ROOT)
+        w.client.put_directory(ROOT, many(12))
+        await w.settle()
+        assert w.client.count("data") == 0
+        assert w.listener.names == []
+        assert w.vnode(1).data_version == 2
+
+
+async def test_what_the_kernel_does_not_hold_is_left_alone(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.listener.all = False
+        await w.cache.status(VOLUME, FILE)
+        calls = len(w.client.calls)
+        w.client.write(FILE, b"second")
+        await w.settle()
+        assert len(w.client.calls) == calls
+        assert w.listener.broken == w.listener.data == []
+
+
+async def test_many_breaks_are_asked_about_in_bulk(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        fids = [fid(number) for number in range(2, 402, 2)]
+        for where in fids:
+            w.client.put(where, b"x")
+        await w.cache.statuses(VOLUME, ROOT, fids)
+        before = w.client.count("bulk")
+        w.cache.break_callback(ADDRESS, [fid(0, 0)])
+        assert len(w.listener.broken) == 201
+        await w.settle()
+        assert w.client.count("bulk") == before + 5
+        assert all(w.vnode(where.vnode).valid(trio.current_time()) for where in fids)
+        assert w.listener.data == []
+
+
+async def test_what_cannot_be_checked_is_dropped(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.cache.status(VOLUME, FILE)
+        await w.cache.directory(VOLUME, ROOT)
+        w.client.failures = {FILE: ServerUnreachable("no"), ROOT: ServerUnreachable("no")}
+        w.cache.break_callback(ADDRESS, [FILE, ROOT])
+        await w.settle()
+        assert w.listener.data == [w.vnode(2)]
+        assert w.listener.names == [(w.vnode(1), None)]
+        assert w.cache.statistics().revalidation_failures == 2
+
+
+async def test_a_directory_that_turned_to_garbage_is_dropped(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.cache.directory(VOLUME, ROOT)
+        w.client.write(ROOT, b"garbage")
+        await w.settle()
+        assert w.listener.names == [(w.vnode(1), None)]
+
+
+async def test_a_break_during_revalidation_starts_another(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.cache.status(VOLUME, FILE)
+        w.client.write(FILE, b"second")
+        await trio.sleep(0.005 + 0.006)  # the question has been answered, the answer is under way
+        w.client.write(FILE, b"third!!")
+        await w.settle()
+        assert w.vnode(2).status.length == 7
+        assert w.vnode(2).valid(trio.current_time())
+        assert set(w.listener.data) == {w.vnode(2)}
+        assert len(w.listener.data) == 2
+
+
+async def test_a_removed_file_is_told(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.cache.status(VOLUME, FILE)
+        w.client.remove(FILE)
+        await w.settle()
+        assert w.listener.data == [w.vnode(2)]
+        assert not w.vnode(2).valid(trio.current_time())
+
+
+async def test_a_bug_does_not_end_revalidation(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, expected_warnings: object
+) -> None:
+    expected_warnings("revalidation failed")  # type: ignore[operator]
+    async with world() as w:
+        await w.cache.status(VOLUME, FILE)
+
+        async def fail(*args: object) -> None:
+            raise KeyError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(w.cache._statuses, "refresh", fail)
+            w.cache.break_callback(ADDRESS, [FILE])
+            await w.settle()
+        assert w.listener.data == [w.vnode(2)]
+        await w.cache.status(VOLUME, FILE)
+        w.client.write(FILE, b"second")
+        await w.settle()
+        assert w.vnode(2).status.length == 6
+
+
+async def test_vnodes_that_left_are_not_asked_about(autojump_clock: MockClock) -> None:
+    client = FakeClient()
+    client.put(FILE, b"x")
+    cache = make_cache(client, listener=Listener())
+    vnode = await cache.status(VOLUME, FILE)
+    cache.break_callback(ADDRESS, [FILE])
+    assert cache.statistics().revalidation_queue == 1
+    cache._table.remove(vnode)
+    assert cache.statistics().revalidation_queue == 0

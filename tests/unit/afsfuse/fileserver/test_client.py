@@ -1,0 +1,262 @@
+"""Each procedure, as the wire has it: good replies, nonsense, servers that are too old."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from afsfuse.errors import AfsError, DataCorrupt, StaleInode, VolumeBusy
+from afsfuse.fileserver import StatusReply
+from afsfuse.interfaces import fileserver as fs
+from afsfuse.interfaces.common import CallBack, Fid
+from tests.unit.afsfuse.fileserver.servers import (
+    FILE,
+    FILES,
+    PROMISED,
+    SYNC,
+    callback,
+    wire_status,
+    world,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trio.testing import MockClock
+
+
+async def test_a_status_comes_with_a_promise(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        began = trio.current_time()
+        reply = await w.client.fetch_status(w.volume, FILE)
+        assert reply.status.length == 2
+        assert reply.status.data_version == 7
+        assert reply.sync.creation_time == 1000
+        assert reply.server is w.hosts[0].server
+        assert reply.promise is not None
+        assert reply.promise.server is reply.server
+        # Counted from before the call, so that it never ends too late.
+        assert began + PROMISED <= reply.promise.expires <= began + PROMISED + 0.0001
+        assert reply.server.last_seen > began
+        assert reply.server.rtt is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "lasts"),
+    [
+        (CallBack(1, 0, 2), None),
+        (CallBack(1, 500, 3), None),
+        (CallBack(0, 500, 1), 500),
+        (CallBack(1, 2**32 - 1, 2), 86400),
+    ],
+)
+async def test_promises_that_are_none_or_too_long(
+    autojump_clock: MockClock, given: CallBack, lasts: int | None
+) -> None:
+    async with world() as w:
+        w.hosts[0].bulk = lambda fids: fs.BulkStatusReply((wire_status(),), (given,), SYNC)
+        began = trio.current_time()
+        (reply,) = await w.client.bulk_status(w.volume, [FILE])
+        assert isinstance(reply, StatusReply)
+        if lasts is None:
+            assert reply.promise is None
+        else:
+            assert reply.promise is not None
+            assert reply.promise.expires == pytest.approx(began + lasts, abs=0.01)
+
+
+async def test_bulk_status_keeps_the_order(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        replies = await w.client.bulk_status(w.volume, FILES)
+        lengths = [reply.status.length for reply in replies if isinstance(reply, StatusReply)]
+        assert lengths == [fid.vnode for fid in FILES]
+        promises = {id(r.promise) for r in replies if isinstance(r, StatusReply)}
+        assert len(promises) == 1  # one object for all of the same length
+        assert w.hosts[0].calls == {"InlineBulkStatus": 1}
+
+
+async def test_more_than_fifty_at_once_is_a_mistake(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        with pytest.raises(ValueError, match="51 fids"):
+            await w.client.bulk_status(w.volume, [*FILES, FILE])
+
+
+async def test_errors_of_single_files_in_a_bulk_reply(autojump_clock: MockClock) -> None:
+    """OpenAFS leaves everything but the code 0, the version included."""
+    blank = wire_status()._replace(  # type: ignore[attr-defined]
+        interface_version=0, file_type=0, link_count=0, data_version_low=0, unix_mode_bits=0
+    )
+
+    def bulk(fids: Sequence[Fid]) -> fs.BulkStatusReply:
+        statuses = (
+            wire_status(),
+            blank._replace(error_code=102),
+            blank._replace(error_code=0x100000000 - 455),
+            blank,
+            wire_status(length_high=1 << 31),
+            wire_status(file_type=9),
+        )
+        return fs.BulkStatusReply(statuses, (callback(),) * 6, SYNC)
+
+    async with world() as w:
+        w.hosts[0].bulk = bulk
+        replies = await w.client.bulk_status(w.volume, FILES[:6])
+        assert isinstance(replies[0], StatusReply)
+        assert isinstance(replies[1], StaleInode)
+        assert isinstance(replies[2], AfsError)
+        assert replies[2].code == -455
+        assert all(isinstance(reply, DataCorrupt) for reply in replies[3:])
+
+
+async def test_a_volume_s_error_in_a_bulk_reply_is_one_of_the_call(
+    autojump_clock: MockClock,
+) -> None:
+    tries = 0
+
+    def bulk(fids: Sequence[Fid]) -> fs.BulkStatusReply:
+        nonlocal tries
+        tries += 1
+        code = 110 if tries < 3 else 0
+        statuses = (wire_status(error_code=code),) * len(fids)
+        return fs.BulkStatusReply(statuses, (callback(),) * len(fids), SYNC)
+
+    async with world() as w:
+        w.hosts[0].bulk = bulk
+        replies = await w.client.bulk_status(w.volume, FILES[:3])
+        assert all(isinstance(reply, StatusReply) for reply in replies)
+        assert tries == 3
+
+
+@pytest.mark.parametrize(("statuses", "callbacks"), [(1, 3), (3, 1), (4, 4), (0, 0)])
+async def test_a_bulk_reply_of_another_length(
+    autojump_clock: MockClock, statuses: int, callbacks: int
+) -> None:
+    async with world() as w:
+        w.hosts[0].bulk = lambda fids: fs.BulkStatusReply(
+            (wire_status(),) * statuses, (callback(),) * callbacks, SYNC
+        )
+        with pytest.raises(DataCorrupt, match="3 files"):
+            await w.client.bulk_status(w.volume, FILES[:3])
+
+
+async def test_a_server_without_bulk_status(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        host = w.hosts[0]
+        host.lacks.add("InlineBulkStatus")
+        for _ in range(2):
+            replies = await w.client.bulk_status(w.volume, FILES[:5])
+            assert [r.status.length for r in replies if isinstance(r, StatusReply)] == [
+                fid.vnode for fid in FILES[:5]
+            ]
+        assert host.calls == {"InlineBulkStatus": 1, "FetchStatus": 10}
+        host.lacks.clear()  # it is updated
+        await trio.sleep(601)
+        await w.client.bulk_status(w.volume, FILES[:5])
+        assert host.calls["FetchStatus"] == 10
+
+
+async def test_single_errors_at_a_server_without_bulk_status(autojump_clock: MockClock) -> None:
+    codes = iter([102, 0, 110, 0, 0])
+    async with world() as w:
+        host = w.hosts[0]
+        host.lacks.add("InlineBulkStatus")
+        host.abort = lambda: next(codes)
+        # 110 is the volume's: everything is asked again, and by then it is free.
+        replies = await w.client.bulk_status(w.volume, FILES[:2])
+        assert isinstance(replies[0], StaleInode)
+        assert isinstance(replies[1], StatusReply)
+        replies = await w.client.bulk_status(w.volume, FILES[:2])
+        assert all(isinstance(reply, StatusReply) for reply in replies)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["FetchData64", "FetchData"])
+async def test_data_fills_the_buffers_in_turn(autojump_clock: MockClock, old: bool) -> None:
+    async with world() as w:
+        host = w.hosts[0]
+        host.data = bytes(range(256)) * 100
+        if old:
+            host.lacks.add("FetchData64")
+        buffers = [bytearray(b"\xee" * 10_000) for _ in range(4)]
+        for _ in range(2):
+            reply = await w.client.fetch_data(w.volume, FILE, 256, [memoryview(b) for b in buffers])
+        assert reply.length == 25_600 - 256
+        whole = b"".join(buffers)
+        assert whole[: reply.length] == host.data[256:]
+        assert whole[reply.length :] == b"\xee" * (40_000 - reply.length)
+        assert reply.status.length == 25_600
+        assert reply.promise is not None
+        assert host.calls["FetchData64"] == (1 if old else 2)
+
+
+async def test_data_behind_the_end(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.hosts[0].data = b"short"
+        reply = await w.client.fetch_data(w.volume, FILE, 100, [memoryview(bytearray(10))])
+        assert reply.length == 0
+
+
+async def test_old_servers_reach_two_gibibytes_only(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.hosts[0].lacks.add("FetchData64")
+        buffer = memoryview(bytearray(10))
+        assert (await w.client.fetch_data(w.volume, FILE, 2**31 - 11, [buffer])).length == 0
+        with pytest.raises(AfsError, match="too old") as caught:
+            await w.client.fetch_data(w.volume, FILE, 2**31 - 10, [buffer])
+        assert caught.value.errno == errno.EFBIG
+        assert caught.value.server == "192.0.2.1"
+
+
+@pytest.mark.parametrize("announced", [11, 2**31, 2**62])
+async def test_more_than_was_asked_for_is_refused(
+    autojump_clock: MockClock, announced: int
+) -> None:
+    async with world() as w:
+        w.hosts[0].data = b"x" * 100
+        w.hosts[0].announced = announced
+        with pytest.raises(DataCorrupt, match="more than were asked for"):
+            await w.client.fetch_data(w.volume, FILE, 0, [memoryview(bytearray(10))])
+
+
+async def test_a_negative_length_is_none(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.hosts[0].announced = -5
+        reply = await w.client.fetch_data(w.volume, FILE, 0, [memoryview(bytearray(10))])
+        assert reply.length == 0
+
+
+async def test_less_than_announced_is_a_broken_protocol(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.hosts[0].data = b"abc"
+        w.hosts[0].announced = 200
+        with pytest.raises(DataCorrupt, match="broke the protocol"):
+            await w.client.fetch_data(w.volume, FILE, 0, [memoryview(bytearray(500))])
+
+
+async def test_the_rest_of_the_procedures(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        assert await w.client.fetch_acl(w.volume, FILE) == b"1\n0\nsystem:anyuser 9\n"
+        reply = await w.client.volume_status(w.volume)
+        assert reply.name == b"test.volume"
+        assert reply.status.max_quota == 5000
+        server = w.hosts[0].server
+        await w.client.give_up_all_callbacks(server)
+        assert await w.client.get_capabilities(server) == fs.Capability(7)
+        assert set(w.hosts[0].calls) == {
+            "FetchACL",
+            "GetVolumeStatus",
+            "GiveUpAllCallBacks",
+            "GetCapabilities",
+        }
+
+
+async def test_errors_say_where(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.hosts[0].abort = lambda: 110
+        with pytest.raises(VolumeBusy) as caught:
+            await w.client.fetch_acl(w.volume, FILE)
+        error = caught.value
+        assert (error.cell, error.volume, error.server) == ("test.afs", "test.volume", "192.0.2.1")
+        assert error.code == 110
