@@ -1,0 +1,88 @@
+"""What the vfs hands to whoever serves the kernel: attributes, listings, open files, space."""
+
+import stat
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from afsfuse.model import Inode
+
+NO_INODE = Inode(0)
+"""The inode of a negative answer: the name is proven not to be there."""
+
+BLOCK_SIZE = 4096
+"""Preferred input and output size in bytes: a page, as the kernel's own AFS client says."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """Attributes of one node, with the seconds for which the kernel may believe them.
+
+    A plain mutable dataclass since one is made for every entry of every listing.
+    """
+
+    inode: Inode
+    """63-bit number; `NO_INODE` in a negative answer, where only `entry_timeout` counts."""
+    generation: int
+    """The vnode's uniquifier: tells a reused vnode number from its predecessor."""
+    mode: int
+    """Type and permission bits, `st_mode`; never with suid, sgid or sticky bits."""
+    nlink: int
+    uid: int
+    """The owner's AFS id."""
+    gid: int
+    size: int
+    """Bytes; of a directory what the server says."""
+    mtime: int
+    """Unix seconds; AFS keeps no other time, so atime and ctime are the same."""
+    blksize: int
+    attr_timeout: float
+    """Seconds; what is left of the callback promise on the vnode."""
+    entry_timeout: float
+    """Seconds; what is left of the callback promise on the directory that was searched."""
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of 512 bytes, `st_blocks`."""
+        return (self.size + 511) >> 9
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+
+def negative(timeout: float) -> Entry:
+    """The answer "no such name", to be believed for `timeout` seconds."""
+    return Entry(NO_INODE, 0, 0, 0, 0, 0, 0, 0, BLOCK_SIZE, 0.0, timeout)
+
+
+class Listing(NamedTuple):
+    """One name of a directory as it is offered to the kernel."""
+
+    name: bytes
+    entry: Entry
+    next_offset: int
+    """Where a later `readdir` goes on behind this name; never 0."""
+
+
+class OpenFile(NamedTuple):
+    """The answer to `open`."""
+
+    handle: int
+    keep_cache: bool
+    """Whether the pages that the kernel holds of this file are still those of this version."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSpace:
+    """The answer to `statfs`: the quota of one volume, or its partition when it has no quota."""
+
+    block_size: int
+    """Bytes."""
+    blocks: int
+    blocks_free: int
+    """Never below 0, also when a volume is over its quota."""
+    files: int
+    """0: AFS has no limit that would be worth a number."""
+    files_free: int
+    name_max: int
+    """Bytes of the longest name."""

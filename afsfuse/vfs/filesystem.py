@@ -1,0 +1,240 @@
+"""The file system as a kernel sees it: one method for each thing it asks.
+
+Each method finds the node and hands over to whoever knows more. Errors are `AfsError`s, whose
+`errno` is the answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.errors import AfsError
+from afsfuse.model import FileKind
+from afsfuse.vfs import access, xattrs
+from afsfuse.vfs.background import Background
+from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
+from afsfuse.vfs.files import FileHandle, Files, HandleTable
+from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
+from afsfuse.vfs.lookups import Lookups
+from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint, volume_root
+from afsfuse.vfs.options import DYNAMIC_ROOT
+from afsfuse.vfs.resolving import Resolver
+from afsfuse.vfs.space import Spaces
+from afsfuse.vfs.trimming import Trimmer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from afsfuse.auth.identity import Caller
+    from afsfuse.cache import CacheManager
+    from afsfuse.cell.directory import CellDirectory
+    from afsfuse.cell.volumes import VolumeLocator
+    from afsfuse.fileserver.client import FileServerClient
+    from afsfuse.model import Inode
+    from afsfuse.vfs.entry import Entry, Listing, OpenFile, VolumeSpace
+    from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable
+    from afsfuse.vfs.invalidation import KernelNotifier
+    from afsfuse.vfs.options import VfsOptions
+
+
+@dataclass(frozen=True, slots=True)
+class VfsStatistics:
+    """A snapshot of what the vfs holds."""
+
+    nodes: NodeStatistics
+    open_files: int
+    open_directories: int
+
+
+class FileSystem:
+    """Serves one mount. `run` must be running whenever anything is asked."""
+
+    def __init__(
+        self,
+        cells: CellDirectory,
+        locator: VolumeLocator,
+        cache: CacheManager,
+        client: FileServerClient,
+        *,
+        nodes: NodeTable,
+        notifier: KernelNotifier,
+        options: VfsOptions,
+    ) -> None:
+        """`nodes` is the table that the cache's listener, `KernelInvalidator`, looks at, too.
+
+        Raises `AfsError` if `options.source` is neither the dynamic root nor a mount point's body.
+        """
+        self._client = client
+        self._cache = cache
+        self._nodes = nodes
+        self._background = Background()
+        self._roots = CellRoots(cells, nodes, options)
+        self._resolver = Resolver(cells, locator, cache, nodes, notifier, self._background, options)
+        self._lookups = Lookups(cache, nodes, self._resolver, self._roots, options)
+        self._reader = DirectoryReader(cache, nodes, self._lookups, self._background)
+        self._file_handles: HandleTable[FileHandle] = HandleTable(first=1, step=2)
+        self._directory_handles: HandleTable[DirectoryHandle | RootHandle] = HandleTable(
+            first=2, step=2
+        )
+        self._files = Files(cache, nodes, self._file_handles)
+        self._spaces = Spaces(client, options.space_lifetime)
+        self._trimmer = Trimmer(nodes, notifier, options.node_limit)
+        self._root = self._make_root(cells, options)
+        nodes.plant(self._root)
+
+    def _make_root(self, cells: CellDirectory, options: VfsOptions) -> Node:
+        if options.source == DYNAMIC_ROOT:
+            return self._roots.root
+        spec = parse_mountpoint(os.fsencode(options.source))
+        return volume_root(spec, cells.this_cell)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do what goes on in the background, until cancelled."""
+        await self._background.run(task_status=task_status)
+
+    async def prepare(self) -> None:
+        """See that the root can be shown: find the volume of a mount that shows only one.
+
+        Raises `AfsError` if there is no such volume. The dynamic root needs nobody.
+        """
+        if isinstance(self._root, MountPoint):
+            await self._lookups.vnode(self._root)
+
+    def statistics(self) -> VfsStatistics:
+        """How many nodes and handles there are."""
+        return VfsStatistics(
+            self._nodes.statistics(), len(self._file_handles), len(self._directory_handles)
+        )
+
+    # Nodes.
+
+    async def lookup(self, parent: Inode, name: bytes, caller: Caller) -> Entry:
+        """The entry of a name; the kernel holds it once more from now on.
+
+        A name that is not there gives an entry with inode 0, whose `entry_timeout` says for how
+        long to believe that, and which is not counted.
+        """
+        entry = await self._lookups.lookup(self._nodes.get(parent), name, caller)
+        self._trimmer.trim()
+        return entry
+
+    def forget(self, pairs: Iterable[tuple[Inode, int]]) -> None:
+        """The kernel drops so many references to each of these inodes. Never raises."""
+        self._nodes.forget(pairs)
+
+    async def getattr(self, inode: Inode, caller: Caller) -> Entry:
+        """Attributes; `entry_timeout` means nothing here."""
+        return await self._lookups.attributes(self._nodes.get(inode))
+
+    async def readlink(self, inode: Inode, caller: Caller) -> bytes:
+        """The body of a symbolic link, as it stands in the cell."""
+        node = self._nodes.get(inode)
+        if isinstance(node, DynamicLink):
+            return node.body
+        vnode = await self._lookups.vnode(node)
+        if vnode.status.kind is not FileKind.SYMLINK:
+            raise AfsError(f"{node.path()}: not a symbolic link", errno=errno.EINVAL)
+        return await self._cache.readlink(vnode.volume, vnode.fid)
+
+    async def access(self, inode: Inode, mask: int, caller: Caller) -> bool:
+        """Whether `caller` may do what `mask` (`os.R_OK` and so on) says; EROFS for writing."""
+        access.refuse_writing(mask)
+        node = self._nodes.get(inode)
+        if isinstance(node, MadeUp):
+            return True
+        vnode = await self._lookups.vnode(node)
+        return access.may(vnode.status, mask, caller)
+
+    # Files.
+
+    async def open(self, inode: Inode, flags: int, caller: Caller) -> OpenFile:
+        """Open a file for reading; EROFS if `flags` speak of anything else."""
+        node = self._nodes.get(inode)
+        if isinstance(node, MadeUp):
+            raise AfsError(f"{node.path()}: not a file", errno=errno.EISDIR)
+        vnode = await self._lookups.vnode(node)
+        return self._files.open(node, vnode, flags, caller)
+
+    async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
+        """Bytes of an open file; fewer than `size` only at its end."""
+        return await self._files.read(handle, offset, size)
+
+    def release(self, handle: int) -> None:
+        """Close a file. Never raises."""
+        self._files.release(handle)
+
+    def caller_of(self, handle: int) -> Caller:
+        """Who opened a file or directory; EBADF if it is not open."""
+        opened = self._file_handles.find(handle) or self._directory_handles.get(handle)
+        return opened.caller
+
+    # Directories.
+
+    async def opendir(self, inode: Inode, caller: Caller) -> int:
+        """Open a directory; a mount point is entered."""
+        node = self._nodes.get(inode)
+        handle: DirectoryHandle | RootHandle
+        if isinstance(node, DynamicRoot):
+            handle = RootHandle(node, self._roots, self._reader, caller)
+        else:
+            mount, fid = await self._lookups.place(node)
+            directory = await self._cache.directory(mount.volume, fid)
+            access.require((await self._lookups.vnode(node)).status, os.R_OK, caller, node)
+            handle = DirectoryHandle(node, mount, fid, directory, caller, self._reader)
+        node.handles += 1
+        return self._directory_handles.add(handle)
+
+    async def readdir(self, handle: int, offset: int, room: int) -> list[Listing]:
+        """The next entries, at most `room` of them, from `offset` on; none at the end.
+
+        `offset` is 0 or the `next_offset` of an entry. The entries are true in the moment in which
+        this returns: hand them on without any await, and report each one that the kernel took.
+        """
+        self._trimmer.trim()
+        return await self._directory_handles.get(handle).read(offset, room)
+
+    def listed(self, handle: int, listing: Listing) -> None:
+        """The kernel took an entry of the last `readdir`, and holds its inode once more.
+
+        Entries that are not reported are forgotten. `.` and `..` may be reported; they do not
+        count.
+        """
+        self._directory_handles.get(handle).listed(listing)
+
+    def releasedir(self, handle: int) -> None:
+        """Close a directory. Never raises."""
+        opened = self._directory_handles.pop(handle)
+        if opened is not None:
+            opened.close()
+            opened.node.handles -= 1
+            self._nodes.discard(opened.node)
+
+    # Volumes.
+
+    async def statfs(self, inode: Inode, caller: Caller) -> VolumeSpace:
+        """The room in the volume of an inode."""
+        node = self._nodes.get(inode)
+        if isinstance(node, MadeUp):
+            return DYNAMIC_SPACE
+        mount, _ = await self._lookups.place(node)
+        return await self._spaces.space(mount.volume)
+
+    async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes:
+        """The value of an extended attribute; ENODATA if there is none."""
+        node = self._nodes.get(inode)
+        if name not in xattrs.NAMES or isinstance(node, MadeUp):
+            raise xattrs.no_such_attribute(name)
+        mount, fid = await self._lookups.place(node)
+        return await xattrs.value(self._client, mount.volume, fid, name)
+
+    async def listxattr(self, inode: Inode, caller: Caller) -> list[bytes]:
+        """The names of all extended attributes; contacts nobody."""
+        node = self._nodes.get(inode)
+        if isinstance(node, MadeUp):
+            return []
+        return list(xattrs.NAMES)

@@ -1,0 +1,122 @@
+"""Telling the kernel what it must ask again.
+
+The cache says what became of vnodes and names; here that turns into inode numbers and into the
+names that the kernel really holds, and goes up to a `KernelNotifier`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from afsfuse.vfs.inodes import Node, VnodeNode, holders
+from afsfuse.vfs.names import SYS_SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from afsfuse.cache import Vnode
+    from afsfuse.model import Inode
+    from afsfuse.vfs.inodes import NodeTable
+
+
+class KernelNotifier(Protocol):
+    """Who talks to the kernel. Every method returns at once; the work is done elsewhere.
+
+    Invalidating from the event loop can deadlock for ever: the kernel may hold a lock for a
+    request that only the event loop can answer.
+    """
+
+    def invalidate_attributes(self, inode: Inode) -> None:
+        """The attributes must be asked again before they are used."""
+        ...
+
+    def invalidate_data(self, inode: Inode) -> None:
+        """The attributes and all pages must go."""
+        ...
+
+    def invalidate_name(self, parent: Inode, name: bytes) -> None:
+        """The name, or the knowledge that there is none, must be looked up again."""
+        ...
+
+
+class NullNotifier:
+    """There is no kernel."""
+
+    def invalidate_attributes(self, inode: Inode) -> None:
+        """Nothing to do."""
+
+    def invalidate_data(self, inode: Inode) -> None:
+        """Nothing to do."""
+
+    def invalidate_name(self, parent: Inode, name: bytes) -> None:
+        """Nothing to do."""
+
+
+class KernelInvalidator:
+    """The listener of the cache. Synchronous; never raises, blocks, or calls the cache back."""
+
+    def __init__(
+        self, nodes: NodeTable, notifier: KernelNotifier, sysnames: tuple[bytes, ...]
+    ) -> None:
+        """`sysnames`: what `@sys` stands for, see `VfsOptions`."""
+        self._nodes = nodes
+        self._notifier = notifier
+        self._sysnames = sysnames
+
+    def interested(self, vnode: Vnode) -> bool:
+        """Whether the kernel holds a node that shows this vnode."""
+        return vnode.holder is not None
+
+    def promise_broken(self, vnode: Vnode) -> None:
+        """The attributes may be different from now on."""
+        for node in holders(vnode):
+            self._notifier.invalidate_attributes(node.inode)
+
+    def data_changed(self, vnode: Vnode) -> None:
+        """Pages of the old version must go, if the file was ever opened."""
+        for node in holders(vnode):
+            if isinstance(node, VnodeNode) and node.pages_version != -1:
+                self._notifier.invalidate_data(node.inode)
+            else:
+                self._notifier.invalidate_attributes(node.inode)
+
+    def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:
+        """These names mean something else now; None: any of them may."""
+        changed = None if names is None else list(names)
+        for node in holders(directory):
+            stale = _suspects(node, directory) if changed is None else self._with_sys(changed)
+            for name in stale:
+                if self._nodes.unhold(node, name):
+                    self._notifier.invalidate_name(node.inode, name)
+
+    def vnode_dropped(self, vnode: Vnode) -> None:
+        """The cache forgot the vnode; nodes that showed it ask for it again."""
+        for node in holders(vnode):
+            self._nodes.show(node, None)
+
+    def _with_sys(self, names: list[bytes]) -> Iterator[bytes]:
+        """The names, and those ending in `@sys` that may have stood for them."""
+        for name in names:
+            yield name
+            for sysname in self._sysnames:
+                if name.endswith(sysname):
+                    yield name[: -len(sysname)] + SYS_SUFFIX
+
+
+def _suspects(node: Node, vnode: Vnode) -> list[bytes]:
+    """What the kernel holds below a directory and can not be shown to be right.
+
+    When the cache has the version of a valid status, that is the judge. Otherwise nobody can be
+    asked, as when a server went down: then everything goes but subdirectories. Dropping the name
+    of a directory takes the path away from the processes that work in it, names of directories
+    seldom change, and one that was removed still shows, since its own promise is void as well.
+    """
+    current = vnode.directory if vnode.valid(trio.current_time()) else None
+    names, absent = node.names or {}, node.absent or {}
+    if current is not None and current.data_version == vnode.status.data_version:
+        return [name for name, child in names.items() if current.find(name) != child.key] + [
+            name for name in absent if current.find(name) is not None or name.endswith(SYS_SUFFIX)
+        ]
+    return [name for name, child in names.items() if not child.is_directory] + list(absent)

@@ -1,0 +1,282 @@
+"""Looking up names, and the attributes of what they stand for.
+
+Nothing suspends as long as the cache holds valid promises: a warm lookup or stat runs from the
+request to its answer in one piece.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from afsfuse.errors import AfsError, StaleInode
+from afsfuse.interfaces.common import Fid
+from afsfuse.model import FileKind
+from afsfuse.vfs import access, names
+from afsfuse.vfs.ahead import LookAhead
+from afsfuse.vfs.attributes import entry_of, faked_directory
+from afsfuse.vfs.dynroot import DynamicLink, DynamicRoot
+from afsfuse.vfs.entry import Entry, negative
+from afsfuse.vfs.inodes import ROOT_INODE, Mount, Node, VnodeNode, identity
+from afsfuse.vfs.mountpoints import MountPoint, place_in
+
+if TYPE_CHECKING:
+    from afsfuse.auth.identity import Caller
+    from afsfuse.cache import CacheManager, Directory, Vnode
+    from afsfuse.vfs.dynroot import CellRoots
+    from afsfuse.vfs.inodes import NodeTable
+    from afsfuse.vfs.options import VfsOptions
+    from afsfuse.vfs.resolving import Resolver
+
+_MOUNTPOINT = FileKind.MOUNTPOINT
+_X_OK = 1
+
+
+class _Place(NamedTuple):
+    """A directory that is being searched, and where its vnode lives."""
+
+    node: Node
+    mount: Mount
+    fid: Fid
+
+
+class Lookups:
+    """Names to nodes, nodes to vnodes, vnodes to attributes."""
+
+    def __init__(
+        self,
+        cache: CacheManager,
+        nodes: NodeTable,
+        resolver: Resolver,
+        roots: CellRoots,
+        options: VfsOptions,
+    ) -> None:
+        self._cache = cache
+        self._ahead = LookAhead(cache)
+        self._nodes = nodes
+        self._resolver = resolver
+        self._roots = roots
+        self._options = options
+
+    # Nodes.
+
+    async def place(self, node: Node) -> tuple[Mount, Fid]:
+        """Where the vnode that a node shows lives; mount points are entered for it."""
+        if isinstance(node, VnodeNode):
+            return node.mount, node.fid
+        if isinstance(node, MountPoint):
+            mount = await self._resolver.enter(node)
+            return mount, mount.root
+        raise AfsError(f"{node.path()}: not on any server")
+
+    def child(self, mount: Mount, vnode: Vnode) -> Node:
+        """The node of a vnode in a mount; a new one is not held by the kernel yet."""
+        fid = vnode.fid
+        key = (fid.vnode, fid.unique)
+        node = mount.nodes.get(key)
+        if vnode.status.kind is _MOUNTPOINT:
+            if not isinstance(node, MountPoint):
+                self._make_room(node)
+                node = self._new_mountpoint(mount, fid, key)
+        else:
+            if not isinstance(node, VnodeNode):
+                self._make_room(node)
+                node = self.new_node(mount, fid, key)
+            if node.vnode is not vnode:
+                self._nodes.show(node, vnode)
+        return node
+
+    def _make_room(self, node: Node | None) -> None:
+        """Let go of a node of the wrong kind, from a time when the kind was not known."""
+        if node is not None:
+            self._nodes.discard(node)
+
+    def new_node(self, mount: Mount, fid: Fid, key: tuple[int, int]) -> VnodeNode:
+        """A node for a fid that has none in this mount."""
+        inode = self._nodes.number(identity(mount, fid))
+        node = VnodeNode(inode, mount, fid, key)
+        self._nodes.add(node)
+        return node
+
+    def _new_mountpoint(self, mount: Mount, fid: Fid, key: tuple[int, int]) -> MountPoint:
+        inode = self._nodes.number(identity(mount, fid))
+        point = MountPoint(
+            inode, place=place_in(mount, fid), home=mount.nodes, key=key, mount=mount, fid=fid
+        )
+        self._nodes.add(point)
+        return point
+
+    # Vnodes and attributes.
+
+    async def vnode(self, node: Node) -> Vnode:
+        """The vnode that a node shows, with a status that is true now; enters mount points."""
+        vnode = node.vnode
+        if vnode is not None and vnode.valid(trio.current_time()):
+            return vnode
+        mount, fid = await self.place(node)
+        vnode = await self._cache.status(mount.volume, fid)
+        self._nodes.show(node, vnode)
+        return vnode
+
+    async def attributes(self, node: Node, entry_timeout: float = 0.0) -> Entry:
+        """What stat shows. Mount points are looked at, not entered."""
+        vnode = node.vnode
+        now = trio.current_time()
+        if vnode is not None and vnode.valid(now):
+            return entry_of(node, vnode, now, entry_timeout)
+        if isinstance(node, MountPoint):
+            await self._look(node)
+            return self.mountpoint_entry(node, trio.current_time(), entry_timeout)
+        if isinstance(node, DynamicRoot):
+            return self._roots.root_entry()
+        if isinstance(node, DynamicLink):
+            return self._roots.link_entry(node)
+        vnode = await self.vnode(node)
+        return entry_of(node, vnode, trio.current_time(), entry_timeout)
+
+    async def _look(self, point: MountPoint) -> None:
+        point.handles += 1  # whatever the kernel forgets meanwhile, the node stays
+        try:
+            await self._resolver.look(point)
+        except BaseException:  # cancelled: nobody is going to hold it
+            point.handles -= 1
+            self._nodes.discard(point)
+            raise
+        point.handles -= 1
+
+    def mountpoint_entry(
+        self, point: MountPoint, now: float, entry_timeout: float, *, looked: bool = True
+    ) -> Entry:
+        """What a mount point shows without asking anybody.
+
+        Before its target is known it is a directory by assumption, of the age of the mount point;
+        that may be kept for a while if somebody `looked` or there is no use in it. Attributes that
+        are out of date, since the target's server is slow, are shown but not to be kept.
+        """
+        vnode = point.vnode
+        if vnode is not None:
+            return entry_of(point, vnode, now, entry_timeout)
+        point.faked = True
+        own = self._cache.peek(point.mount.volume, point.fid) if point.mount and point.fid else None
+        mtime = own.status.mtime if own else self._roots.mtime
+        keep = looked or not self._resolver.worth_a_look(point, now)
+        timeout = self._options.faked_attr_timeout if keep else 0.0
+        return faked_directory(point, mtime, timeout, entry_timeout)
+
+    def root_listing_entry(self, node: Node) -> Entry:
+        """What the dynamic root's listing shows: nobody is asked, also not by a stat after it."""
+        if isinstance(node, DynamicLink):
+            return self._roots.link_entry(node)
+        assert isinstance(node, MountPoint)
+        return self.mountpoint_entry(node, trio.current_time(), self._options.dynroot_timeout)
+
+    # Names.
+
+    async def lookup(self, parent: Node, name: bytes, caller: Caller) -> Entry:
+        """The node behind a name, held by the kernel from now on; or a negative entry."""
+        names.check_length(name)
+        if name in (b".", b".."):
+            return await self._lookup_dots(parent, name)
+        if isinstance(parent, DynamicRoot):
+            return await self._lookup_cell(parent, name)
+        mount, fid = await self.place(parent)
+        return await self._search(_Place(parent, mount, fid), name, caller)
+
+    async def _search(
+        self, place: _Place, name: bytes, caller: Caller, *, again: bool = True
+    ) -> Entry:
+        parent, mount, fid = place
+        directory = await self._cache.directory(mount.volume, fid)
+        vnode = await self._directory_vnode(place)
+        now = trio.current_time()
+        access.require(vnode.status, _X_OK, caller, parent)
+        found = self._find(directory, name)
+        if found is None:
+            return self._absent(parent, name, trust(directory, vnode, now), now)
+        child = Fid(fid.volume, *found)
+        try:
+            node, entry, now = await self._found(place, name, directory, child, now)
+        except StaleInode:
+            if not again:
+                raise
+            # The directory names a file that is gone. Its own status goes along with every bulk
+            # request, so this one tells whether there is a newer version of it.
+            await self._cache.statuses(mount.volume, fid, [child])
+            return await self._search(place, name, caller, again=False)
+        entry.entry_timeout = trust(directory, vnode, now)
+        self._nodes.hold(parent, name, node)
+        return entry
+
+    async def _directory_vnode(self, place: _Place) -> Vnode:
+        """The vnode of a directory that was just read, so the cache has it."""
+        node, mount, fid = place
+        vnode = node.vnode
+        if (
+            vnode is None
+            or (vnode.fid is not fid and vnode.fid != fid)
+            or not vnode.valid(trio.current_time())
+        ):
+            vnode = self._cache.peek(mount.volume, fid)
+            vnode = vnode or await self._cache.status(mount.volume, fid)
+            self._nodes.show(node, vnode)
+        return vnode
+
+    def _find(self, directory: Directory, name: bytes) -> tuple[int, int] | None:
+        if not name.endswith(names.SYS_SUFFIX):
+            return directory.find(name)
+        for candidate in names.sys_candidates(name, self._options.sysnames):
+            found = directory.find(candidate)
+            if found is not None:
+                return found
+        return None
+
+    async def _found(
+        self, place: _Place, name: bytes, directory: Directory, fid: Fid, now: float
+    ) -> tuple[Node, Entry, float]:
+        """The node of a fid, its attributes, and when that was: nothing was awaited since."""
+        mount = place.mount
+        node = mount.nodes.get((fid.vnode, fid.unique))
+        if node is None or node.vnode is None or not node.vnode.valid(now):
+            vnode = await self._ahead.status(mount.volume, place.fid, directory, fid)
+            node = self.child(mount, vnode)
+            if isinstance(node, MountPoint):
+                node.name_first(place.node, name)
+                await self._look(node)
+            now = trio.current_time()
+        if isinstance(node, MountPoint):
+            return node, self.mountpoint_entry(node, now, 0.0), now
+        assert node.vnode is not None
+        return node, entry_of(node, node.vnode, now, 0.0), now
+
+    def _absent(self, parent: Node, name: bytes, timeout: float, now: float) -> Entry:
+        if timeout and not self._nodes.hold_absent(parent, name, now + timeout, now):
+            timeout = 0.0
+        return negative(timeout)
+
+    async def _lookup_cell(self, root: DynamicRoot, name: bytes) -> Entry:
+        found = await self._roots.lookup(name)
+        if not isinstance(found, Node):
+            return self._absent(root, name, found, trio.current_time())
+        found.name_first(root, name)
+        entry = await self.attributes(found, self._options.dynroot_timeout)
+        self._nodes.hold(root, name, found)
+        return entry
+
+    async def _lookup_dots(self, node: Node, name: bytes) -> Entry:
+        """What only file servers for other protocols ask for; counts as held like any other."""
+        if name == b".." and node.inode != ROOT_INODE and node.parent is not None:
+            node = node.parent
+        entry = await self.attributes(node)
+        node.nlookup += 1
+        return entry
+
+
+def trust(directory: Directory, vnode: Vnode, now: float) -> float:
+    """For how many seconds a name found in `directory` may be believed.
+
+    Nothing if a newer version is known by now, be it that we have not seen it.
+    """
+    if directory.data_version != vnode.status.data_version:
+        return 0.0
+    return vnode.remaining(now)

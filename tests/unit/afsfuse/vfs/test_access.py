@@ -1,0 +1,53 @@
+"""Rights and mode bits."""
+
+import errno
+import os
+from dataclasses import replace
+
+import pytest
+
+from afsfuse.auth.identity import ANONYMOUS, Caller
+from afsfuse.errors import AfsError
+from afsfuse.interfaces.common import Fid
+from afsfuse.model import FileKind, Rights
+from afsfuse.vfs.access import may, refuse_writing
+from tests.unit.afsfuse.vfs.world import FakeFile
+
+R, X, F = os.R_OK, os.X_OK, os.F_OK
+FILE = FakeFile(Fid(1, 2, 3), FileKind.FILE, mode=0o755)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "rights", "mask", "allowed"),
+    [
+        (FileKind.FILE, 0o644, Rights.READ | Rights.LOOKUP, R, True),
+        (FileKind.FILE, 0o644, Rights.READ | Rights.LOOKUP, X, False),
+        (FileKind.FILE, 0o755, Rights.READ | Rights.LOOKUP, R | X, True),
+        (FileKind.FILE, 0o055, Rights.READ | Rights.LOOKUP, R, False),  # the owner's bits count
+        (FileKind.FILE, 0o055, Rights.READ | Rights.LOOKUP, X, False),
+        (FileKind.FILE, 0o700, Rights.READ | Rights.LOOKUP, R | X, True),  # ... for everybody
+        (FileKind.FILE, 0o755, Rights.LOOKUP, R, False),
+        (FileKind.FILE, 0o755, Rights.LOOKUP, X, False),
+        (FileKind.FILE, 0o755, Rights.LOOKUP, F, True),
+        (FileKind.FILE, 0o755, Rights.READ, R, False),
+        (FileKind.FILE, 0o000, Rights.NONE, F, True),
+        (FileKind.DIRECTORY, 0o000, Rights.LOOKUP, R | X, True),  # its mode bits mean nothing
+        (FileKind.DIRECTORY, 0o777, Rights.READ, R, False),
+        (FileKind.DIRECTORY, 0o777, Rights.READ, X, False),
+        (FileKind.SYMLINK, 0o755, Rights.LOOKUP, R, True),
+        (FileKind.SYMLINK, 0o755, Rights.NONE, R, False),
+    ],
+)
+def test_what_is_allowed(
+    kind: FileKind, mode: int, rights: Rights, mask: int, allowed: bool
+) -> None:
+    status = replace(FILE, kind=kind, mode=mode, rights=rights).status()
+    assert may(status, mask, ANONYMOUS) is allowed
+    assert may(status, mask, Caller(0, 0, 1)) is allowed
+
+
+def test_writing_ends_with_erofs() -> None:
+    refuse_writing(R | X)
+    with pytest.raises(AfsError) as caught:
+        refuse_writing(os.W_OK | R)
+    assert caught.value.errno == errno.EROFS
