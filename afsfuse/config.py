@@ -1,0 +1,319 @@
+"""What can be set: one frozen `Config`, made by `pick` from the defaults and the options.
+
+Options are those of `-o`, as mount(8) has them: words, separated by commas, some with a value.
+Kept free of heavy imports: the command line is read before anything else is loaded.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from afsfuse.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+EXIT_USAGE = 1
+"""Wrong command line, as mount(8) has it."""
+
+DYNAMIC_ROOT = "afs"
+CALLBACK_PORT = 7001
+"""UDP port of cache managers. Source: AFSCONF_CALLBACKPORT in OpenAFS's cellconfig.h"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that can be set for one mount."""
+
+    source: str = DYNAMIC_ROOT
+    """`afs` for the dynamic root, or `#cell:volume.` or `%cell:volume.` for one volume."""
+
+    directory: str = ""
+    """Where to mount: an absolute path."""
+
+    foreground: bool = False
+    """Stay attached to the terminal and log there."""
+
+    confdir: str | None = None
+    """Folder with ThisCell and CellServDB, before /etc/afsfuse and /etc/openafs."""
+
+    cell: str | None = None
+    """The local cell, in place of what ThisCell says."""
+
+    port: int | None = None
+    """UDP port for calls and callbacks, that and no other; by default 7001, or any if taken."""
+
+    bind: str = "0.0.0.0"
+    """Address of this machine to send from and to be called back at."""
+
+    cache_size: int = 64 << 20
+    """Bytes of file data that are kept in memory."""
+
+    chunk_size: int = 32 << 10
+    """Bytes of file data that are fetched, kept and dropped together."""
+
+    vnodes: int = 32768
+    """Vnodes that are kept although the kernel has forgotten them."""
+
+    read_ahead: int = 1 << 20
+    """Bytes that the kernel reads ahead of a sequential reader; only root can set it."""
+
+    timeout: float = 80.0
+    """Seconds after which a system call that waits for servers ends with ETIMEDOUT."""
+
+    requests: int = 4000
+    """Requests that may wait at a time; a further one ends with EAGAIN."""
+
+    sysname: tuple[str, ...] = ()
+    """What `@sys` stands for, tried in order; by default what suits this machine."""
+
+    cells: str = "auto"
+    """Which cells a listing of the dynamic root shows: `used`, `configured` or `auto`."""
+
+    allow_other: bool | None = None
+    """Let all users use the mount; by default when root mounts."""
+
+    subtype: bool = True
+    """Show the type `fuse.afs`; without it `fuse`."""
+
+    flags: tuple[str, ...] = ()
+    """Further flags of mount(2): noexec, noatime, nodiratime, nosymfollow."""
+
+    logfile: str | None = None
+    """File to append the log to, in place of syslog or standard error."""
+
+    debug: bool = False
+    """Log everything that is known."""
+
+    @property
+    def everybody(self) -> bool:
+        """Whether all users may use the mount."""
+        return os.geteuid() == 0 if self.allow_other is None else self.allow_other
+
+
+@dataclass(frozen=True)
+class Option:
+    """A word of `-o`."""
+
+    field: str
+    """The field of `Config` that it sets."""
+    value: str
+    """What stands behind `=` in the help; empty for a word without a value."""
+    parse: Callable[[str], Any]
+    """Makes the field's value; ValueError with what is expected."""
+    help: str
+
+
+_SIZE = re.compile(r"(\d+)\s*([kmg]?)(i?b)?", re.IGNORECASE)
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30}
+
+
+def _size(least: int, most: int) -> Callable[[str], int]:
+    """A parser of sizes such as 64M, within bounds."""
+
+    def parse(text: str) -> int:
+        if (match := _SIZE.fullmatch(text.strip())) is None:
+            raise ValueError("a size is expected, such as 64M")
+        size = int(match[1]) << _UNITS[match[2].lower()]
+        if not least <= size <= most:
+            raise ValueError(f"a size from {shown_size(least)} to {shown_size(most)} is expected")
+        return size
+
+    return parse
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """A parser of whole numbers within bounds."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise ValueError(f"a number from {least} to {most} is expected")
+        return int(text)
+
+    return parse
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise ValueError("an IPv4 address of this machine is expected") from None
+
+
+def _cell(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", text):
+        raise ValueError("the name of a cell is expected")
+    return text.lower()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(":"))
+    if not all(words):
+        raise ValueError("names separated by colons are expected")
+    return words
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise ValueError("a path is expected")
+    return os.path.abspath(text)
+
+
+def _folder(text: str) -> str:
+    if not os.path.isdir(text):
+        raise ValueError("no such folder: it is to hold ThisCell and CellServDB")
+    return os.path.abspath(text)
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"one of {', '.join(words)} is expected")
+        return text
+
+    return parse
+
+
+def shown_size(size: int) -> str:
+    """A size as it would be written: 32K, 64M."""
+    for unit in ("G", "M", "K"):
+        shift = _UNITS[unit.lower()]
+        if size and size % (1 << shift) == 0:
+            return f"{size >> shift}{unit}"
+    return str(size)
+
+
+OPTIONS: dict[str, Option] = {
+    "confdir": Option("confdir", "DIR", _folder, "look for ThisCell and CellServDB there first"),
+    "cell": Option("cell", "NAME", _cell, "the local cell, in place of what ThisCell says"),
+    "port": Option("port", "N", _number(1, 65535), "UDP port; else 7001, or any if that is taken"),
+    "bind": Option("bind", "ADDRESS", _address, "address of this machine to send from"),
+    "cachesize": Option("cache_size", "SIZE", _size(1 << 20, 1 << 40), "data kept in memory"),
+    "chunksize": Option("chunk_size", "SIZE", _size(4096, 1 << 20), "unit of the data cache"),
+    "vnodes": Option("vnodes", "N", _number(100, 10_000_000), "vnodes kept beyond the kernel's"),
+    "readahead": Option("read_ahead", "SIZE", _size(4096, 64 << 20), "kernel's read-ahead (root)"),
+    "timeout": Option("timeout", "SECONDS", _number(1, 3600), "bound of every wait for servers"),
+    "requests": Option("requests", "N", _number(64, 100_000), "requests that may wait at a time"),
+    "sysname": Option("sysname", "NAME[:NAME]", _words, "what @sys stands for"),
+    "cells": Option("cells", "WHICH", _choice("used", "configured", "auto"), "cells to list"),
+    "allow_other": Option("allow_other", "", bool, "let all users in (root: the default)"),
+    "noallow_other": Option("allow_other", "", lambda _: False, "let only the mounting user in"),
+    "subtype": Option("subtype", "", bool, "show the type fuse.afs (the default)"),
+    "nosubtype": Option("subtype", "", lambda _: False, "show the type fuse"),
+    "logfile": Option("logfile", "PATH", _path, "append the log to this file"),
+    "debug": Option("debug", "", bool, "log everything"),
+}
+
+MOUNT_FLAGS = ("noexec", "noatime", "nodiratime", "nosymfollow")
+
+# Words for mount(8), systemd and desktops, and what every mount of ours is anyway.
+IGNORED = frozenset(
+    [
+        *("_netdev", "auto", "comment", "defaults", "fail", "group", "noauto", "nofail", "nogroup"),
+        *("noowner", "nouser", "nousers", "owner", "uhelper", "user", "users"),
+        *("async", "atime", "diratime", "exec", "iversion", "lazytime", "loud", "nodev"),
+        *("noiversion", "nolazytime", "nomand", "norelatime", "nostrictatime", "nosuid"),
+        *("relatime", "ro", "silent", "strictatime", "symfollow"),
+    ]
+)
+
+_REFUSED = {
+    "rw": "mounts are read-only for now: leave it out, or say ro",
+    "suid": "mounts are always nosuid: leave it out",
+    "dev": "mounts are always nodev: leave it out",
+    "remount": "a mount cannot be changed: unmount it and mount it anew",
+}
+
+_SOURCE = re.compile(r"[#%](?:[A-Za-z0-9_][A-Za-z0-9_.-]*:)?[A-Za-z0-9_.-]+")
+
+
+def pick(
+    source: str, directory: str, options: Iterable[str] = (), *, foreground: bool = False
+) -> Config:
+    """The configuration of a command line: defaults, then options, of which the last one wins.
+
+    `options` are the arguments of `-o`. Raises `UsageError` naming the wrong word, and the one
+    that was probably meant.
+    """
+    config = Config(
+        source=_checked_source(source), directory=os.path.abspath(directory), foreground=foreground
+    )
+    changes: dict[str, Any] = {}
+    flags: dict[str, None] = {}
+    for word in split_options(options):
+        name, equals, value = word.partition("=")
+        if name in MOUNT_FLAGS and not equals:
+            flags[name] = None
+        elif name in OPTIONS:
+            option = OPTIONS[name]
+            changes[option.field] = _parsed(name, option, value if equals else None)
+        elif not (name in IGNORED or name.startswith(("x-", "X-"))):
+            raise _unknown(name)
+    config = replace(config, **changes, flags=tuple(flags))
+    if config.chunk_size & (config.chunk_size - 1):
+        raise _usage(f"-o chunksize={config.chunk_size}: a power of two is expected")
+    if config.chunk_size * 8 > config.cache_size:
+        raise _usage("-o cachesize: at least eight times the chunk size is expected")
+    return config
+
+
+def split_options(arguments: Iterable[str]) -> list[str]:
+    """The words of several `-o` arguments, without empty ones."""
+    return [word for argument in arguments for word in argument.split(",") if word]
+
+
+def option_names() -> list[str]:
+    """All words that mean something here."""
+    return [*OPTIONS, *MOUNT_FLAGS, "ro"]
+
+
+def describe(config: Config) -> list[str]:
+    """`field = value`, a line for each field that is not as it is by default."""
+    default = Config()
+    return [
+        f"{field.name} = {getattr(config, field.name)!r}"
+        for field in fields(Config)
+        if getattr(config, field.name) != getattr(default, field.name)
+    ]
+
+
+def _parsed(name: str, option: Option, value: str | None) -> object:
+    """The value of an option, or a complaint that names it."""
+    if option.value and value is None:
+        raise _usage(f"-o {name}: needs a value: {name}={option.value}")
+    if not option.value and value is not None:
+        raise _usage(f"-o {name}={value}: takes no value: write {name}")
+    try:
+        return option.parse(value if value is not None else name)
+    except ValueError as exc:
+        raise _usage(f"-o {name}={value}: {exc}") from None
+
+
+def _unknown(name: str) -> UsageError:
+    import difflib
+
+    if name in _REFUSED:
+        return _usage(f"-o {name}: {_REFUSED[name]}")
+    near = difflib.get_close_matches(name, option_names(), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "see afsfuse mount --help"
+    return _usage(f"-o {name}: unknown option: {hint}")
+
+
+def _checked_source(source: str) -> str:
+    if source == DYNAMIC_ROOT:
+        return source
+    if source.startswith(("#", "%")):
+        if _SOURCE.fullmatch(source):
+            return source
+        raise _usage(f"{source}: not a volume: write #cell:volume. or %cell:volume.")
+    if re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+", source):
+        raise _usage(f"{source}: for this cell write afs, or for its root #{source}:root.cell.")
+    raise _usage(f"{source}: unknown source: write afs, #cell:volume. or %cell:volume.")
+
+
+def _usage(message: str) -> UsageError:
+    return UsageError(message, exit_code=EXIT_USAGE)

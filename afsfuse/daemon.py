@@ -1,0 +1,222 @@
+"""The composition root: builds the parts, starts them, stops them. Imported by nobody but `cli`.
+
+From below: an endpoint on one UDP port, cells and their volumes, the file servers' client, the
+cache, the vfs, the callback service beside it, and on top the mount. Each part's background work
+is one task in the nursery of `serve`. The end comes by umount or by a signal, and is the same:
+the mount goes first, while everything below still works; then the callback promises are given
+back to the servers; then the tasks are cancelled.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import signal
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+import rxrpc
+from afsfuse import config as settings
+from afsfuse.cache import CacheManager
+from afsfuse.callback_service import CallbackService, cache_config
+from afsfuse.cell.cellservdb import load, search_folders
+from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.servers import ServerRegistry
+from afsfuse.cell.volumes import VolumeLocator
+from afsfuse.errors import AfsError, UsageError
+from afsfuse.fileserver.client import FileServerClient
+from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
+from afsfuse.fuse.notify import KernelNotifier
+from afsfuse.fuse.session import FuseSession, SessionLimits
+from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, VfsOptions
+from afsfuse.vfs.inodes import holders
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from afsfuse.cache import Vnode
+    from afsfuse.config import Config
+
+log = logging.getLogger(__name__)
+
+FAREWELL_SECONDS = 8.0
+"""How long the end may take for giving callbacks back, over all servers."""
+SETTLE_SECONDS = 1.0
+"""How long a callback's reply may wait for the kernel; the callback service has its own bound."""
+_YOUNG_OBJECTS = 10_000  # allocations between two looks for garbage; 700 is meant for scripts
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a mount is made of, wired together."""
+
+    client: FileServerClient
+    cache: CacheManager
+    filesystem: FileSystem
+    callbacks: CallbackService
+    session: FuseSession
+
+
+def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
+    """Build everything above the endpoint. Starts nothing; reads the configuration folders."""
+    files = load(search_folders(None if config.confdir is None else Path(config.confdir)))
+    if config.cell is not None:
+        files = replace(files, this_cell=config.cell)
+    cells = CellDirectory(files)
+    registry = ServerRegistry()
+    locator = VolumeLocator(endpoint, cells, registry)
+    client = FileServerClient(endpoint, locator)
+    cache = CacheManager(
+        client,
+        data_bytes=config.cache_size,
+        chunk_size=config.chunk_size,
+        vnode_limit=config.vnodes,
+    )
+    options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
+    if config.sysname:
+        options = replace(options, sysnames=tuple(name.encode() for name in config.sysname))
+    notifier = KernelNotifier()
+    nodes = NodeTable()
+    cache.listener = KernelInvalidator(nodes, notifier, options.sysnames)
+    filesystem = FileSystem(
+        cells, locator, cache, client, nodes=nodes, notifier=notifier, options=options
+    )
+
+    async def settle(vnodes: Sequence[Vnode]) -> None:
+        inodes = {node.inode for vnode in vnodes for node in holders(vnode)}
+        await notifier.settled(inodes, SETTLE_SECONDS)
+
+    callbacks = CallbackService(
+        cache,
+        cells,
+        registry,
+        uuid.uuid4(),
+        config=cache_config(
+            vnodes=config.vnodes, data_bytes=config.cache_size, chunk_size=config.chunk_size
+        ),
+        settle=settle,
+    )
+    session = FuseSession(
+        filesystem,
+        config.directory,
+        MountOptions(config.source, config.subtype, config.everybody, config.flags),
+        SessionLimits(config.requests, config.timeout, config.read_ahead),
+        notifier,
+    )
+    return Parts(client, cache, filesystem, callbacks, session)
+
+
+async def open_endpoint(nursery: trio.Nursery, config: Config) -> rxrpc.Endpoint:
+    """Start an endpoint on the port that was asked for, or on 7001, or else on any.
+
+    Servers call back at whatever port our calls come from, so 7001 matters only to people who
+    look for it there.
+    """
+    ports = [settings.CALLBACK_PORT, 0] if config.port is None else [config.port]
+    for port in ports:
+        endpoint = rxrpc.Endpoint(bind=(config.bind, port))
+        try:
+            await nursery.start(endpoint.run)
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE and port != ports[-1]:
+                log.info("UDP port %d is taken, perhaps by another AFS client; using any", port)
+                continue
+            raise _no_socket(config, port, exc) from exc
+        return endpoint
+    raise AssertionError("the last port either works or raises")
+
+
+def _no_socket(config: Config, port: int, exc: OSError) -> UsageError:
+    """Why the UDP socket cannot be had, and what to do."""
+    where = f"UDP port {port} at {config.bind}"
+    match exc.errno:
+        case errno.EADDRINUSE:
+            advice = "taken, perhaps by another AFS client: choose another with -o port=N"
+        case errno.EADDRNOTAVAIL:
+            advice = "not an address of this machine: correct -o bind=ADDRESS"
+        case errno.EACCES:
+            advice = "not permitted for this user: choose a port above 1023 with -o port=N"
+        case _:
+            advice = f"{exc.strerror}: see that the network works"
+    return UsageError(f"{where}: {advice}", exit_code=EXIT_SYSTEM)
+
+
+async def serve(config: Config, on_mounted: Callable[[], None]) -> None:
+    """Mount and serve until umount or a signal; gives the callbacks back at the end.
+
+    `on_mounted` is called when the mount is there. Raises `AfsError` when it cannot be made.
+    """
+    work = trio.CancelScope()
+    farewell = trio.CancelScope(shield=True)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as services:
+            services.start_soon(_end_on_signals, signals, work, farewell)
+            with work:
+                endpoint = await open_endpoint(services, config)
+                parts = compose(endpoint, config)
+                endpoint.add_service(parts.callbacks.service)
+                await services.start(parts.client.run)
+                await services.start(parts.cache.run)
+                await services.start(parts.filesystem.run)
+                log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
+                try:
+                    await parts.filesystem.prepare()
+                    async with trio.open_nursery() as mounting:
+                        await mounting.start(parts.session.run)
+                        log.info("mounted %s at %s", config.source, config.directory)
+                        on_mounted()
+                finally:
+                    with farewell:
+                        farewell.deadline = trio.current_time() + FAREWELL_SECONDS
+                        await parts.cache.give_up_all()
+            log.info("%s is not mounted any more", config.directory)
+            services.cancel_scope.cancel()
+
+
+async def _end_on_signals(
+    signals: AsyncIterator[int], work: trio.CancelScope, farewell: trio.CancelScope
+) -> None:
+    """The first signal ends the mount; a second one ends the farewell, too."""
+    async for number in signals:
+        log.info("%s: unmounting", signal.Signals(number).name)
+        if work.cancel_called:
+            farewell.cancel()
+        work.cancel()
+
+
+def run(config: Config, on_mounted: Callable[[], None]) -> None:
+    """Serve a mount in this process until it ends.
+
+    Raises `AfsError`, of which `UsageError` has an exit status of its own, when it cannot be made.
+    """
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
+
+    def mounted() -> None:
+        gc.freeze()  # modules and code never become garbage: do not look at them again
+        on_mounted()
+
+    for line in settings.describe(config):
+        log.debug("%s", line)
+    try:
+        trio.run(serve, config, mounted)
+    except BaseExceptionGroup as group:
+        raise _cause(group) from group
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error in nested groups, as nurseries make them; of several, one to tell of."""
+    for exc in group.exceptions:
+        cause = _cause(exc) if isinstance(exc, BaseExceptionGroup) else exc
+        if isinstance(cause, AfsError) or len(group.exceptions) == 1:
+            return cause
+    return group
+
+
+def exit_status(exc: AfsError) -> int:
+    """What the command ends with when a mount failed for this reason."""
+    return exc.exit_code if isinstance(exc, UsageError) else EXIT_MOUNT

@@ -1,0 +1,90 @@
+"""The error border: nothing but `FUSEError` leaves a request handler.
+
+pyfuse3 ends its main loop, and with it the mount, on any other exception. So a known error becomes
+its errno, and a bug costs its request an EIO and the log a traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+import pyfuse3
+
+from afsfuse.errors import AfsError
+from afsfuse.fuse.interrupts import TooManyWaits
+from afsfuse.fuse.workers import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from afsfuse.fuse.interrupts import Interrupts
+    from afsfuse.fuse.requestlog import RequestLog
+    from afsfuse.fuse.workers import Gate
+
+log = logging.getLogger(__name__)
+
+
+class Guarded(Protocol):
+    """What the border needs of the object whose methods it guards."""
+
+    interrupts: Interrupts
+    requests: RequestLog
+    gate: Gate
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound=Guarded)
+
+
+def handler(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Guard a request handler: only its answer or a `FUSEError` comes out, and it can be ended."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        interrupts = self.interrupts
+        try:
+            wait = interrupts.enter(name, self.requests.last)
+        except TooManyWaits:
+            log.warning("%d requests wait: %s is refused with EAGAIN", len(interrupts), name)
+            raise pyfuse3.FUSEError(errno.EAGAIN) from None
+        try:
+            with wait.scope:
+                return cast("T", await Answer(self.gate, method(self, *args, **kwargs)))
+        except pyfuse3.FUSEError:
+            raise
+        except AfsError as exc:
+            log.debug("%s: %s", name, exc)
+            raise pyfuse3.FUSEError(exc.errno) from exc
+        except Exception:  # a bug; trio.Cancelled is a BaseException and passes through
+            log.exception("%s failed: a bug, the request is answered with EIO", name)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+        finally:
+            interrupts.leave(wait)
+        raise pyfuse3.FUSEError(wait.errno)  # its scope was cancelled: a signal, or its time
+
+    return guarded
+
+
+def quiet(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, None]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, None]]:
+    """Guard a handler that has no answer (forget) or whose answer nobody reads (release).
+
+    Such a one does not wait, so nobody watches it.
+    """
+
+    @functools.wraps(method)
+    async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            await method(self, *args, **kwargs)
+        except Exception:
+            log.exception("%s failed: a bug", method.__name__)
+
+    return guarded

@@ -1,0 +1,234 @@
+"""Requests that wait: Ctrl-C ends them, and so does their time.
+
+The kernel tells a file system by FUSE_INTERRUPT that a waiting caller got a signal, but pyfuse3
+does not pass that on, and a caller whose request is not answered ignores even SIGKILL. So one task
+watches all requests that wait for longer than a blink: it reads the pending signals of the thread
+that waits from `/proc/TID/status` and has the request answered with EINTR.
+
+Whom a request belongs to is what the request log says. A read-ahead of the kernel carries the
+thread in whose name it is done; it may be answered EINTR like any other, also when that thread
+has ended meanwhile, since whoever else needs the page then asks for it in a request of its own. A
+request of nobody (thread 0: the kernel itself, or a caller in a pid namespace that we do not see)
+ends by its time alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.fuse.requestlog import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+TICK = 0.05
+"""Seconds between two looks at the waiting requests."""
+BLINK = 0.08
+"""Seconds for which a request may wait without being looked at."""
+PATIENCE = 0.6
+"""Seconds at most between two looks at one request, however many wait: Ctrl-C works in one."""
+READS_PER_TICK = 64
+"""So many status files are read in a tick (15 microseconds each) before looks become rarer."""
+IDLE_TICKS = 40
+"""Ticks without any waiting request after which the watcher sleeps until there is one."""
+
+# Signals that a caller gets in the course of things, or that only stop it: answering EINTR would
+# be an error that nobody asked for. (ls stopped by Ctrl-Z goes on after fg; a shell whose child
+# ended goes on with its cd.)
+_HARMLESS = frozenset(
+    {
+        signal.SIGCHLD,
+        signal.SIGCONT,
+        signal.SIGURG,
+        signal.SIGWINCH,
+        signal.SIGSTOP,
+        signal.SIGTSTP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGPROF,
+        signal.SIGVTALRM,
+        signal.SIGIO,
+    }
+)
+
+
+def _mask(signals: frozenset[signal.Signals]) -> int:
+    """Bit n - 1 stands for signal n, as in /proc/TID/status. Source: proc(5)."""
+    return sum(1 << (number - 1) for number in signals)
+
+
+_HARMLESS_MASK = _mask(_HARMLESS)
+
+
+_ENDED = re.compile(rb"^State:\s+[ZX]", re.MULTILINE)
+
+
+def interrupting_signals(status: bytes) -> int:
+    """The mask of pending signals that should end a wait, from the text of /proc/TID/status."""
+    masks = {b"SigPnd": 0, b"ShdPnd": 0, b"SigBlk": 0, b"SigIgn": 0}
+    for line in status.splitlines():
+        name, _, value = line.partition(b":")
+        if name in masks:
+            masks[name] = int(value, 16)
+    pending = masks[b"SigPnd"] | masks[b"ShdPnd"]
+    return pending & ~masks[b"SigBlk"] & ~masks[b"SigIgn"] & ~_HARMLESS_MASK
+
+
+def has_stopped_waiting(tid: int) -> bool:
+    """Whether a thread has a signal to attend to, or is gone and left a read-ahead behind."""
+    try:
+        descriptor = os.open(f"/proc/{tid}/status", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return not _exists(tid)
+    try:
+        status = os.read(descriptor, 8192)
+    except ProcessLookupError:  # it ended in this very moment
+        return True
+    finally:
+        os.close(descriptor)
+    return _ENDED.search(status) is not None or bool(interrupting_signals(status))
+
+
+def _exists(tid: int) -> bool:
+    """Whether there is such a thread; /proc can be mounted so that it hides those of others."""
+    try:
+        os.kill(tid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class Wait:
+    """One request that has no answer yet."""
+
+    __slots__ = ("errno", "line", "look_at", "scope", "since", "tid", "what")
+
+    def __init__(self, what: str, line: bytes, now: float) -> None:
+        self.what = what
+        """The name of the operation."""
+        self.line = line
+        """The request's line in the request log; read only when the request really waits."""
+        self.tid = -1
+        """The waiting thread once the line has been read; 0 when there is nobody to interrupt."""
+        self.since = now
+        self.look_at = now + BLINK
+        self.scope = trio.CancelScope()
+        self.errno = errno.EINTR
+        """What the request is answered with when its scope is cancelled."""
+
+    def end(self, number: int) -> None:
+        """Answer the request with this errno as soon as its task runs."""
+        self.errno = number
+        self.scope.cancel()
+
+
+class TooManyWaits(Exception):
+    """More requests wait than the mount has workers for."""
+
+
+class Interrupts:
+    """All requests without an answer, and the task that watches them.
+
+    `timeout`: seconds after which a request is answered ETIMEDOUT, whatever it waits for.
+    `most`: so many may wait at a time; one more is refused, so that workers are left to answer
+    what needs no waiting.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float = 80.0,
+        most: int = 4000,
+        interrupted: Callable[[int], bool] = has_stopped_waiting,
+    ) -> None:
+        self.timeout = timeout
+        self.most = most
+        self._interrupted = interrupted
+        self._waits: dict[int, Wait] = {}  # by id(); in the order of their beginning
+        self._asleep = False
+        self._wake = trio.Event()
+        self._closed: int | None = None
+        self._drained = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waits)
+
+    def enter(self, what: str, line: bytes) -> Wait:
+        """Take note of a request; run it inside the `scope` of the returned object."""
+        if len(self._waits) >= self.most:
+            raise TooManyWaits
+        wait = Wait(what, line, trio.current_time())
+        self._waits[id(wait)] = wait
+        if self._asleep:
+            self._asleep = False
+            self._wake.set()
+        if self._closed is not None:
+            wait.end(self._closed)
+        return wait
+
+    def leave(self, wait: Wait) -> None:
+        """The request has its answer."""
+        del self._waits[id(wait)]
+        if self._closed is not None and not self._waits:
+            self._drained.set()
+
+    def close(self, number: int) -> None:
+        """Answer everything that waits with this errno, now and from now on: the mount ends."""
+        self._closed = number
+        for wait in self._waits.values():
+            wait.end(number)
+        if not self._waits:
+            self._drained.set()
+
+    async def drained(self) -> None:
+        """Wait until nothing waits any more, after `close`."""
+        await self._drained.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Watch until cancelled. Sleeps while nothing waits."""
+        task_status.started()
+        idle = 0
+        while True:
+            await trio.sleep(TICK)
+            idle = 0 if self._waits else idle + 1
+            if idle >= IDLE_TICKS:
+                self._wake = trio.Event()
+                self._asleep = True
+                await self._wake.wait()
+                idle = 0
+            self._look(trio.current_time())
+
+    def _look(self, now: float) -> None:
+        """One round over the requests whose turn it is."""
+        rounds = len(self._waits) / READS_PER_TICK
+        pause = min(PATIENCE, max(2 * TICK, rounds * TICK))
+        seen: dict[int, bool] = {}  # a thread waits once, but the kernel may read ahead for it
+        for wait in list(self._waits.values()):
+            if wait.look_at > now or wait.scope.cancel_called:
+                continue
+            wait.look_at = now + pause
+            if wait.tid < 0:
+                wait.tid = parse(wait.line).tid
+            if (tid := wait.tid) and tid not in seen:
+                seen[tid] = self._interrupted(tid)
+            if seen.get(tid):
+                wait.end(errno.EINTR)
+            elif now - wait.since > self.timeout:
+                log.warning(
+                    "%s (%s) has waited for %.0f s: it is answered with a timeout",
+                    wait.what,
+                    wait.line.decode(errors="replace").strip() or "request unknown",
+                    now - wait.since,
+                )
+                wait.end(errno.ETIMEDOUT)

@@ -1,0 +1,154 @@
+"""The request handlers: each translates its arguments, makes one call of the vfs, translates back.
+
+The mount is read-only in the kernel's eyes, too (`MS_RDONLY`), so no handler that would change
+something is ever called. FLUSH is answered with ENOSYS once, and the kernel never asks it again:
+nothing is written, and it would cost a request at every close. ACCESS on the other hand has to
+tell the truth, since rights in AFS are not what the mode bits say.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Protocol
+
+import pyfuse3
+
+from afsfuse.auth.identity import Caller
+from afsfuse.fuse.convert import entry_attributes, statvfs_data
+from afsfuse.fuse.handler import handler, quiet
+from afsfuse.fuse.requestlog import parse
+from afsfuse.model import Inode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from afsfuse.fuse.interrupts import Interrupts
+    from afsfuse.fuse.requestlog import RequestLog
+    from afsfuse.fuse.workers import Gate
+    from afsfuse.vfs.entry import Entry, Listing, OpenFile, VolumeSpace
+
+READDIR_ROOM = 192
+"""Names asked of the vfs for one READDIRPLUS: what fits into 32 KiB, the C library's buffer."""
+
+ROOT = Inode(1)
+
+
+class FileSystemApi(Protocol):
+    """What is served: `afsfuse.vfs.filesystem.FileSystem`, or a toy in tests."""
+
+    async def lookup(self, parent: Inode, name: bytes, caller: Caller) -> Entry: ...
+    def forget(self, pairs: Iterable[tuple[Inode, int]]) -> None: ...
+    async def getattr(self, inode: Inode, caller: Caller) -> Entry: ...
+    async def readlink(self, inode: Inode, caller: Caller) -> bytes: ...
+    async def open(self, inode: Inode, flags: int, caller: Caller) -> OpenFile: ...
+    async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview: ...
+    def release(self, handle: int) -> None: ...
+    async def opendir(self, inode: Inode, caller: Caller) -> int: ...
+    async def readdir(self, handle: int, offset: int, room: int) -> Sequence[Listing]: ...
+    def listed(self, handle: int, listing: Listing) -> None: ...
+    def releasedir(self, handle: int) -> None: ...
+    async def statfs(self, inode: Inode, caller: Caller) -> VolumeSpace: ...
+    async def access(self, inode: Inode, mask: int, caller: Caller) -> bool: ...
+    async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes: ...
+    async def listxattr(self, inode: Inode, caller: Caller) -> Sequence[bytes]: ...
+
+
+def _caller(ctx: pyfuse3.RequestContext) -> Caller:
+    """Who asks. `ctx.pid` is the id of the thread, whatever its name says."""
+    return Caller(ctx.uid, ctx.gid, ctx.pid)
+
+
+class Operations(pyfuse3.Operations):
+    """What `pyfuse3.main` calls. `about` are extended attributes of the root about the daemon."""
+
+    supports_dot_lookup = False  # the kernel asks for "." and ".." by name only for NFS exports
+    enable_acl = False
+    enable_writeback_cache = False
+
+    def __init__(
+        self,
+        filesystem: FileSystemApi,
+        interrupts: Interrupts,
+        requests: RequestLog,
+        gate: Gate,
+        about: Mapping[bytes, bytes],
+    ) -> None:
+        super().__init__()
+        self.interrupts = interrupts
+        self.requests = requests
+        self.gate = gate
+        self._vfs = filesystem
+        self._about = about
+
+    @handler
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return entry_attributes(await self._vfs.lookup(Inode(parent_inode), name, _caller(ctx)))
+
+    @quiet
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        self._vfs.forget([(Inode(inode), count) for inode, count in inode_list])
+
+    @handler
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return entry_attributes(await self._vfs.getattr(Inode(inode), _caller(ctx)))
+
+    @handler
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return await self._vfs.readlink(Inode(inode), _caller(ctx))
+
+    @handler
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        opened = await self._vfs.open(Inode(inode), flags, _caller(ctx))
+        return pyfuse3.FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
+
+    @handler
+    async def read(  # type: ignore[override]  # pyfuse3 takes any buffer
+        self, fh: int, off: int, size: int
+    ) -> bytes | memoryview:
+        return await self._vfs.read(fh, off, size)
+
+    async def flush(self, fh: int) -> None:
+        raise pyfuse3.FUSEError(errno.ENOSYS)
+
+    @quiet
+    async def release(self, fh: int) -> None:
+        self._vfs.release(fh)
+
+    @handler
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        return await self._vfs.opendir(Inode(inode), _caller(ctx))
+
+    @handler
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        for listing in await self._vfs.readdir(fh, start_id, READDIR_ROOM):
+            name, entry, next_offset = listing
+            if not pyfuse3.readdir_reply(token, name, entry_attributes(entry), next_offset):
+                break
+            self._vfs.listed(fh, listing)
+
+    @quiet
+    async def releasedir(self, fh: int) -> None:
+        self._vfs.releasedir(fh)
+
+    @handler
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        # pyfuse3 keeps the node to itself; the request log names it. This line is read before
+        # the first await, so it is this request's.
+        inode = parse(self.requests.last).nodeid or ROOT
+        return statvfs_data(await self._vfs.statfs(Inode(inode), _caller(ctx)))
+
+    @handler
+    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        return await self._vfs.access(Inode(inode), mode, _caller(ctx))
+
+    @handler
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        if inode == ROOT and name in self._about:
+            return self._about[name]
+        return await self._vfs.getxattr(Inode(inode), name, _caller(ctx))
+
+    @handler
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        return await self._vfs.listxattr(Inode(inode), _caller(ctx))

@@ -1,0 +1,201 @@
+"""The life of one mount: made, served, removed, with nothing left behind whatever fails.
+
+The end is the delicate part. A process that waits for an answer of ours cannot be killed, and an
+invalidation of ours that waits for that answer cannot either. So everything that waits is answered
+first, while the main loop still runs; then the mount is taken away, then the loop ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import pyfuse3
+import trio
+
+from afsfuse.fuse import mount, tuning, workers
+from afsfuse.fuse.handshake import Wishes, shake_hands
+from afsfuse.fuse.interrupts import Interrupts
+from afsfuse.fuse.operations import FileSystemApi, Operations
+from afsfuse.fuse.requestlog import RequestLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from afsfuse.fuse.notify import KernelNotifier
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+MIN_WORKERS = 8
+"""Idle worker tasks that are kept; making one costs more than an answer from the cache."""
+SPARE_WORKERS = 96
+"""Workers beyond the limit of waiting requests, for what needs no waiting."""
+ANSWER_SECONDS = 1.0
+"""How long the end waits for waiting requests to be answered."""
+SETTLE_SECONDS = 2.0
+"""How long the end waits for invalidations that the kernel is busy with."""
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """What one mount may have in flight."""
+
+    requests: int = 4000
+    """Requests that may wait at a time. A waiting one costs some 10 KiB."""
+    timeout: float = 80.0
+    """Seconds after which a waiting request is answered ETIMEDOUT."""
+    read_ahead: int = 1 << 20
+    """Bytes that the kernel reads ahead of a sequential reader; root only."""
+
+
+class FuseSession:
+    """Serves a file system at a directory. One a process: libfuse's state is global in pyfuse3.
+
+    `notifier` may be used as soon as the object exists; before and after the mount it has no
+    effect, as there is nothing that the kernel could remember.
+    """
+
+    def __init__(
+        self,
+        filesystem: FileSystemApi,
+        directory: str,
+        options: mount.MountOptions,
+        limits: SessionLimits,
+        notifier: KernelNotifier,
+        *,
+        about: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        self._directory = directory
+        self._options = options
+        self._limits = limits
+        self._notifier = notifier
+        self._requests = RequestLog()
+        self._gate = workers.Gate(MIN_WORKERS)
+        self._main_scope = trio.CancelScope(shield=True)
+        self._settled = True
+        self._interrupts = Interrupts(timeout=limits.timeout, most=limits.requests)
+        self._operations = Operations(
+            filesystem,
+            self._interrupts,
+            self._requests,
+            self._gate,
+            {mount.PID_ATTRIBUTE.encode(): b"%d" % os.getpid(), **(about or {})},
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have no answer at the moment."""
+        return len(self._interrupts)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Mount, then serve until somebody unmounts it or this is cancelled.
+
+        Raises `MountError` before `started()` when the mount cannot be made. The mount table
+        shows the mount when `started()` is called; it answers as soon as the event loop turns.
+        """
+        directory = await _in_thread(mount.prepare, self._directory)
+        connection = await _in_thread(mount.mount, directory, self._options)
+        device = mount.device_of(directory)
+        self._requests.install()
+        workers.install(self._gate)
+        try:
+            wishes = Wishes(background=self._limits.requests)
+            connection = await shake_hands(self._operations, connection, wishes)
+            if device is not None:
+                tuning.set_read_ahead(device, self._limits.read_ahead)
+            try:
+                await self._serve(connection, partial(_remove, directory, device), task_status)
+            finally:
+                self._end_libfuse()
+        finally:
+            workers.uninstall()
+            with trio.CancelScope(shield=True):
+                await _in_thread(_remove, directory, device)
+
+    async def _serve(
+        self, connection: int, remove: Callable[[], None], task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Answer requests until the mount is gone. When cancelled, `remove` it.
+
+        The main loop is out of reach of that cancellation: it answers until the very end.
+        """
+        ended = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._main_loop, ended)
+            nursery.start_soon(self._interrupts.run)
+            nursery.start_soon(self._watch, connection)
+            try:
+                task_status.started()
+                await ended.wait()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._leave(remove, ended)
+                nursery.cancel_scope.cancel()
+
+    async def _leave(self, remove: Callable[[], None], ended: trio.Event) -> None:
+        """Let go of everybody: whoever waits, invalidations, the mount, the main loop.
+
+        From the first step on all requests are answered with ENOTCONN at once. That goes on
+        until the mount is gone, since a reader whose request was refused asks again, and an
+        invalidation of the page that it wants waits for that.
+        """
+        self._interrupts.close(errno.ENOTCONN)
+        self._gate.close()
+        with trio.move_on_after(ANSWER_SECONDS):
+            await self._interrupts.drained()
+        self._settled = await _in_thread(self._notifier.close, SETTLE_SECONDS)
+        await _in_thread(remove)
+        if not self._settled:
+            self._settled = await _in_thread(self._notifier.close, SETTLE_SECONDS)
+        if not ended.is_set():
+            pyfuse3.terminate()
+            self._main_scope.deadline = trio.current_time() + ANSWER_SECONDS
+
+    async def _main_loop(self, ended: trio.Event) -> None:
+        with self._main_scope:
+            await pyfuse3.main(MIN_WORKERS, self._limits.requests + SPARE_WORKERS)
+        ended.set()
+
+    async def _watch(self, connection: int) -> None:
+        """When the connection is cut (umount, also by force), let what waits end at once.
+
+        Nobody waits for those answers any more, but the main loop waits for its workers. Asked
+        for no event, the kernel still tells of EPOLLERR, which is how it shows a cut connection.
+        """
+        with select.epoll() as errors:
+            errors.register(connection, 0)
+            await trio.lowlevel.wait_readable(errors.fileno())
+            self._interrupts.close(errno.ENOTCONN)
+            self._gate.close()
+
+    def _end_libfuse(self) -> None:
+        """Close the connection, which ends the mount for whoever still uses it."""
+        if self._settled:
+            pyfuse3.close(unmount=False)
+            self._requests.uninstall()
+        else:
+            # A thread is inside libfuse, whose memory must stay until this process ends.
+            log.warning("an invalidation is still waiting for the kernel")
+
+
+async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await trio.to_thread.run_sync(partial(function, *args, **kwargs))
+
+
+def _remove(directory: str, device: str | None) -> None:
+    """Take our mount away, if it is still there; whoever uses it gets ENOTCONN from now on."""
+    found = mount.find_mount(directory)
+    if found is None or found.device != device:
+        return
+    try:
+        mount.unmount(directory, lazy=True, force=True)
+    except mount.MountError as exc:
+        log.error("the mount stays behind: %s", exc)

@@ -1,0 +1,144 @@
+"""Where the log goes and how it looks; a flood of equal messages is cut short.
+
+In the foreground: standard error, in journald's form (`<N>` in front) when systemd reads it. In
+the background: syslog. With a log file: there, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import syslog
+import time
+from typing import TYPE_CHECKING
+
+from afsfuse.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAMES = ("afsfuse", "rxrpc", "pyfuse3")
+"""The loggers that are ours to set up."""
+
+BURST = 20
+"""Messages of one kind that pass within `PERIOD` seconds; the rest is counted."""
+PERIOD = 60.0
+_KINDS = 1024  # kinds of messages that are remembered
+
+_PRIORITIES = (
+    (logging.CRITICAL, syslog.LOG_CRIT),
+    (logging.ERROR, syslog.LOG_ERR),
+    (logging.WARNING, syslog.LOG_WARNING),
+    (logging.INFO, syslog.LOG_INFO),
+)
+
+
+def priority(level: int) -> int:
+    """The syslog priority of a level of the logging module."""
+    return next((number for least, number in _PRIORITIES if level >= least), syslog.LOG_DEBUG)
+
+
+class RateLimit(logging.Filter):
+    """Lets `burst` messages of a kind through in each period; the next one tells of the others.
+
+    A kind is what has one logger and one template, whatever the values in it are.
+    """
+
+    def __init__(
+        self,
+        burst: int = BURST,
+        period: float = PERIOD,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._burst = burst
+        self._period = period
+        self._clock = clock
+        self._kinds: dict[tuple[str, str], list[float]] = {}  # begin of period, passed, cut off
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = self._clock()
+        kind = (record.name, str(record.msg))
+        state = self._kinds.get(kind)
+        if state is None or now - state[0] >= self._period:
+            if state is not None and state[2]:
+                record.msg = f"{record.msg} ({state[2]:.0f} more like this were left out)"
+            if len(self._kinds) >= _KINDS:
+                self._kinds.clear()
+            self._kinds[kind] = [now, 1, 0]
+            return True
+        passed = state[1] < self._burst
+        state[1 if passed else 2] += 1
+        return passed
+
+
+class JournalFormatter(logging.Formatter):
+    """`<4>name: message`, each line of a traceback with its own priority. Source: sd-daemon(3)."""
+
+    def __init__(self) -> None:
+        super().__init__("%(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = f"<{priority(record.levelno)}>"
+        return "\n".join(prefix + line for line in super().format(record).splitlines())
+
+
+class SyslogHandler(logging.Handler):
+    """The C library's syslog; light, and right also when the daemon at the other end restarts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        syslog.openlog("afsfuse", syslog.LOG_PID, syslog.LOG_DAEMON)
+        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for line in self.format(record).splitlines():
+            syslog.syslog(priority(record.levelno), line)
+
+
+def set_up(*, foreground: bool, logfile: str | None, debug: bool) -> None:
+    """Send the log to its place. Raises `UsageError` when the log file cannot be written."""
+    handler = _handler(foreground, logfile)
+    handler.addFilter(RateLimit())
+    for name in NAMES:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    # pyfuse3 tells of each worker it starts.
+    logging.getLogger("pyfuse3").setLevel(logging.INFO)
+
+
+def echo(level: int = logging.WARNING) -> logging.Handler:
+    """Show messages on standard error as well, until `unecho`: somebody waits for the start."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter("afsfuse: %(message)s"))
+    for name in NAMES:
+        logging.getLogger(name).addHandler(handler)
+    return handler
+
+
+def unecho(handler: logging.Handler) -> None:
+    """Undo `echo`."""
+    for name in NAMES:
+        logging.getLogger(name).removeHandler(handler)
+
+
+def _handler(foreground: bool, logfile: str | None) -> logging.Handler:
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if logfile is not None:
+        try:
+            handler: logging.Handler = logging.FileHandler(logfile)
+        except OSError as exc:
+            raise UsageError(
+                f"{logfile}: the log cannot be written there: {exc.strerror}", exit_code=1
+            ) from None
+        handler.setFormatter(plain)
+    elif foreground:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JournalFormatter() if "JOURNAL_STREAM" in os.environ else plain)
+    else:
+        handler = SyslogHandler()
+    return handler

@@ -1,0 +1,125 @@
+"""What an ordinary user meets, told as one JSON object: `python -m tests.mount.asuser DIR`.
+
+To be run as root in a mount namespace of its own: there /dev/fuse is made what it is on every
+desktop, open to all users. Modules are loaded first, since the user may not be let into the
+folders in which root has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import afsfuse.daemon
+import afsfuse.logs  # noqa: F401 (both are for the processes that are forked below)
+from afsfuse import cli
+from afsfuse.fuse import mount
+from tests.mount.harness import state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOBODY = 65534
+
+
+def as_user(action: Callable[[], object]) -> object:
+    """What an action returns, or the error it raises, in a process of the user."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        try:
+            answer = action()
+        except OSError as exc:
+            answer = type(exc).__name__
+        except BaseException as exc:
+            answer = repr(exc)
+        os.write(writer, json.dumps(answer).encode() + b"\n")
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        text = pipe.readline()
+    os.waitpid(child, 0)
+    return json.loads(text)
+
+
+def command(*arguments: str) -> Callable[[], object]:
+    """The exit status of a command of ours, and what it says."""
+
+    def run() -> object:
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            status = cli.main(arguments)
+        return [status, said.getvalue()]
+
+    return run
+
+
+def open_device(scratch: Path) -> None:
+    """Let everybody use /dev/fuse, in this mount namespace."""
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", scratch], check=True)
+    device = scratch / "fuse"
+    os.mknod(device, 0o020666, os.stat(mount.DEVICE).st_rdev)
+    device.chmod(0o666)
+    subprocess.run(["mount", "--bind", device, mount.DEVICE], check=True)
+
+
+def daemon_of(directory: str) -> int:
+    return int(os.getxattr(directory, mount.PID_ATTRIBUTE))
+
+
+def main(scratch: Path) -> dict[str, object]:
+    open_device(scratch)
+    directory = scratch / "mnt"
+    directory.mkdir()
+    os.chown(directory, NOBODY, NOBODY)
+    other = scratch / "other"
+    other.mkdir()
+    confdir = scratch / "conf"
+    confdir.mkdir()
+    (confdir / "ThisCell").write_text("example.org\n")
+    path = str(directory)
+    options = f"confdir={confdir},logfile=/dev/null"
+    told: dict[str, object] = {}
+
+    told["mount"] = as_user(command("mount", "afs", path, "-o", options))
+    shown = mount.find_mount(path)
+    told["shown"] = None if shown is None else [shown.type, shown.source, shown.options]
+    told["list"] = as_user(lambda: sorted(os.listdir(path)))
+    try:
+        os.stat(path)
+    except PermissionError:
+        told["root"] = "PermissionError"
+    pid = as_user(lambda: daemon_of(path))
+    told["umount"] = as_user(command("umount", path))
+    told["gone"] = mount.find_mount(path) is None and state_of(int(str(pid))) in ("", "Z")
+
+    told["allow_other"] = as_user(command("mount", "afs", path, "-o", f"{options},allow_other"))
+    told["foreign"] = as_user(command("mount", "afs", str(other), "-o", options))
+
+    told["again"] = as_user(command("mount", "afs", path, "-o", options))
+    killed = as_user(lambda: daemon_of(path))
+    assert isinstance(killed, int)
+    os.kill(killed, signal.SIGKILL)
+    told["cleared"] = as_user(command("mount", "afs", path, "-o", options))
+    told["list again"] = as_user(lambda: sorted(os.listdir(path)))
+    told["end"] = as_user(command("umount", path))
+
+    Path(mount.DEVICE).chmod(0o600)
+    told["no device"] = as_user(command("mount", "afs", path, "-o", options))
+    return told
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))

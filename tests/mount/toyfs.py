@@ -1,0 +1,187 @@
+"""A file system in memory with the vfs's interface, whose operations hang or fail on order."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import stat
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.errors import AfsError, NameTooLong
+from afsfuse.model import Inode
+from afsfuse.vfs.entry import BLOCK_SIZE, Entry, Listing, OpenFile, VolumeSpace, negative
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from afsfuse.auth.identity import Caller
+
+ATTRIBUTES = {b"afs.cell": b"example.org", b"afs.fid": b"536870912:1:1"}
+TIMEOUT = 3600.0  # what a kernel may believe when a callback promise backs it
+
+
+@dataclass
+class Node:
+    """A file (bytes), a directory (names) or a symbolic link (target)."""
+
+    inode: int
+    content: bytes | dict[str, Node]
+    link: bytes | None = None
+    version: int = 1
+    shown: int = 0
+    """The version of the last open: what the kernel's pages are of."""
+    behaviour: dict[str, str] = field(default_factory=dict)
+    """By operation: `hang`, `bug`, or the name of an errno."""
+    gate: trio.Event = field(default_factory=trio.Event)
+    """Ends what hangs."""
+
+    @property
+    def mode(self) -> int:
+        if self.link is not None:
+            return stat.S_IFLNK | 0o777
+        if isinstance(self.content, dict):
+            return stat.S_IFDIR | 0o755
+        return stat.S_IFREG | 0o644
+
+
+class ToyFileSystem:
+    """Implements what `afsfuse.fuse.operations.FileSystemApi` asks for."""
+
+    def __init__(self) -> None:
+        self._inodes = itertools.count(2)
+        self.root = Node(1, {})
+        self.nodes: dict[int, Node] = {1: self.root}
+        self.lookups: Counter[int] = Counter()
+        self.calls: Counter[str] = Counter()
+        self.asked: list[int] = []
+        """Inodes for which statfs was asked."""
+        self.handles: dict[int, Node] = {}
+        self._handle = itertools.count(1)
+
+    def add(self, path: str, content: bytes | dict[str, Node], link: bytes | None = None) -> Node:
+        parent, _, name = path.rpartition("/")
+        directory = self.at(parent).content
+        assert isinstance(directory, dict)
+        node = directory[name] = Node(next(self._inodes), content, link)
+        self.nodes[node.inode] = node
+        return node
+
+    def at(self, path: str) -> Node:
+        node = self.root
+        for name in path.split("/"):
+            if name:
+                assert isinstance(node.content, dict)
+                node = node.content[name]
+        return node
+
+    def entry(self, node: Node) -> Entry:
+        size = len(node.content if node.link is None else node.link)
+        return Entry(
+            inode=Inode(node.inode),
+            generation=1,
+            mode=node.mode,
+            nlink=1,
+            uid=0,
+            gid=0,
+            size=size,
+            mtime=1_700_000_000,  # fixed: a new version within one second looks like this
+            blksize=BLOCK_SIZE,
+            attr_timeout=TIMEOUT,
+            entry_timeout=TIMEOUT,
+        )
+
+    async def _act(self, operation: str, node: Node) -> None:
+        self.calls[operation] += 1
+        match node.behaviour.get(operation):
+            case None:
+                return
+            case "hang":
+                await node.gate.wait()
+            case "bug":
+                raise KeyError(f"bug in {operation}")
+            case name:
+                raise AfsError("on order", errno=getattr(errno, name))
+
+    async def lookup(self, parent: Inode, name: bytes, caller: Caller) -> Entry:
+        node = self.nodes[parent]
+        await self._act("lookup", node)
+        if len(name) > 255:
+            raise NameTooLong(f"{len(name)} bytes")
+        assert isinstance(node.content, dict)
+        if (child := node.content.get(name.decode())) is None:
+            return negative(TIMEOUT)
+        self.lookups[child.inode] += 1
+        return self.entry(child)
+
+    def forget(self, pairs: Iterable[tuple[Inode, int]]) -> None:
+        for inode, count in pairs:
+            self.lookups[inode] -= count
+
+    async def getattr(self, inode: Inode, caller: Caller) -> Entry:
+        await self._act("getattr", self.nodes[inode])
+        return self.entry(self.nodes[inode])
+
+    async def readlink(self, inode: Inode, caller: Caller) -> bytes:
+        await self._act("readlink", self.nodes[inode])
+        return self.nodes[inode].link or b""
+
+    async def open(self, inode: Inode, flags: int, caller: Caller) -> OpenFile:
+        node = self.nodes[inode]
+        await self._act("open", node)
+        keep, node.shown = node.shown == node.version, node.version
+        handle = next(self._handle)
+        self.handles[handle] = node
+        return OpenFile(handle, keep)
+
+    async def read(self, handle: int, offset: int, size: int) -> memoryview:
+        node = self.handles[handle]
+        await self._act("read", node)
+        assert isinstance(node.content, bytes)
+        return memoryview(node.content)[offset : offset + size]
+
+    def release(self, handle: int) -> None:
+        self.calls["release"] += 1
+        if self.handles.pop(handle).behaviour.get("release"):
+            raise KeyError("bug in release")
+
+    async def opendir(self, inode: Inode, caller: Caller) -> int:
+        await self._act("opendir", self.nodes[inode])
+        handle = next(self._handle)
+        self.handles[handle] = self.nodes[inode]
+        return handle
+
+    async def readdir(self, handle: int, offset: int, room: int) -> Sequence[Listing]:
+        node = self.handles[handle]
+        await self._act("readdir", node)
+        assert isinstance(node.content, dict)
+        names = itertools.islice(enumerate(node.content.items(), 1), offset, offset + room)
+        return [Listing(name.encode(), self.entry(child), i) for i, (name, child) in names]
+
+    def listed(self, handle: int, listing: Listing) -> None:
+        self.lookups[listing.entry.inode] += 1
+
+    def releasedir(self, handle: int) -> None:
+        self.release(handle)
+
+    async def statfs(self, inode: Inode, caller: Caller) -> VolumeSpace:
+        self.asked.append(inode)
+        await self._act("statfs", self.nodes[inode])
+        return VolumeSpace(1024, 5000, 1234, 0, 0, 255)
+
+    async def access(self, inode: Inode, mask: int, caller: Caller) -> bool:
+        await self._act("access", self.nodes[inode])
+        return not mask & 2
+
+    async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes:
+        await self._act("getxattr", self.nodes[inode])
+        if name not in ATTRIBUTES:
+            raise AfsError("no such attribute", errno=errno.ENODATA)
+        return ATTRIBUTES[name]
+
+    async def listxattr(self, inode: Inode, caller: Caller) -> Sequence[bytes]:
+        await self._act("listxattr", self.nodes[inode])
+        return list(ATTRIBUTES)

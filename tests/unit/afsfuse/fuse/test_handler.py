@@ -1,0 +1,145 @@
+"""The error border, without a kernel."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pyfuse3
+import pytest
+import trio
+
+from afsfuse.errors import AfsError, NotPermitted
+from afsfuse.fuse.handler import handler, quiet
+from afsfuse.fuse.interrupts import Interrupts
+from afsfuse.fuse.requestlog import RequestLog
+from afsfuse.fuse.workers import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import ExpectedWarnings
+
+
+class Desk:
+    """Two guarded handlers that do what they are told."""
+
+    def __init__(self, most: int = 10) -> None:
+        self.interrupts = Interrupts(most=most)
+        self.requests = RequestLog()
+        self.gate = Gate(8)
+        self.gate = Gate(spare=8)
+
+    @handler
+    async def lookup(self, action: Callable[[], object]) -> object:
+        await trio.lowlevel.checkpoint()
+        return action()
+
+    @handler
+    async def wait(self) -> None:
+        await trio.sleep_forever()
+
+    @quiet
+    async def forget(self, action: Callable[[], object]) -> None:
+        action()
+
+
+def raising(exc: BaseException) -> Callable[[], object]:
+    def action() -> object:
+        raise exc
+
+    return action
+
+
+async def test_an_answer_passes() -> None:
+    desk = Desk()
+    assert await desk.lookup(lambda: "answer") == "answer"
+    assert len(desk.interrupts) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (pyfuse3.FUSEError(errno.ENOSYS), errno.ENOSYS),
+        (NotPermitted("no"), errno.EACCES),
+        (AfsError("other", errno=errno.ESTALE), errno.ESTALE),
+    ],
+)
+async def test_known_errors_become_their_errno(error: Exception, number: int) -> None:
+    desk = Desk()
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        await desk.lookup(raising(error))
+    assert caught.value.errno == number
+    assert len(desk.interrupts) == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("x"),
+        OSError(errno.ENOSPC, "no space"),
+        TypeError("x"),
+        RecursionError(),
+        MemoryError(),
+        ExceptionGroup("several", [ValueError(), KeyError()]),
+    ],
+)
+async def test_a_bug_is_eio_and_leaves_a_traceback(
+    error: Exception, caplog: pytest.LogCaptureFixture, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("lookup failed: a bug")
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        await Desk().lookup(raising(error))
+    assert caught.value.errno == errno.EIO
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+async def test_a_cancellation_of_the_mount_passes() -> None:
+    desk = Desk()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await desk.lookup(lambda: None)
+    assert scope.cancelled_caught
+    assert len(desk.interrupts) == 0
+
+
+async def test_an_interrupted_wait_ends_with_its_errno(nursery: trio.Nursery) -> None:
+    desk = Desk()
+
+    async def ask() -> None:
+        with pytest.raises(pyfuse3.FUSEError) as caught:
+            await desk.wait()
+        numbers.append(caught.value.errno)
+
+    numbers: list[int] = []
+    nursery.start_soon(ask)
+    await trio.testing.wait_all_tasks_blocked()
+    desk.interrupts.close(errno.EINTR)
+    await trio.testing.wait_all_tasks_blocked()
+    assert numbers == [errno.EINTR]
+
+
+async def test_too_many_waits_are_refused(
+    nursery: trio.Nursery, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("1 requests wait: lookup is refused")
+    desk = Desk(most=1)
+    nursery.start_soon(desk.wait)
+    await trio.testing.wait_all_tasks_blocked()
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        await desk.lookup(lambda: None)
+    assert caught.value.errno == errno.EAGAIN
+    nursery.cancel_scope.cancel()
+
+
+async def test_quiet_handlers_raise_nothing(
+    caplog: pytest.LogCaptureFixture, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("forget failed: a bug")
+    desk = Desk()
+    await desk.forget(lambda: None)
+    assert not caplog.records
+    await desk.forget(raising(KeyError("x")))
+    assert len(caplog.records) == 1

@@ -1,0 +1,114 @@
+"""The translators, over a toy and without a kernel."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from types import SimpleNamespace
+from typing import Any
+
+import pyfuse3
+import pytest
+
+from afsfuse.fuse.interrupts import Interrupts
+from afsfuse.fuse.operations import Operations
+from afsfuse.fuse.requestlog import RequestLog
+from afsfuse.fuse.workers import Gate
+from tests.mount.toyfs import ToyFileSystem
+
+CONTEXT: Any = SimpleNamespace(uid=1000, gid=100, pid=4321, umask=0o22)
+
+
+class Desk:
+    """Operations over a toy with a few files."""
+
+    def __init__(self) -> None:
+        self.toy = ToyFileSystem()
+        self.toy.add("dir", {})
+        for number in range(5):
+            self.toy.add(f"dir/{number}", b"%d\n" % number)
+        self.file = self.toy.add("file", b"content")
+        self.toy.add("link", b"", b"file")
+        self.requests = RequestLog()
+        self.operations = Operations(
+            self.toy, Interrupts(), self.requests, Gate(8), {b"afsfuse.pid": b"77"}
+        )
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def test_lookups_are_translated(desk: Desk) -> None:
+    found = await desk.operations.lookup(1, b"file", CONTEXT)
+    assert found.st_ino == desk.file.inode
+    assert stat.S_ISREG(found.st_mode)
+    absent = await desk.operations.lookup(1, b"absent", CONTEXT)
+    assert absent.st_ino == 0
+    await desk.operations.forget([(desk.file.inode, 1)])
+    assert desk.toy.lookups[desk.file.inode] == 0
+    assert (await desk.operations.getattr(desk.file.inode, CONTEXT)).st_size == 7
+
+
+async def test_a_file_is_opened_read_and_released(desk: Desk) -> None:
+    first = await desk.operations.open(desk.file.inode, 0, CONTEXT)
+    assert (first.keep_cache, first.direct_io) == (False, False)
+    assert bytes(await desk.operations.read(first.fh, 3, 100)) == b"tent"
+    second = await desk.operations.open(desk.file.inode, 0, CONTEXT)
+    assert second.keep_cache
+    await desk.operations.release(first.fh)
+    await desk.operations.release(second.fh)
+    assert not desk.toy.handles
+
+
+async def test_flush_is_not_there(desk: Desk) -> None:
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        await desk.operations.flush(1)
+    assert caught.value.errno == errno.ENOSYS
+
+
+async def test_only_what_the_kernel_takes_is_listed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[bytes, int, int]] = []
+
+    def reply(token: object, name: bytes, attributes: pyfuse3.EntryAttributes, after: int) -> bool:
+        if len(taken) == 3:
+            return False
+        taken.append((name, attributes.st_ino, after))
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+    token: Any = object()
+    directory = desk.toy.at("dir")
+    handle = await desk.operations.opendir(directory.inode, CONTEXT)
+    await desk.operations.readdir(handle, 0, token)
+    assert [name for name, _, _ in taken] == [b"0", b"1", b"2"]
+    assert sum(desk.toy.lookups.values()) == 3
+    taken.clear()
+    await desk.operations.readdir(handle, 3, token)
+    assert [name for name, _, _ in taken] == [b"3", b"4"]
+    await desk.operations.releasedir(handle)
+    assert not desk.toy.handles
+
+
+async def test_statfs_takes_its_node_from_the_request_log(desk: Desk) -> None:
+    desk.requests.last = b"unique: 8, opcode: STATFS (17), nodeid: 2, insize: 40, pid: 7547\n"
+    assert (await desk.operations.statfs(CONTEXT)).f_namemax == 255
+    desk.requests.last = b"in other words"
+    await desk.operations.statfs(CONTEXT)
+    assert desk.toy.asked == [2, 1], "the root when it is unknown"
+
+
+async def test_links_access_and_attributes(desk: Desk) -> None:
+    link = desk.toy.at("link").inode
+    assert await desk.operations.readlink(link, CONTEXT) == b"file"
+    assert await desk.operations.access(desk.file.inode, 4, CONTEXT)
+    assert not await desk.operations.access(desk.file.inode, 2, CONTEXT)
+    assert await desk.operations.getxattr(desk.file.inode, b"afs.cell", CONTEXT) == b"example.org"
+    assert await desk.operations.listxattr(desk.file.inode, CONTEXT) == [b"afs.cell", b"afs.fid"]
+    assert await desk.operations.getxattr(1, b"afsfuse.pid", CONTEXT) == b"77"
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        await desk.operations.getxattr(desk.file.inode, b"afsfuse.pid", CONTEXT)
+    assert caught.value.errno == errno.ENODATA

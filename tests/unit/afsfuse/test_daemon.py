@@ -1,0 +1,122 @@
+"""The composition root: ports, causes of failures, and that the parts fit together."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+import rxrpc
+from afsfuse import config as settings
+from afsfuse import daemon
+from afsfuse.config import Config
+from afsfuse.errors import AfsError, CellUnknown, UsageError
+from afsfuse.fuse.mount import MountError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import trio
+
+    from tests.conftest import ExpectedWarnings
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A UDP port of 127.0.0.1 that somebody has."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+async def test_the_port_that_was_asked_for(nursery: trio.Nursery, taken: int) -> None:
+    with pytest.raises(UsageError, match=rf"^UDP port {taken} at 127.0.0.1: taken") as caught:
+        await daemon.open_endpoint(nursery, Config(bind="127.0.0.1", port=taken))
+    assert caught.value.exit_code == 2
+
+
+async def test_any_port_when_the_usual_one_is_taken(
+    nursery: trio.Nursery, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "CALLBACK_PORT", taken)
+    endpoint = await daemon.open_endpoint(nursery, Config(bind="127.0.0.1"))
+    host, port = endpoint.local_address
+    assert host == "127.0.0.1"
+    assert port not in (0, taken)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EADDRNOTAVAIL, "not an address of this machine: correct -o bind=ADDRESS"),
+        (errno.EACCES, "choose a port above 1023"),
+        (errno.ENOBUFS, "see that the network works"),
+    ],
+)
+async def test_other_troubles_with_the_socket(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    async def fail(self: object, *, task_status: object) -> None:
+        raise OSError(number, "trouble")
+
+    monkeypatch.setattr(rxrpc.Endpoint, "run", fail)
+    with pytest.raises(UsageError, match=said):
+        await daemon.open_endpoint(nursery, Config())
+
+
+def configured(folder: Path, **more: object) -> Config:
+    (folder / "ThisCell").write_text("example.org\n")
+    (folder / "CellServDB").write_text(">example.org\n192.0.2.1 #db\n")
+    return Config(directory="/afs", confdir=str(folder), **more)  # type: ignore[arg-type]
+
+
+async def test_the_parts_fit_together(tmp_path: Path) -> None:
+    parts = daemon.compose(rxrpc.Endpoint(), configured(tmp_path, sysname=("a_sys", "b_sys")))
+    assert parts.session.waiting == 0
+    await parts.filesystem.prepare()  # the dynamic root needs nobody
+
+
+async def test_the_local_cell_can_be_given(tmp_path: Path) -> None:
+    parts = daemon.compose(
+        rxrpc.Endpoint(), configured(tmp_path, cell="other.org", source="#root.cell.")
+    )
+    assert parts.filesystem.statistics().open_files == 0
+
+
+async def test_a_volume_needs_a_cell(tmp_path: Path, expected_warnings: ExpectedWarnings) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / "ThisCell").write_text("")
+    expected_warnings("ThisCell:1: not a cell's name")
+    with pytest.raises(AfsError, match="cell"):
+        daemon.compose(
+            rxrpc.Endpoint(),
+            Config(directory="/afs", confdir=str(folder), source="#root.cell."),
+        )
+
+
+def test_the_cause_is_found_in_nested_groups() -> None:
+    cause = MountError("busy")
+    nested = BaseExceptionGroup("outer", [ExceptionGroup("inner", [cause])])
+    assert daemon._cause(nested) is cause
+    several = BaseExceptionGroup("outer", [KeyError("a"), ExceptionGroup("inner", [cause])])
+    assert daemon._cause(several) is cause
+    bugs = ExceptionGroup("outer", [KeyError("a"), ValueError("b")])
+    assert daemon._cause(bugs) is bugs
+
+
+def test_exit_statuses() -> None:
+    assert daemon.exit_status(MountError("x")) == 32
+    assert daemon.exit_status(UsageError("x", exit_code=1)) == 1
+    assert daemon.exit_status(CellUnknown("x")) == 32
+
+
+def test_a_failed_start_raises_its_cause(
+    tmp_path: Path, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gc.set_threshold", lambda *_: None)
+    with pytest.raises(UsageError, match="taken"):
+        daemon.run(configured(tmp_path, bind="127.0.0.1", port=taken), lambda: None)
