@@ -15,7 +15,7 @@ setup:
 
 demo:
 	@CELL=required .ci/setup
-	@$(PYTHON_BIN) -m tests.tools.demo
+	@$(PYTHON_BIN) -m tests.demo
 
 lint: setup
 	@.venv/bin/ruff check .

@@ -1,8 +1,8 @@
 """What a benchmark does to a mount, in a process of its own so that nobody pays for it twice.
 
-Run as `python workload.py NAME PATH`; prints one JSON object: `seconds`, and `units` done in them
-(bytes for reads of one large file, files for everything else). It imports nothing of the project,
-so that it measures every file system alike.
+Run as `python workload.py NAME PATH [LIMIT]`. It prints a JSON object: `seconds`, and `units` done
+in them (bytes for reads of one large file, files for everything else). It imports nothing of the
+project, so that it measures every file system alike.
 """
 
 import json
@@ -17,13 +17,15 @@ RANDOM_READS = 2000
 RANDOM_SIZE = 4096
 
 
-def sequential(path: str) -> int:
-    """Read a file from end to end; bytes read."""
+def sequential(path: str, limit: str = "0") -> int:
+    """Read a file from its start to its end, or until `limit` bytes were read; bytes read."""
     total = 0
     with open(path, "rb", buffering=0) as file:
         buffer = bytearray(BLOCK)
         while count := file.readinto(buffer):
             total += count
+            if total == int(limit):
+                break
     return total
 
 
@@ -56,7 +58,7 @@ def random_reads(path: str) -> int:
     return RANDOM_READS
 
 
-WORKLOADS: dict[str, Callable[[str], int]] = {
+WORKLOADS: dict[str, Callable[..., int]] = {
     "sequential": sequential,
     "walk": walk,
     "small-files": small_files,
@@ -65,9 +67,9 @@ WORKLOADS: dict[str, Callable[[str], int]] = {
 
 
 def main() -> None:
-    name, path = sys.argv[1:]
+    name, *arguments = sys.argv[1:]
     begin = time.perf_counter()
-    units = WORKLOADS[name](path)
+    units = WORKLOADS[name](*arguments)
     print(json.dumps({"seconds": time.perf_counter() - begin, "units": units}))
 
 

@@ -1,0 +1,56 @@
+"""`make bench` and `make profile`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bench import profiling, runner
+from tests.bench.report import METRICS, Report
+from tests.bench.subjects import AfsdFuse, Afsfuse
+from tests.realcell import seed
+from tests.realcell.cell import CellError, RealCell
+
+
+def say(text: str) -> None:
+    """Progress goes to the error output, so that the result can be piped."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run it; 0 when every ratio to reach was reached, 1 when not, 2 when it could not run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each subject (default 3)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--profile", action="store_true", help="only profile a cold read")
+    arguments = parser.parse_args()
+    try:
+        with RealCell.start() as cell:
+            seed.populate(cell, runner.VOLUMES)
+            if arguments.profile:
+                with tempfile.TemporaryDirectory() as folder:
+                    output = Path(folder) / "profile"
+                    runner.profile(cell, output, say)
+                    print(profiling.as_table(output))
+                return 0
+            report = Report()
+            runner.Bench(cell, report, say).run(arguments.rounds)
+    except CellError as exc:
+        say(f"no cell to measure on: {exc}")
+        return 2
+    ours, peer = Afsfuse.name, AfsdFuse.name
+    print(report.as_json(ours, peer) if arguments.json else report.as_table(ours, peer))
+    missed = [
+        metric
+        for metric in METRICS
+        if metric.target and (report.ratio(metric, ours, peer) or 0) < metric.target
+    ]
+    for metric in missed:
+        say(f"below its target of {metric.target}: {metric.title}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

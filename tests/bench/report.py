@@ -1,0 +1,95 @@
+"""Figures of several rounds into a table of medians and ratios, or into JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that is measured. `target` is the ratio to reach, better always being larger."""
+
+    key: str
+    title: str
+    unit: str
+    higher_is_better: bool = True
+    target: float | None = None
+
+
+METRICS = (
+    Metric("sequential-cold", "cold sequential read, 256 MiB", "MiB/s", target=1.8),
+    Metric("sequential-warm", "warm sequential read, 256 MiB", "MiB/s", target=2.0),
+    Metric("walk-cold", "cold scandir + stat, 2,000 files", "files/s", target=1.5),
+    Metric("walk-warm", "warm scandir + stat, 2,000 files", "files/s"),
+    Metric("small-files-cold", "cold read of 2,000 small files", "files/s", target=1.3),
+    Metric("small-files-warm", "warm read of 2,000 small files", "files/s"),
+    Metric("random-reads", "2,000 random reads of 4 KiB, cold", "reads/s"),
+    Metric("long-line", "cold sequential read over 12.5 ms", "MiB/s", target=20.0),
+    Metric("first-listing", "from start to first ls", "s", higher_is_better=False),
+    Metric("peak-memory", "peak memory of the daemon", "MiB", higher_is_better=False),
+)
+
+
+@dataclass
+class Report:
+    """All samples: by metric, then by subject."""
+
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, metric: str, subject: str, value: float) -> None:
+        """One more sample."""
+        self.samples.setdefault(metric, {}).setdefault(subject, []).append(value)
+
+    def median(self, metric: str, subject: str) -> float | None:
+        """The middle of the samples, None when there are none."""
+        values = self.samples.get(metric, {}).get(subject)
+        return statistics.median(values) if values else None
+
+    def ratio(self, metric: Metric, ours: str, peer: str) -> float | None:
+        """How many times better we are than the peer."""
+        mine, other = self.median(metric.key, ours), self.median(metric.key, peer)
+        if not mine or not other:
+            return None
+        return mine / other if metric.higher_is_better else other / mine
+
+    def as_table(self, ours: str, peer: str) -> str:
+        """A Markdown table, a row a metric."""
+        lines = [
+            f"| what | {ours} | {peer} | ratio | to reach |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        for metric in METRICS:
+            mine, other = self.median(metric.key, ours), self.median(metric.key, peer)
+            if mine is None and other is None:
+                continue
+            ratio = self.ratio(metric, ours, peer)
+            lines.append(
+                f"| {metric.title} | {_number(mine)} {metric.unit} | {_number(other)} {metric.unit}"
+                f" | {'-' if ratio is None else f'{ratio:.2f}'} | {metric.target or ''} |"
+            )
+        return "\n".join(lines)
+
+    def as_json(self, ours: str, peer: str) -> str:
+        """Medians, ratios and all samples."""
+        return json.dumps(
+            {
+                metric.key: {
+                    "title": metric.title,
+                    "unit": metric.unit,
+                    "target": metric.target,
+                    "ratio": self.ratio(metric, ours, peer),
+                    "medians": {name: self.median(metric.key, name) for name in (ours, peer)},
+                    "samples": self.samples.get(metric.key, {}),
+                }
+                for metric in METRICS
+            },
+            indent=2,
+        )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"

@@ -1,0 +1,1 @@
+"""`make demo`: a real cell, a mount, a look around."""

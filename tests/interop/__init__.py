@@ -1,0 +1,1 @@
+"""This client against real OpenAFS servers."""
