@@ -39,5 +39,6 @@ async def value(client: FileServerClient, volume: Volume, fid: Fid, name: bytes)
     if name == FID:
         return b"%x:%x:%x" % (fid.volume, fid.vnode, fid.unique)
     if name == ACL:
-        return await client.fetch_acl(volume, fid)
+        # The server sends its string with the NUL that ends it in C.
+        return (await client.fetch_acl(volume, fid)).rstrip(b"\0")
     raise no_such_attribute(name)

@@ -214,7 +214,7 @@ class FakeClient:
 
     async def fetch_acl(self, volume: Any, fid: Fid) -> bytes:
         await self._reach(volume, "fetch_acl")
-        return b"1\n0\nsystem:anyuser\t9\n"
+        return b"1\n0\nsystem:anyuser\t9\n\0"  # as real servers send it
 
     async def volume_status(self, volume: Any) -> VolumeStatusReply:
         await self._reach(volume, "volume_status")
