@@ -13,6 +13,7 @@ import errno
 import gc
 import logging
 import signal
+import sys
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,7 @@ FAREWELL_SECONDS = 8.0
 SETTLE_SECONDS = 1.0
 """How long a callback's reply may wait for the kernel; the callback service has its own bound."""
 _YOUNG_OBJECTS = 10_000  # allocations between two looks for garbage; 700 is meant for scripts
+_SWITCH_SECONDS = 0.001  # 0.005 lets a thread that invalidates wait too long for a busy loop
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,10 @@ async def serve(config: Config, on_mounted: Callable[[], None]) -> None:
     """
     work = trio.CancelScope()
     farewell = trio.CancelScope(shield=True)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    endings = [signal.SIGTERM, signal.SIGINT]
+    if config.foreground:
+        endings.append(signal.SIGHUP)  # its terminal is gone; in the background it has none
+    with trio.open_signal_receiver(*endings) as signals:
         async with trio.open_nursery() as services:
             services.start_soon(_end_on_signals, signals, work, farewell)
             with work:
@@ -195,6 +200,7 @@ def run(config: Config, on_mounted: Callable[[], None]) -> None:
     Raises `AfsError`, of which `UsageError` has an exit status of its own, when it cannot be made.
     """
     gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
     def mounted() -> None:
         gc.freeze()  # modules and code never become garbage: do not look at them again

@@ -6,6 +6,7 @@ the background: syslog. With a log file: there, and nowhere else.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -97,6 +98,15 @@ class SyslogHandler(logging.Handler):
             syslog.syslog(priority(record.levelno), line)
 
 
+def answers_somebody(record: logging.LogRecord) -> bool:
+    """Leave out pyfuse3's complaint that nobody waits for an answer any more.
+
+    That is how a request ends that was on its way when the connection was cut.
+    """
+    gone = os.strerror(errno.ENOENT)
+    return not ("fuse_reply_* failed" in str(record.msg) and record.args == (gone,))
+
+
 def set_up(*, foreground: bool, logfile: str | None, debug: bool) -> None:
     """Send the log to its place. Raises `UsageError` when the log file cannot be written."""
     handler = _handler(foreground, logfile)
@@ -106,8 +116,9 @@ def set_up(*, foreground: bool, logfile: str | None, debug: bool) -> None:
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    # pyfuse3 tells of each worker it starts.
-    logging.getLogger("pyfuse3").setLevel(logging.INFO)
+    below = logging.getLogger("pyfuse3")
+    below.setLevel(logging.INFO)  # at DEBUG it tells of each worker it starts
+    below.filters = [answers_somebody]
 
 
 def echo(level: int = logging.WARNING) -> logging.Handler:

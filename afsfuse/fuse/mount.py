@@ -356,12 +356,13 @@ def holder_elsewhere(device: str) -> str | None:
     A container or a service that was started while the mount was there has a copy of it, and the
     daemon goes on as long as any copy is there. Only root can look into all processes.
     """
-    for table in Path("/proc").glob("[0-9]*/mountinfo"):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        process = Path("/proc", pid)
         try:
-            mounts = parse_mount_table(table.read_text(errors="surrogateescape"))
-            name = table.with_name("comm").read_text().strip()
-        except OSError:
+            table = (process / "mountinfo").read_text(errors="surrogateescape")
+            name = (process / "comm").read_text().strip()
+        except OSError:  # it has ended, or is not ours to look at
             continue
-        if any(mount.device == device for mount in mounts):
-            return f"{name} (process {table.parent.name})"
+        if any(mount.device == device for mount in parse_mount_table(table)):
+            return f"{name} (process {pid})"
     return None

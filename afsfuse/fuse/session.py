@@ -109,9 +109,9 @@ class FuseSession:
         try:
             wishes = Wishes(background=self._limits.requests)
             connection = await shake_hands(self._operations, connection, wishes)
-            if device is not None:
-                tuning.set_read_ahead(device, self._limits.read_ahead)
             try:
+                if device is not None:
+                    tuning.set_read_ahead(device, self._limits.read_ahead)
                 await self._serve(connection, partial(_remove, directory, device), task_status)
             finally:
                 self._end_libfuse()

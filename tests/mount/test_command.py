@@ -121,17 +121,20 @@ def test_options_reach_the_mount(afsfuse: Command) -> None:
     assert afsfuse.shown is None
 
 
-def test_in_the_foreground_a_signal_ends_it_with_success(afsfuse: Command) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_in_the_foreground_a_signal_ends_it_with_success(
+    afsfuse: Command, number: signal.Signals
+) -> None:
     process = afsfuse.popen()
     assert process.pid == afsfuse.pid
     assert "example.org" in os.listdir(afsfuse.directory)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert afsfuse.shown is None
     log = afsfuse.log.read_text()
     assert "mounted afs at" in log
-    assert "SIGINT: unmounting" in log
+    assert f"{number.name}: unmounting" in log
 
 
 def test_umount_outside_ends_the_foreground(afsfuse: Command) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,6 @@ from afsfuse.errors import CellUnknown, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from afsfuse.config import Config
     from tests.conftest import ExpectedWarnings
@@ -139,10 +139,15 @@ def test_umount_of_what_is_not_mounted(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == f"afsfuse: {tmp_path}: nothing is mounted there\n"
 
 
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter that finds the package where this one did."""
+    root = Path(cli.__file__).parent.parent
+    command = [sys.executable, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+
+
 def test_the_module_runs_as_a_program() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "afsfuse", "--version"], capture_output=True, text=True, check=True
-    )
+    done = python("-m", "afsfuse", "--version")
     assert done.stdout == f"afsfuse {__version__}\n"
 
 
@@ -154,5 +159,5 @@ def test_nothing_heavy_is_loaded_before_the_fork() -> None:
         "heavy = {'trio', 'pyfuse3', 'dns', 'asyncio', 'ssl', 'cryptography'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code)
     assert done.stdout == "[]\n"

@@ -118,5 +118,6 @@ def test_a_failed_start_raises_its_cause(
     tmp_path: Path, taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gc.set_threshold", lambda *_: None)
+    monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
     with pytest.raises(UsageError, match="taken"):
         daemon.run(configured(tmp_path, bind="127.0.0.1", port=taken), lambda: None)

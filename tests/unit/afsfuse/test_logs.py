@@ -102,6 +102,16 @@ def test_in_the_background_syslog_gets_it(
     ]
 
 
+def test_answers_that_come_too_late_are_no_errors(loggers: logging.Logger, tmp_path: Path) -> None:
+    logs.set_up(foreground=False, logfile=str(tmp_path / "log"), debug=True)
+    pyfuse3 = logging.getLogger("pyfuse3")
+    pyfuse3.error("fuse_read(): fuse_reply_* failed with %s", "No such file or directory")
+    assert (tmp_path / "log").read_text() == ""
+    pyfuse3.error("fuse_read(): fuse_reply_* failed with %s", "Invalid argument")
+    assert "Invalid argument" in (tmp_path / "log").read_text()
+    pyfuse3.filters = []
+
+
 def test_each_line_of_a_traceback_has_its_priority() -> None:
     try:
         raise KeyError("bug")
