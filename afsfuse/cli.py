@@ -31,7 +31,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from afsfuse import __version__
+from afsfuse import version
 from afsfuse.errors import AfsError, UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}: see {self.prog} --help", exit_code=EXIT_USAGE)
 
 
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"afsfuse {version()}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = _Parser(
@@ -85,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"afsfuse {__version__}")
+    top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     mount = commands.add_parser(

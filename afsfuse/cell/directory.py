@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from afsfuse.cell.cellservdb import CellFiles, is_cell_name, load
-from afsfuse.cell.dns import CellResolver, DnsResolver
+from afsfuse.cell.resolver import CellResolver, SystemDns
 from afsfuse.cell.sharing import Shared
 from afsfuse.errors import AfsError, CellUnknown
 from afsfuse.interfaces import vldb
@@ -44,7 +44,7 @@ class CellDirectory:
 
     def __init__(self, files: CellFiles, resolver: CellResolver | None = None) -> None:
         """Without a resolver the DNS is asked as `/etc/resolv.conf` says."""
-        self._resolver = resolver or DnsResolver()
+        self._resolver = resolver or SystemDns()
         self.this_cell = files.this_cell
         self.aliases = files.aliases
         self._configured = {

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import dns.asyncresolver
 import dns.exception
@@ -23,9 +23,12 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.SRV import SRV
 
 from afsfuse.cell.addresses import MAX_SERVERS, refusal
+from afsfuse.cell.resolver import DnsAnswer
 from afsfuse.errors import CellUnknown, CellUnreachable
 from afsfuse.interfaces import vldb
-from rxrpc import Address
+
+if TYPE_CHECKING:
+    from rxrpc import Address
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +43,6 @@ _ABSENT = (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer)
 
 
 @dataclass(frozen=True, slots=True)
-class DnsAnswer:
-    """Location servers in the order in which to try them, and for how many seconds that holds."""
-
-    servers: tuple[Address, ...]
-    ttl: float
-
-
-@dataclass(frozen=True, slots=True)
 class ServiceRecord:
     """A host that an SRV or AFSDB record names."""
 
@@ -55,22 +50,6 @@ class ServiceRecord:
     port: int
     priority: int  # lower first
     weight: int = 0  # share among hosts of one priority
-
-
-class CellResolver(Protocol):
-    """Whoever knows the location servers of cells that are not configured."""
-
-    async def lookup(self, cell: str) -> DnsAnswer:
-        """Find them; `CellUnknown` when there is no such cell, `CellUnreachable` on failure."""
-        ...
-
-
-class NoDns:
-    """Knows no cells: for a client that is to use CellServDB only."""
-
-    async def lookup(self, cell: str) -> DnsAnswer:
-        """Refuse."""
-        raise CellUnknown("the cell is not in CellServDB, and the DNS is not used", cell=cell)
 
 
 class DnsResolver:

@@ -15,7 +15,7 @@ from afsfuse.cache import CacheManager
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import search_folders
 from afsfuse.cell.directory import CellDirectory
-from afsfuse.cell.dns import NoDns
+from afsfuse.cell.resolver import NoDns
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.volumes import Preference, VolumeLocator
 from afsfuse.fileserver.client import FileServerClient

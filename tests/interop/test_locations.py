@@ -11,8 +11,8 @@ import trio
 
 from afsfuse.cell.cellservdb import search_folders
 from afsfuse.cell.directory import CellDirectory
-from afsfuse.cell.dns import NoDns
 from afsfuse.cell.location import LocationLimits
+from afsfuse.cell.resolver import NoDns
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.volumes import Preference, VolumeLocator
 from afsfuse.errors import CellUnknown, CellUnreachable, VolumeMissing

@@ -13,7 +13,7 @@ import trio
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import CellFiles, parse_cellservdb
 from afsfuse.cell.directory import CellDirectory
-from afsfuse.cell.dns import NoDns
+from afsfuse.cell.resolver import NoDns
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.interfaces import callback as cb
 from afsfuse.interfaces.common import CallBack, Fid

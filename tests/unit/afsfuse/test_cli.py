@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from afsfuse import __version__, cli, daemon, logs
+from afsfuse import cli, daemon, logs, version
 from afsfuse.config import OPTIONS
 from afsfuse.errors import CellUnknown, UsageError
 
@@ -45,7 +45,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["--version"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out == f"afsfuse {__version__}\n"
+    assert capsys.readouterr().out == f"afsfuse {version()}\n"
 
 
 @pytest.mark.parametrize("command", [[], ["mount"], ["umount"]])
@@ -148,7 +148,7 @@ def python(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_module_runs_as_a_program() -> None:
     done = python("-m", "afsfuse", "--version")
-    assert done.stdout == f"afsfuse {__version__}\n"
+    assert done.stdout == f"afsfuse {version()}\n"
 
 
 def test_nothing_heavy_is_loaded_before_the_fork() -> None:

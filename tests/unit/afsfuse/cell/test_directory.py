@@ -5,7 +5,7 @@ import trio
 
 from afsfuse.cell.cellservdb import CellFiles, parse_aliases, parse_cellservdb
 from afsfuse.cell.directory import CellDirectory
-from afsfuse.cell.dns import DnsAnswer
+from afsfuse.cell.resolver import DnsAnswer
 from afsfuse.errors import AfsError, CellUnknown, CellUnreachable
 
 FILES = """\

@@ -14,7 +14,8 @@ import dns.rrset
 import pytest
 import trio
 
-from afsfuse.cell.dns import DnsResolver, NoDns, ServiceRecord, in_order
+from afsfuse.cell.dns import DnsResolver, ServiceRecord, in_order
+from afsfuse.cell.resolver import NoDns
 from afsfuse.errors import CellUnknown, CellUnreachable
 
 SRV = "_afs3-vlserver._udp.example.org. {ttl} IN SRV {rest}"

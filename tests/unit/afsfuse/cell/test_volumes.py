@@ -7,7 +7,7 @@ import trio
 
 from afsfuse.cell.cellservdb import CellFiles, parse_cellservdb
 from afsfuse.cell.directory import CellDirectory
-from afsfuse.cell.dns import NoDns
+from afsfuse.cell.resolver import NoDns
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.volumes import Preference, VolumeLocator
 from afsfuse.errors import CellUnknown, CellUnreachable, DataCorrupt, VolumeMissing

@@ -18,7 +18,7 @@ from afsfuse.auth.identity import ANONYMOUS, Caller
 from afsfuse.cache import CacheManager, Vnode
 from afsfuse.cell.cellservdb import CellEntry, CellFiles, DatabaseServer
 from afsfuse.cell.directory import CellDirectory
-from afsfuse.cell.dns import DnsAnswer
+from afsfuse.cell.resolver import DnsAnswer
 from afsfuse.cell.volumes import Preference, Volume
 from afsfuse.errors import (
     AfsError,
