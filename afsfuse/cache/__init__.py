@@ -29,7 +29,7 @@ flight                key                      bounded by
 `statuses.Flight`     cell, fid                its waiters
 bulk call             none (not shared)        6 for a request, 4 for revalidation
 `listings` event      vnode                    its waiters
-`chunks.Run`          data version and chunk   readers; read-ahead: 24 a server, 1/4 of the store
+`chunks.Run`          data version and chunk   readers; `background` (see there)
 ====================  =======================  ====================================================
 
 A task waits for at most one flight at a time, and one that leads a flight waits for none, except

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import trio
 
 from afsfuse.cache.chunks import FileData
-from afsfuse.cache.readahead import FIRST_READ, MAX_CALLS, ReadState
+from afsfuse.cache.readahead import FIRST_READ, ReadState
 from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from afsfuse.cache.fetching import Fetcher
     from afsfuse.cache.readahead import Pace
     from afsfuse.cache.vnodes import Vnode
+
+log = logging.getLogger(__name__)
 
 _ACTIVE = 5.0  # seconds: a stream that has not been read for longer shares no read-ahead memory
 _PREFETCHES = 28  # calls ahead of readers to one server beyond which no small file is prefetched
@@ -102,7 +105,7 @@ class ReadAhead:
         """Whether one more call may be sent ahead of readers."""
         return (
             self._nursery is not None
-            and pace.in_flight < MAX_CALLS
+            and pace.in_flight < pace.most
             and self._bytes < self._store.limit // 2
         )
 
@@ -127,6 +130,8 @@ class ReadAhead:
         """One background fetch, and then the next. Who needs what did not come asks again."""
         try:
             await self._fetcher.fetch(run)
+        except Exception:  # a mistake of ours must not end read-ahead for ever
+            log.exception("a fetch in the background failed")
         finally:
             pace.in_flight -= 1
             stream.in_flight -= 1

@@ -32,6 +32,7 @@ class BreakLog:
         self._remembered = remembered
         self._now = 0
         self.latest = 0  # logical time of the latest break of any kind
+        self._server_break = 0  # ... and of the latest one of all promises of a server
         self._floor = 0  # fetches begun before this time get no promise at all
         self._breaks: dict[Hashable, int] = {}
         self._flights = 0
@@ -65,10 +66,24 @@ class BreakLog:
             oldest = next(iter(self._breaks))
             self._floor = self._breaks.pop(oldest)
 
+    def note_server(self, names: Iterable[Hashable]) -> None:
+        """All promises of one server are void."""
+        for name in names:
+            self.note(name)
+        self._server_break = self._now
+
     def note_all(self) -> None:
         """All promises of all servers are void."""
         self._now += 1
-        self.latest = self._floor = self._now
+        self.latest = self._server_break = self._floor = self._now
+
+    def may_join(self, ticket: int, fid: Fid) -> bool:
+        """Whether who asks now may have the answer of a fetch with this ticket.
+
+        Not if a break came since it began. Nobody knows yet which server will answer, so a break
+        of any server's promises counts.
+        """
+        return self._server_break <= ticket and not self.broken_since(ticket, fid)
 
     def broken_since(self, ticket: int, fid: Fid, server: Iterable[Hashable] = ()) -> bool:
         """Whether a promise for `fid`, fetched with this ticket, was void before it arrived.

@@ -10,6 +10,7 @@ import trio
 from afsfuse.cache.chunks import Chunk, Run
 from afsfuse.cache.readahead import Pace
 from afsfuse.errors import AfsError, DataCorrupt
+from afsfuse.fileserver.rotation import locate
 
 if TYPE_CHECKING:
     from afsfuse.cache.callbacks import BreakLog
@@ -40,9 +41,15 @@ class Fetcher:
     """Brings file data into the chunk store."""
 
     def __init__(
-        self, client: FileServerClient, statuses: StatusKeeper, log: BreakLog, store: ChunkStore
+        self,
+        client: FileServerClient,
+        statuses: StatusKeeper,
+        log: BreakLog,
+        store: ChunkStore,
+        channels: int,
     ) -> None:
-        """One for all files."""
+        """One for all files; `channels` calls can be in flight to each server."""
+        self._channels = channels
         self.store = store
         self.counters = ReadCounters()
         self._client = client
@@ -54,7 +61,7 @@ class Fetcher:
         """What calls to a server have taken; one pace for all that are not known yet."""
         pace = self._paces.get(server)
         if pace is None:
-            pace = self._paces[server] = Pace()
+            pace = self._paces[server] = Pace(self._channels)
         return pace
 
     def plan(self, file: FileData, first: int, last: int) -> Run:
@@ -93,6 +100,7 @@ class Fetcher:
             pace.measured(reply.server.rtt, reply.length, trio.current_time() - began)
             kept = self._confirm(run, buffers, reply, ticket)
         except AfsError as exc:
+            locate(exc, vnode.volume, vnode.server)
             run.failure = exc
             self._statuses.failed(vnode.volume, vnode.fid, exc)
         finally:

@@ -10,6 +10,7 @@ import trio
 
 from afsfuse.cache.directories import MAX_SIZE, PAGE_SIZE, Directory
 from afsfuse.errors import AfsError, DataCorrupt
+from afsfuse.fileserver.rotation import locate
 from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ class Listings:
         call's own status names.
         """
         size = vnode.status.length
-        if not 0 < size <= MAX_SIZE:
-            raise DataCorrupt(f"directory {vnode.fid} is said to have {size} bytes")
         done = self._flights[vnode] = trio.Event()
         ticket = self._log.begin()
-        self.fetches += 1
         try:
+            if not 0 < size <= MAX_SIZE:
+                raise DataCorrupt(f"directory {vnode.fid} is said to have {size} bytes")
             buffer = bytearray(size + _GROWTH)
+            self.fetches += 1
             reply = await self._client.fetch_data(vnode.volume, vnode.fid, 0, [memoryview(buffer)])
             applied = self._statuses.apply(vnode.volume, vnode.fid, reply, ticket)
             version, length = reply.status.data_version, reply.status.length
@@ -97,6 +98,9 @@ class Listings:
                 self._install(applied, fresh, listener)
                 return fresh
             return None
+        except DataCorrupt as exc:
+            locate(exc, vnode.volume, vnode.server)
+            raise
         finally:
             self._log.end()
             del self._flights[vnode]

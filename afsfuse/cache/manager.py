@@ -83,10 +83,12 @@ class CacheManager:
         chunk_size: int = 32 << 10,
         directory_bytes: int = 32 << 20,
         vnode_limit: int = 32768,
+        channels: int = 32,
         listener: KernelListener | None = None,
     ) -> None:
         """Bounds are in bytes, but for the number of vnodes that the kernel does not hold.
 
+        `channels` is how many calls the client can have in flight to one server.
         `listener` may also be assigned later, before `run` starts.
         """
         self.listener: KernelListener = listener or NullListener()
@@ -97,7 +99,7 @@ class CacheManager:
         self._statuses = StatusKeeper(
             client, self._table, self._log, self._version_moved, self._instance_moved
         )
-        self._fetcher = Fetcher(client, self._statuses, self._log, self._store)
+        self._fetcher = Fetcher(client, self._statuses, self._log, self._store, channels)
         self._reader = Reader(self._statuses, self._fetcher)
         self._listings = Listings(client, self._statuses, self._log, directory_bytes)
         self._revalidator = Revalidator(self._statuses, self._listings)
@@ -196,8 +198,7 @@ class CacheManager:
         """A server has forgotten all promises that it gave us; `uuid` is its own, if it said so."""
         self._server_breaks += 1
         names = {server[0]} if uuid is None else {server[0], uuid}
-        for name in names:
-            self._log.note(name)
+        self._log.note_server(names)
         servers = {vnode.server for vnode in self._table if vnode.server is not None}
         gone = {known for known in servers if not names.isdisjoint(identities(known))}
         return self._lose_promises([vnode for vnode in self._table if vnode.server in gone])
@@ -288,7 +289,9 @@ class CacheManager:
             for vnode in self._table
             if vnode.server is not None and vnode.expires > 0.0
         }
-        self.break_all()
+        self._log.note_all()
+        for vnode in self._table:
+            vnode.expires = 0.0  # without a word to the listener: nobody is to ask again now
         with trio.move_on_after(_GIVE_UP_TIME):
             async with trio.open_nursery() as nursery:
                 for server in servers:

@@ -15,7 +15,7 @@ import math
 SERVER_WINDOW = 32 * 1412  # bytes of one call under way. Source: rx_maxSendWindow in rx_globals.h
 
 MIN_CALLS = 3  # in flight for one reader, whatever is measured
-MAX_CALLS = 24  # of one server for all read-ahead: the rest of its channels is for everybody else
+RESERVED_CHANNELS = 8  # to each server, that read-ahead leaves to everybody else
 # Bytes of one call. A server begins each call with one packet and doubles that with each round
 # trip (rxi_ResetCall in rx.c), so that on a long line a call of 512 KiB takes a third longer than
 # its share of one of 4 MiB, and one of 1 MiB a sixth.
@@ -34,11 +34,12 @@ _CLEAR, _CROWDED = 2.0, 4.0  # duration of calls in terms of the round trips tha
 class Pace:
     """What calls to one file server have taken, and what that allows a reader."""
 
-    __slots__ = ("calls", "in_flight", "rtt")
+    __slots__ = ("calls", "in_flight", "most", "rtt")
 
-    def __init__(self) -> None:
-        """Nothing measured yet."""
+    def __init__(self, channels: int) -> None:
+        """Nothing measured yet of a server to which so many calls can be in flight."""
         self.rtt = 0.0  # seconds, the least seen lately; 0: none seen
+        self.most = max(MIN_CALLS, channels - RESERVED_CHANNELS)  # calls of all readers
         self.calls = float(MIN_CALLS)  # that one sequential reader keeps in flight
         self.in_flight = 0  # read-ahead calls of all readers
 
@@ -56,14 +57,14 @@ class Pace:
             if not self.rtt:
                 self.rtt = rtt
                 wanted = math.ceil(_TARGET_RATE * rtt / SERVER_WINDOW)
-                self.calls = float(min(max(wanted, MIN_CALLS), MAX_CALLS))
+                self.calls = float(min(max(wanted, MIN_CALLS), self.most))
             # Follow a line that became longer slowly: queues look like that too.
             self.rtt = min(rtt, self.rtt + (rtt - self.rtt) / 64)
         if size < LEAST_CALL:
             return
         needed = (self.rtt or _UNKNOWN_RTT) * (1 + size / SERVER_WINDOW)
         if elapsed < _CLEAR * needed:
-            self.calls = min(self.calls + 1, MAX_CALLS)
+            self.calls = min(self.calls + 1, self.most)
         elif elapsed > _CROWDED * needed:
             self.calls = max(self.calls - 1, MIN_CALLS)
 

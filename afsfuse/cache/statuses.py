@@ -9,6 +9,7 @@ import trio
 
 from afsfuse.cache.vnodes import Vnode
 from afsfuse.errors import AfsError, DataCorrupt
+from afsfuse.fileserver.rotation import locate
 from afsfuse.interfaces.common import FIDS_MAX
 from afsfuse.model import FileKind, VolumeType
 
@@ -84,7 +85,7 @@ class StatusKeeper:
         while True:
             flight = self._flights.get(key)
             # What began before a break must not answer those who ask after it.
-            if flight is None or self._log.broken_since(flight.ticket, fid):
+            if flight is None or not self._log.may_join(flight.ticket, fid):
                 return await self._fetch(key, volume, fid)
             self.shared += 1
             await flight.done.wait()
@@ -102,6 +103,7 @@ class StatusKeeper:
             flight.vnode = self.apply(volume, fid, reply, flight.ticket)
             return flight.vnode
         except AfsError as exc:
+            locate(exc, volume, None)
             flight.error = exc
             self.failed(volume, fid, exc)
             raise
@@ -184,6 +186,7 @@ class StatusKeeper:
             try:
                 found[fid] = self.apply(volume, fid, reply, ticket)
             except DataCorrupt as exc:
+                locate(exc, volume, reply.server)
                 found[fid] = exc
 
     def apply(self, volume: Volume, fid: Fid, reply: StatusReply | DataReply, ticket: int) -> Vnode:

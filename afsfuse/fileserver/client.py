@@ -83,6 +83,11 @@ class FileServerClient:
         # Procedures that servers do not have, and until when that is believed: they get updated.
         self._lacking: dict[tuple[FileServer, int], float] = {}
 
+    @property
+    def channels(self) -> int:
+        """How many calls to one server can be in flight; more wait their turn."""
+        return self._rotation.channels
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Find out when servers that are down are back, until cancelled."""
         await self._rotation.health.run(task_status=task_status)

@@ -18,7 +18,7 @@ from afsfuse.errors import AfsError, DataCorrupt, ServerUnreachable, VolumeMissi
 from afsfuse.fileserver.health import Health, HealthLimits
 from afsfuse.fileserver.operation import Operation, Site, Verdict, judge
 from afsfuse.interfaces.fileserver import GET_CAPABILITIES, SERVICE_ID
-from rxrpc import CallAborted, CallError, CallTimeouts
+from rxrpc import CallAborted, CallError, CallTimeouts, RxError
 from rxrpc.rpc import Void
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rxrpc.rpc import Rpc
     from rxrpc.security.base import ClientSecurity
 
+CALLS_A_CONNECTION = 4  # Source: RX_MAXCALLS in rx.h
 _FIRST_PAUSE = 0.05  # seconds; each pause for a busy volume is twice as long as the one before
 
 A = TypeVar("A")
@@ -113,6 +114,7 @@ class Rotation:
         self._locator = locator
         self._security = security
         self._chosen: dict[tuple[str, int], FileServer] = {}  # who answered last, by volume
+        self.channels = CALLS_A_CONNECTION * endpoint.parameters.max_connections_per_bundle
         self._alone = CallTimeouts(dead=self.limits.dead_time)
         self._replaceable = CallTimeouts(dead=self.limits.failover_time)
 
@@ -191,6 +193,10 @@ class Rotation:
                         health.heard(server, address, connection.rtt())
                         trouble.note(verdict, explain(verdict, exc, operation.volume, server))
                         raise _Elsewhere from exc
+                    except AfsError as exc:
+                        health.heard(server, address, connection.rtt())
+                        locate(exc, operation.volume, server)
+                        raise
                     health.heard(server, address, connection.rtt())
                     return result
             # It was silent, or another operation has found out meanwhile that it is.
@@ -233,7 +239,7 @@ class Rotation:
             )
         except CallAborted as exc:
             return judge(exc) is not Verdict.UNREACHABLE
-        except CallError:
+        except RxError:
             return False
         return True
 
@@ -258,6 +264,14 @@ def about(volume: Volume, server: FileServer) -> About:
     """What an error says of where it happened."""
     host = server.addresses[0][0] if server.addresses else None
     return {"cell": volume.cell.name, "volume": volume.name, "server": host}
+
+
+def locate(error: AfsError, volume: Volume, server: FileServer | None) -> None:
+    """Complete what an error says of where it happened."""
+    error.cell = error.cell or volume.cell.name
+    error.volume = error.volume or volume.name
+    if server is not None and server.addresses:
+        error.server = error.server or server.addresses[0][0]
 
 
 def explain(verdict: Verdict, exc: CallError, volume: Volume, server: FileServer) -> AfsError:

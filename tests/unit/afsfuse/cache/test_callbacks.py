@@ -39,6 +39,21 @@ def test_a_break_of_everything_counts_for_all_fetches_under_way() -> None:
     assert not log.broken_since(log.begin(), fid(2))
 
 
+def test_nobody_joins_a_fetch_from_before_a_break() -> None:
+    log = BreakLog()
+    ticket = log.begin()
+    assert log.may_join(ticket, fid(2))
+    log.note(fid(4))
+    assert log.may_join(ticket, fid(2))
+    assert not log.may_join(ticket, fid(4))
+    log.note_server(["192.0.2.1"])  # whichever server it was
+    assert not log.may_join(ticket, fid(2))
+    assert log.may_join(log.begin(), fid(2))
+    ticket = log.begin()
+    log.note_all()
+    assert not log.may_join(ticket, fid(2))
+
+
 def test_what_is_remembered_is_bounded_and_errs_on_the_safe_side() -> None:
     log = BreakLog(remembered=10)
     ticket = log.begin()

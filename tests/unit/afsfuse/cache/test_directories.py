@@ -132,9 +132,12 @@ def test_an_old_header_without_page_count() -> None:
     assert len(Directory.parse(bytes(blob))) == 302
 
 
-def _patch(offset: int, data: bytes) -> Callable[[bytearray], None]:
+def _patch(
+    offset: int, data: bytes, offset2: int = 0, data2: bytes = b""
+) -> Callable[[bytearray], None]:
     def patch(blob: bytearray) -> None:
         blob[offset : offset + len(data)] = data
+        blob[offset2 : offset2 + len(data2)] = data2
 
     return patch
 
@@ -148,6 +151,7 @@ DAMAGE: dict[str, Callable[[bytearray], None]] = {
     "free count": _patch(BLOB + 1, b"\x05"),
     "page behind the end in use": _patch(BLOB + 100, b"\x3f"),
     "header blobs not in use": _patch(5, b"\xfe"),
+    "header blobs not in use, as counted": _patch(5, b"\xfe", BLOB, b"\x01"),
     "blob in use that holds nothing": _patch(4 * PAGE + 5 + 7, b"\xff"),
     "entry without its flag": _patch(FIRST, b"\x02"),
     "entry marked as free": _patch(5 + 1, b"\x7f"),

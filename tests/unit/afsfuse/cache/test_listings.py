@@ -158,8 +158,10 @@ async def test_garbage_is_an_error_not_an_empty_directory(
     client, cache, _ = make()
     client.put(fid(3), data, FileKind.DIRECTORY)
     for _ in range(2):
-        with pytest.raises(DataCorrupt):
+        with pytest.raises(DataCorrupt) as caught:
             await cache.directory(VOLUME, fid(3))
+        error = caught.value
+        assert (error.cell, error.volume, error.server) == ("test.afs", "test", "192.0.2.1")
 
 
 async def test_an_impossible_length_is_not_even_asked_for(autojump_clock: MockClock) -> None:
@@ -208,3 +210,25 @@ async def test_names_of_an_evicted_directory_cannot_be_compared(autojump_clock: 
     vnode = cache.peek(VOLUME, ROOT)
     assert vnode is not None
     assert listener.names == [(vnode, None)]
+
+
+async def test_a_directory_older_than_its_status_is_fetched_again(
+    autojump_clock: MockClock,
+) -> None:
+    client, cache, _ = make(10)
+    await cache.status(VOLUME, ROOT)
+    found: list[Directory] = []
+
+    async def ask() -> None:
+        found.append(await cache.directory(VOLUME, ROOT))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.sleep(0.006)  # the directory is on its way
+        client.put_directory(ROOT, many(11))
+        cache.break_callback(("192.0.2.1", 7000), [ROOT])
+        # The line is slow for data only: the new status is here first.
+        await cache.status(VOLUME, ROOT)
+    assert len(found) == 1
+    directory = await cache.directory(VOLUME, ROOT)
+    assert len(directory) == 13

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from afsfuse.errors import ServerUnreachable
+from afsfuse.errors import DataCorrupt, ServerUnreachable
 from afsfuse.interfaces.fileserver import Fid
 from afsfuse.model import FileKind, VolumeType
 from tests.unit.afsfuse.cache.fakes import (
@@ -22,6 +22,7 @@ from tests.unit.afsfuse.cache.fakes import (
     make_cache,
     make_volume,
 )
+from tests.unit.afsfuse.cache.reads import BIG, FILE, running
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -83,9 +84,11 @@ async def test_all_promises_end_when_asked(autojump_clock: MockClock) -> None:
 
 async def test_giving_up_tells_each_server_once(autojump_clock: MockClock) -> None:
     client = FakeClient(Line(rtt=0.01))
-    cache, _, vnodes = await filled(client)
+    cache, listener, vnodes = await filled(client)
     await cache.give_up_all()
     assert client.given_up == 1
+    assert listener.broken == []
+    assert cache.statistics().revalidation_queue == 0
     assert not any(vnode.valid(trio.current_time()) for vnode in vnodes)
     await cache.give_up_all()
     assert client.given_up == 1
@@ -189,3 +192,25 @@ async def test_promises_end_when_the_machine_has_slept(
         await trio.sleep(3)
         assert not any(vnode.valid(trio.current_time()) for vnode in vnodes)
         nursery.cancel_scope.cancel()
+
+
+async def test_links_are_read_once_for_each_version(autojump_clock: MockClock) -> None:
+    client = FakeClient(Line(rtt=0.01))
+    client.put(FILE, b"target", FileKind.SYMLINK)
+    client.put(BIG, b"#volume.", FileKind.MOUNTPOINT)
+    async with running(client) as cache:
+        for _ in range(3):
+            assert await cache.readlink(VOLUME, FILE) == b"target"
+            assert await cache.readlink(VOLUME, BIG) == b"#volume."
+        assert client.count("data") == 2
+        assert cache.statistics().data_bytes == 0
+        client.write(FILE, b"other target")
+        await trio.sleep(1)
+        assert await cache.readlink(VOLUME, FILE) == b"other target"
+
+
+async def test_an_endless_link_is_refused(autojump_clock: MockClock) -> None:
+    client = FakeClient()
+    client.put(FILE, b"x" * 1025, FileKind.SYMLINK)
+    with pytest.raises(DataCorrupt, match="1025"):
+        await make_cache(client).readlink(VOLUME, FILE)

@@ -9,7 +9,7 @@ import trio
 
 from afsfuse.cache import CacheManager, ReadState, Vnode
 from afsfuse.errors import ServerUnreachable
-from tests.unit.afsfuse.cache.blobs import many
+from tests.unit.afsfuse.cache.blobs import directory_blob, many
 from tests.unit.afsfuse.cache.fakes import (
     ADDRESS,
     FakeClient,
@@ -34,12 +34,12 @@ FILE = fid(2)
 class World:
     """A running cache whose listener holds everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: int) -> None:
         self.client = FakeClient(Line(rtt=0.01))
         self.client.put_directory(ROOT, many(10))
         self.client.put(FILE, b"first")
         self.listener = Listener()
-        self.cache: CacheManager = make_cache(self.client, listener=self.listener)
+        self.cache: CacheManager = make_cache(self.client, listener=self.listener, **options)
 
     def vnode(self, number: int) -> Vnode:
         vnode = self.cache.peek(VOLUME, fid(number))
@@ -51,8 +51,8 @@ class World:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[World]:
-    world = World()
+async def world(**options: int) -> AsyncIterator[World]:
+    world = World(**options)
     async with trio.open_nursery() as nursery:
         world.client.nursery = nursery
         await nursery.start(world.cache.run)
@@ -203,3 +203,29 @@ async def test_vnodes_that_left_are_not_asked_about(autojump_clock: MockClock) -
     assert cache.statistics().revalidation_queue == 1
     cache._table.remove(vnode)
     assert cache.statistics().revalidation_queue == 0
+
+
+async def test_a_restored_volume_may_have_other_names_under_the_same_version(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        await w.cache.directory(VOLUME, ROOT)
+        w.client.files[ROOT].data = directory_blob(many(9))
+        w.client.creation_time += 1  # restored from a dump of just this version
+        await w.cache.status(VOLUME, FILE)
+        await w.settle()
+        assert w.listener.names == [(w.vnode(1), {b"file000009"})]
+        assert w.vnode(1).data_version == 1
+
+
+async def test_a_restored_volume_when_the_old_names_are_forgotten(
+    autojump_clock: MockClock,
+) -> None:
+    async with world(directory_bytes=1) as w:
+        await w.cache.directory(VOLUME, ROOT)
+        w.client.put_directory(fid(3), [])
+        await w.cache.directory(VOLUME, fid(3))
+        w.client.creation_time += 1
+        await w.cache.status(VOLUME, FILE)
+        await w.settle()
+        assert (w.vnode(1), None) in w.listener.names

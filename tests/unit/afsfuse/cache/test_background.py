@@ -1,0 +1,173 @@
+"""Read-ahead and prefetch: speed on lines of all lengths, bounds, who shares what."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from afsfuse.cache import CacheManager, ReadState
+from afsfuse.errors import ServerUnreachable
+from tests.unit.afsfuse.cache.fakes import (
+    FakeClient,
+    Line,
+    StoredFile,
+    fid,
+)
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+    from afsfuse.interfaces.fileserver import Fid
+from tests.unit.afsfuse.cache.reads import BIG, FILE, VOLUME, data_calls, pattern, read_all, running
+
+
+async def _speed(client: FakeClient, cache: CacheManager, size: int) -> float:
+    began = trio.current_time()
+    stream = ReadState()
+    offset = 0
+    while data := await cache.read(VOLUME, BIG, offset, 128 << 10, stream):
+        offset += len(data)
+    assert offset == size
+    cache.close_stream(stream)
+    return size / (trio.current_time() - began) / (1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("rtt", "rate", "least"),
+    [(0.0002, 140.0, 130), (0.001, 140.0, 125), (0.0125, 140.0, 60), (0.0125, 2.0, 1.9)],
+)
+async def test_speed_on_lines_of_all_lengths(
+    autojump_clock: MockClock, rtt: float, rate: float, least: float
+) -> None:
+    size = 128 << 20 if rate > 10 else 16 << 20
+    client = FakeClient(Line(rtt=rtt, rate=rate * (1 << 20)))
+    client.files[BIG] = StoredFile(size=size)
+    async with running(client) as cache:
+        assert await _speed(client, cache, size) > least
+        assert client.most_in_flight <= 25  # the channels of a server are not for one reader
+        if rate < 10:
+            assert cache._fetcher.pace(client.server).calls < 6  # more would only queue
+
+
+async def test_memory_stays_within_its_bound_while_reading_ahead(
+    autojump_clock: MockClock,
+) -> None:
+    client = FakeClient(Line(rtt=0.0125))
+    client.files[BIG] = StoredFile(size=64 << 20)
+    async with running(client, data_bytes=16 << 20) as cache:
+        stream = ReadState()
+        offset = 0
+        while data := await cache.read(VOLUME, BIG, offset, 128 << 10, stream):
+            offset += len(data)
+            assert cache.statistics().data_bytes <= 16 << 20
+        assert cache.statistics().chunks_evicted >= 1536
+        assert sum(size for _, size in data_calls(client)) <= (64 << 20) * 1.01
+
+
+async def test_many_sequential_readers_share_the_memory(autojump_clock: MockClock) -> None:
+    client = FakeClient(Line(rtt=0.001, rate=140e6))
+    for number in range(64):
+        client.files[fid(2 + 2 * number)] = StoredFile(size=4 << 20)
+    async with running(client, data_bytes=32 << 20) as cache:
+
+        async def read(where: Fid) -> None:
+            assert len(await read_all(cache, where)) == 4 << 20
+
+        async with trio.open_nursery() as nursery:
+            for number in range(64):
+                nursery.start_soon(read, fid(2 + 2 * number))
+        fetched = cache.statistics().fetched_bytes
+        assert fetched <= 1.05 * (64 * 4 << 20), "chunks were evicted before they were read"
+
+
+async def test_read_ahead_leaves_channels_to_others(autojump_clock: MockClock) -> None:
+    client = FakeClient(Line(rtt=0.0125))
+    client.files[BIG] = StoredFile(size=64 << 20)
+    client.put(FILE, b"")
+    async with running(client) as cache, trio.open_nursery() as nursery:
+        nursery.start_soon(_speed, client, cache, 64 << 20)
+        await trio.sleep(0.5)
+        assert client.in_flight > 15
+        assert client.in_flight <= 25
+
+
+async def test_seeking_stops_reading_ahead(autojump_clock: MockClock) -> None:
+    client = FakeClient(Line(rtt=0.0002))
+    client.files[BIG] = StoredFile(size=256 << 20)
+    async with running(client) as cache:
+        stream = ReadState()
+        for number in range(40):
+            await cache.read(VOLUME, BIG, number << 17, 1 << 17, stream)
+        await trio.sleep(1)
+        before = client.count("data")
+        await cache.read(VOLUME, BIG, 200 << 20, 4096, stream)
+        await trio.sleep(1)
+        assert client.count("data") == before + 1
+
+
+async def test_reads_out_of_order_still_count_as_sequential(autojump_clock: MockClock) -> None:
+    client = FakeClient(Line(rtt=0.0002, rate=140e6))
+    client.files[BIG] = StoredFile(size=16 << 20)
+    rng = random.Random(3)
+    async with running(client) as cache:
+        stream = ReadState()
+        numbers = list(range(128))
+        for start in range(0, 128, 3):  # the kernel has several requests under way
+            part = numbers[start : start + 3]
+            rng.shuffle(part)
+            for number in part:
+                await cache.read(VOLUME, BIG, number << 17, 1 << 17, stream)
+        assert client.count("data") < 40
+
+
+async def test_prefetch_fetches_small_files_before_they_are_read(
+    autojump_clock: MockClock,
+) -> None:
+    client = FakeClient(Line(rtt=0.01))
+    client.put(FILE, pattern(50_000))
+    client.put_directory(fid(1), [])
+    client.files[BIG] = StoredFile(size=1 << 20)
+    client.put(fid(6), b"")
+    async with running(client) as cache:
+        for where in (FILE, BIG, fid(1), fid(6)):
+            cache.prefetch(await cache.status(VOLUME, where))
+            cache.prefetch(await cache.status(VOLUME, where))
+        await trio.sleep(1)
+        assert data_calls(client) == [(0, 50_000)]
+        began = trio.current_time()
+        assert await cache.read(VOLUME, FILE, 0, 60_000, ReadState()) == pattern(50_000)
+        assert trio.current_time() == began
+
+
+async def test_a_failed_prefetch_is_forgotten(autojump_clock: MockClock) -> None:
+    client = FakeClient(Line(rtt=0.01))
+    client.put(FILE, pattern(100))
+    async with running(client) as cache:
+        vnode = await cache.status(VOLUME, FILE)
+        client.failures[FILE] = ServerUnreachable("no answer")
+        cache.prefetch(vnode)
+        await trio.sleep(1)
+        client.failures.clear()
+        assert await cache.read(VOLUME, FILE, 0, 200, ReadState()) == pattern(100)
+
+
+async def test_a_bug_does_not_end_read_ahead(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, expected_warnings: object
+) -> None:
+    expected_warnings("in the background failed")  # type: ignore[operator]
+    client = FakeClient(Line(rtt=0.001))
+    client.put(FILE, pattern(100))
+    client.put(BIG, pattern(200))
+    async with running(client) as cache:
+        vnodes = [await cache.status(VOLUME, where) for where in (FILE, BIG)]
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "fetch_data", None)
+            cache.prefetch(vnodes[0])
+            await trio.sleep(1)
+        cache.prefetch(vnodes[1])
+        await trio.sleep(1)
+        assert client.count("data") == 1
+        assert await cache.read(VOLUME, FILE, 0, 200, ReadState()) == pattern(100)

@@ -1,0 +1,156 @@
+"""Who counts as down, how often such a server is probed, and which address is used."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import trio
+
+from afsfuse.cell.servers import FileServer
+from afsfuse.fileserver.health import Health, HealthLimits
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+ADDRESSES = [("192.0.2.1", 7000), ("192.0.2.2", 7000), ("192.0.2.3", 7000)]
+
+
+class Prober:
+    """Notes when it was asked about what; `alive` addresses answer after a while."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, tuple[str, int]]] = []
+        self.alive: set[tuple[str, int]] = set()
+
+    async def __call__(self, server: FileServer, address: tuple[str, int]) -> bool:
+        self.asked.append((trio.current_time(), address))
+        await trio.sleep(0.01 if address in self.alive else 3.0)
+        return address in self.alive
+
+
+def make(addresses: int = 1) -> tuple[Prober, Health, FileServer]:
+    prober = Prober()
+    server = FileServer("test.afs", UUID(int=1), 1, ADDRESSES[:addresses])
+    return prober, Health(prober, HealthLimits()), server
+
+
+async def test_a_server_that_went_down_is_probed_often_then_seldom(
+    autojump_clock: MockClock,
+) -> None:
+    prober, health, server = make()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        health.heard(server, ADDRESSES[0], 0.01)
+        began = trio.current_time()
+        await trio.sleep(1)
+        health.silent(server, trio.current_time())
+        assert health.is_down(server)
+        await trio.sleep(600)
+        times = [when - began for when, _ in prober.asked]
+        pauses = [b - a for a, b in itertools.pairwise(times)]
+        assert times[0] < 7
+        assert all(pause < 9 for pause, when in zip(pauses, times, strict=False) if when < 100)
+        assert all(pause > 29 for pause, when in zip(pauses, times, strict=False) if when > 125)
+        assert health.is_down(server)
+        prober.alive.add(ADDRESSES[0])
+        await trio.sleep(40)
+        assert not health.is_down(server)
+        count = len(prober.asked)
+        await trio.sleep(600)
+        assert len(prober.asked) == count
+        nursery.cancel_scope.cancel()
+
+
+async def test_each_of_several_servers_is_probed(autojump_clock: MockClock) -> None:
+    prober, health, one = make()
+    two = FileServer("test.afs", UUID(int=2), 1, [ADDRESSES[1]])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        for server in (one, two):
+            health.heard(server, server.addresses[0], 0.01)
+        await trio.sleep(1)
+        health.silent(one, trio.current_time())
+        await trio.sleep(2)
+        health.silent(two, trio.current_time())
+        prober.alive = set(ADDRESSES)
+        await trio.sleep(10)
+        assert not health.is_down(one)
+        assert not health.is_down(two)
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_was_heard_of_meanwhile_is_not_down(autojump_clock: MockClock) -> None:
+    _, health, server = make()
+    began = trio.current_time()
+    await trio.sleep(1)
+    health.heard(server, ADDRESSES[0], None)
+    health.silent(server, began)
+    assert not health.is_down(server)
+
+
+async def test_probes_at_the_same_time_are_one(autojump_clock: MockClock) -> None:
+    prober, health, server = make()
+    answers: list[bool] = []
+
+    async def ask() -> None:
+        answers.append(await health.probe([server]))
+
+    for alive in (False, True):
+        prober.alive = set(ADDRESSES) if alive else set()
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(ask)
+    assert answers == [False] * 20 + [True] * 20
+    assert len(prober.asked) == 2
+
+
+async def test_the_first_address_that_answers_is_used_from_then_on(
+    autojump_clock: MockClock,
+) -> None:
+    prober, health, server = make(addresses=3)
+    assert health.address(server) == ADDRESSES[0]
+    prober.alive = {ADDRESSES[2]}
+    began = trio.current_time()
+    assert await health.probe([server])
+    assert trio.current_time() - began < 0.1  # the silent ones are not waited for
+    assert health.address(server) == ADDRESSES[2]
+    server.addresses = (ADDRESSES[0],)  # registered anew
+    assert health.address(server) == ADDRESSES[0]
+    server.addresses = ()
+    assert health.address(server) is None
+
+
+async def test_a_crowd_is_one_only_before_a_silent_server(autojump_clock: MockClock) -> None:
+    _, health, server = make()
+    health.heard(server, ADDRESSES[0], None)
+    await trio.sleep(100)
+    with health.waiting(server):
+        server.waiting = 256
+        assert not health.is_crowded(server)  # it may still answer
+        await trio.sleep(2)
+        health.heard(server, ADDRESSES[0], None)
+        await trio.sleep(2)
+        assert not health.is_crowded(server)
+        await trio.sleep(2)
+        assert health.is_crowded(server)
+    assert server.waiting == 255
+
+
+async def test_waiting_ends_when_the_server_goes_down(autojump_clock: MockClock) -> None:
+    _, health, server = make()
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with health.waiting(server):
+                await trio.sleep(1000)
+
+        nursery.start_soon(wait)
+        nursery.start_soon(wait)
+        await trio.sleep(1)
+        assert server.waiting == 2
+        health.silent(server, trio.current_time())
+    assert trio.current_time() - began == 1
+    assert server.waiting == 0
