@@ -49,6 +49,8 @@ FAREWELL_SECONDS = 8.0
 """How long the end may take for giving callbacks back, over all servers."""
 SETTLE_SECONDS = 1.0
 """How long a callback's reply may wait for the kernel; the callback service has its own bound."""
+PARAMETERS = rxrpc.Parameters(max_connections_per_bundle=12)
+"""48 calls to one server: on a long line a server moves 44 KiB a round trip in each of them."""
 _YOUNG_OBJECTS = 10_000  # allocations between two looks for garbage; 700 is meant for scripts
 _SWITCH_SECONDS = 0.001  # 0.005 lets a thread that invalidates wait too long for a busy loop
 
@@ -78,6 +80,7 @@ def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
         data_bytes=config.cache_size,
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
+        channels=client.channels,
     )
     options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
     if config.sysname:
@@ -121,7 +124,7 @@ async def open_endpoint(nursery: trio.Nursery, config: Config) -> rxrpc.Endpoint
     """
     ports = [settings.CALLBACK_PORT, 0] if config.port is None else [config.port]
     for port in ports:
-        endpoint = rxrpc.Endpoint(bind=(config.bind, port))
+        endpoint = rxrpc.Endpoint(bind=(config.bind, port), parameters=PARAMETERS)
         try:
             await nursery.start(endpoint.run)
         except OSError as exc:
