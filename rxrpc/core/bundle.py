@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rxrpc.core.client_call import ClientCall
@@ -84,10 +85,9 @@ class Bundle:
 
     def withdraw(self, call: ClientCall) -> None:
         """A waiting call is over."""
-        if call in self.waiting:
+        with suppress(ValueError):  # it may have had its channel
             self.waiting.remove(call)
 
     def remove(self, connection: ClientConnection) -> None:
         """A connection is no more."""
-        if connection in self.connections:
-            self.connections.remove(connection)
+        self.connections.remove(connection)

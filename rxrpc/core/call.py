@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from rxrpc.core.clocks import Clocks
 from rxrpc.core.events import CallChanged
+from rxrpc.core.outcomes import abort_code
 from rxrpc.core.packetizer import Packetizer
 from rxrpc.core.receiving import Receiving
 from rxrpc.core.sending import Outgoing, Sending
 from rxrpc.core.states import ACCEPT_MASKS, CallState
 from rxrpc.core.timers import NEVER
-from rxrpc.errors import (
-    CallAborted,
-    CallError,
-    CallTimeout,
-    EndpointClosed,
-    ParseError,
-    RxCode,
-    SecurityError,
-)
+from rxrpc.errors import CallAborted, CallError, CallTimeout, ParseError, SecurityError
 from rxrpc.security.base import PacketIdentity
 from rxrpc.trace import CallEnded, CallStarted, DropReason, PacketsLost
 from rxrpc.wire import jumbo
@@ -48,10 +42,12 @@ if TYPE_CHECKING:
 
 _FAST = struct.Struct("!II2B")  # seq, serial, type, flags: what changes within a call
 _FAST_OFFSET = 12
+_USUAL_RTT = 0.05  # seconds, while none was measured
+_INCOMING = (CallState.RECEIVING, CallState.REQUEST)
 _IGNORED_FLAGS = REQUEST_ACK | MORE_PACKETS  # DATA with no other flag is plain
 
 
-class Call:
+class Call(ABC):
     """One call, at one of its ends. Subclasses know which end."""
 
     is_client: bool
@@ -124,6 +120,7 @@ class Call:
         receiving.next = receiving.delivered = (seq + 1) & MASK
         receiving.previous = seq
         receiving.serial = serial
+        receiving.paused = not flags & MORE_PACKETS
         receiving.pending += 1
         receiving.bytes += size
         receiving.room -= size
@@ -155,7 +152,7 @@ class Call:
                     self._after_ack(now)
                 case PacketType.BUSY:
                     self._on_busy(now)
-                case PacketType.ABORT:
+                case _:  # ABORT: nothing else is accepted in any state
                     self._heard_from(now)
                     self.fail(CallAborted(Abort.parse(body).code, remote=True), now)
         except ParseError as exc:
@@ -222,14 +219,16 @@ class Call:
     def _drop(self, now: float, reason: DropReason, header: Header, detail: str = "") -> None:
         self.context.journal.drop(now, self.address, reason, header, detail)
 
+    @abstractmethod
     def _after_data(self, now: float) -> None:
-        raise NotImplementedError
+        """DATA has come."""
 
+    @abstractmethod
     def _after_ack(self, now: float) -> None:
-        raise NotImplementedError
+        """The peer has acknowledged something."""
 
-    def _on_busy(self, now: float) -> None:
-        raise NotImplementedError
+    def _on_busy(self, now: float) -> None:  # noqa: B027
+        """The server has no room for the call. No state of a server's call listens to BUSY."""
 
     # What the user asks
 
@@ -368,6 +367,9 @@ class Call:
             if receiving.urgent is not None:
                 self._send_ack(receiving.urgent, receiving.urgent_serial, now)
                 receiving.on_acknowledged()
+                if self.state in _INCOMING:
+                    rtt = self._connection.peer.rtt.smoothed
+                    receiving.expect_more(now, rtt if rtt is not None else _USUAL_RTT)
             if receiving.ack_at < self.armed:
                 self.context.timers.arm(self, receiving.ack_at)
         if self.over:
@@ -382,7 +384,7 @@ class Call:
             self.context.timers.arm(self, due)
         self._after_transmit(now)
 
-    def _after_transmit(self, now: float) -> None:
+    def _after_transmit(self, now: float) -> None:  # noqa: B027
         """Packets were sent."""
 
     def _send_data(self, packet: Outgoing, flags: int, now: float) -> None:
@@ -419,23 +421,12 @@ class Call:
         self._abort_due = False
         self._connection.send(
             PacketType.ABORT,
-            Abort(self._abort_code()).build(),
+            Abort(abort_code(self.error, is_client=self.is_client)).build(),
             now,
             channel=self.channel,
             call_number=self.number,
             flags=CLIENT_INITIATED if self.is_client else 0,
         )
-
-    def _abort_code(self) -> int:
-        match self.error:
-            case CallAborted(code=code):
-                return code
-            case EndpointClosed():
-                return RxCode.USER_ABORT if self.is_client else RxCode.RESTARTING
-            case CallTimeout():
-                return RxCode.CALL_TIMEOUT
-            case _:
-                return RxCode.CALL_DEAD
 
     # Clocks
 

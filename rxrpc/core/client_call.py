@@ -36,7 +36,8 @@ class ClientCall(Call):
         self._become(CallState.SENDING)
         self._make_packets()
         self.mark()
-        self.wake()
+        if self.user is not None:
+            self.wake()  # it had to wait for the channel
         self.context.timers.update(self)
 
     def _after_data(self, now: float) -> None:

@@ -61,9 +61,9 @@ class ClientConnection(Connection):
 
     def _introduce(self, now: float) -> None:
         """Let more calls use the connection."""
+        self._introduced_at = NEVER
         if not self.answered:
             self.answered = True
-            self._introduced_at = NEVER
             self.bundle.on_channel_free(now)
 
     def next_timer(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from rxrpc.core.timers import NEVER
@@ -31,7 +32,7 @@ ConnectionKey = tuple[tuple[str, int], int, int, bool]
 """Address, epoch, cid, whether we are the client."""
 
 
-class Connection:
+class Connection(ABC):
     """What both roles share."""
 
     is_client: bool
@@ -112,7 +113,8 @@ class Connection:
         """Feed one packet of this connection. A peer's mistake never raises out of here."""
         if header.security_index != self.security_index:
             self.drop(now, DropReason.WRONG_SECURITY, header)
-        elif header.service_id != self.service_id:
+        elif header.service_id != self.service_id and header.type is not PacketType.ABORT:
+            # OpenAFS refuses an unknown service with the service's number in the checksum's place.
             self.drop(now, DropReason.WRONG_SERVICE, header)
         elif header.call_number == 0:
             self._on_connection_packet(header, body, now)
@@ -140,8 +142,9 @@ class Connection:
             case _:
                 self.drop(now, DropReason.UNSUPPORTED, header)
 
+    @abstractmethod
     def _on_call_packet(self, header: Header, body: bytes, now: float) -> None:
-        raise NotImplementedError
+        """A packet of one of the calls."""
 
     def _on_challenge(self, header: Header, body: bytes, now: float) -> None:
         self.drop(now, DropReason.UNEXPECTED, header)
@@ -149,15 +152,11 @@ class Connection:
     def _on_response(self, header: Header, body: bytes, now: float) -> None:
         self.drop(now, DropReason.UNEXPECTED, header)
 
-    def may_admit(self, now: float) -> bool:
-        """Server: whether calls of the client may go to the service."""
-        return self.security.established
-
     def on_reached(self, now: float) -> None:
         """The peer has answered a ping of ours, so its address is no lie."""
         self.peer.reached = now
 
-    def on_answer(self, now: float) -> None:
+    def on_answer(self, now: float) -> None:  # noqa: B027
         """Client: the server has begun to reply."""
 
     def add(self, call: Call, channel: int) -> None:
@@ -176,8 +175,7 @@ class Connection:
     def forget(self, call: Call) -> None:
         """Nobody asks for the call any more."""
         call.retire()
-        if self.calls[call.channel] is call:
-            self.calls[call.channel] = None
+        self.calls[call.channel] = None
 
     def abort(self, code: int, now: float) -> None:
         """End the connection and all its calls, and say so to the peer."""
@@ -216,9 +214,9 @@ class Connection:
         return NEVER if self.active else self.idle_since + self._idle_time()
 
     def on_timer(self, now: float) -> None:
-        """Forget the connection when it was idle for long."""
-        if not self.active and now >= self.idle_since + self._idle_time():
-            self.discard(now, "idle")
+        """The connection was idle for long: forget it."""
+        self.discard(now, "idle")
 
+    @abstractmethod
     def _idle_time(self) -> float:
-        raise NotImplementedError
+        """Seconds without a call after which the connection is forgotten."""

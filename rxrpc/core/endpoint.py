@@ -265,6 +265,7 @@ class EndpointCore:
         )  # fmt: skip
         self._connections[connection.key] = connection
         self._server_connections[connection.key] = connection
+        self.context.timers.update(connection)  # it may never carry a call
         return connection
 
     def _refuse(self, header: Header, address: Address, now: float) -> None:
@@ -314,8 +315,8 @@ class EndpointCore:
 
     def on_server_idle(self, connection: ServerConnection) -> None:
         """A server connection has no call any more: it is now the one that was idle least."""
-        if self._server_connections.pop(connection.key, None) is not None:
-            self._server_connections[connection.key] = connection
+        del self._server_connections[connection.key]
+        self._server_connections[connection.key] = connection
 
     def _peer(self, address: Address) -> Peer | None:
         return self._peers.get(address)

@@ -57,6 +57,12 @@ class Parameters:
     idle_ack_delay: float = 0.1
     """The latest ACK for the end of a reply, unless the next call says the same before."""
 
+    ack_repeats: int = 3
+    """How often an ACK is repeated when nothing comes after it: it may have been lost."""
+
+    min_repeat_delay: float = 0.005
+    """The least time before that; else two round trips, and twice as much each time."""
+
     # Round trips and loss
 
     initial_rto: float = 1.0

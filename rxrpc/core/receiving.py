@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rxrpc.core.timers import NEVER
 from rxrpc.trace import DropReason
 from rxrpc.wire.ack import AckReason
-from rxrpc.wire.packet import LAST_PACKET, REQUEST_ACK
+from rxrpc.wire.packet import LAST_PACKET, MORE_PACKETS, REQUEST_ACK
 from rxrpc.wire.serial import HALF, MASK
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Receiving:
         "_highest",
         "_is_client",
         "_plain",
+        "_repeats",
         "_sinks",
         "ack_at",
         "bytes",
@@ -46,6 +47,7 @@ class Receiving:
         "filled",
         "last",
         "next",
+        "paused",
         "pending",
         "previous",
         "progress_at",
@@ -88,10 +90,12 @@ class Receiving:
         self.wake = False  # the program has what it waits for
         # What to acknowledge
         self.pending = 0  # packets received since the last ACK
+        self.paused = False  # the last packet said that no other follows it now
         self.urgent: int | None = None  # reason of an ACK that has to go now
         self.urgent_serial = 0
         self.ack_at = NEVER
         self._ack_after = _FIRST_ACK_AFTER
+        self._repeats = 0  # of the latest ACK
 
     # Packets
 
@@ -126,6 +130,7 @@ class Receiving:
         self.pending += 1
         self.previous = seq
         self.serial = serial
+        self.paused = not flags & MORE_PACKETS
         if flags & LAST_PACKET:
             self.last = seq
         if ahead:
@@ -275,6 +280,8 @@ class Receiving:
     def schedule_ack(self, now: float) -> None:
         """After a batch of packets: decide when they are acknowledged."""
         pending = self.pending
+        if pending:
+            self._repeats = 0
         if self.urgent is not None or not pending:
             return
         parameters = self._context.parameters
@@ -284,6 +291,8 @@ class Receiving:
         elif pending >= self._ack_after:
             self._acknowledge(AckReason.IDLE, self.serial)
             self._ack_after = min(self._ack_after * 2, parameters.ack_every)
+        elif pending > 1 and self.paused and self._ack_after < parameters.ack_every:
+            self._acknowledge(AckReason.IDLE, self.serial)  # a small window, and it is used up
         elif pending > 1:
             self.ack_at = now + parameters.quiet_ack_delay
         elif self.ack_at == NEVER:
@@ -295,14 +304,19 @@ class Receiving:
             self._acknowledge(AckReason.IDLE, self.serial)
 
     def on_timer(self, now: float) -> None:
-        """The delayed ACK is due."""
-        if self.ack_at <= now:
-            self.ack_at = NEVER
-            if self.urgent is None and self.pending:
-                # The reason keeps the peer from taking the delay for a part of the round trip.
-                self._acknowledge(AckReason.DELAY, self.serial)
-                if not self.complete:
-                    self._ack_after = max(_FIRST_ACK_AFTER, self.pending)
+        """The delayed ACK is due, or the repetition of one that may have been lost."""
+        if self.ack_at > now:
+            return
+        self.ack_at = NEVER
+        if self.urgent is not None:
+            return
+        if self.pending:
+            if not self.complete:
+                self._ack_after = max(_FIRST_ACK_AFTER, self.pending)
+        else:
+            self._repeats += 1
+        # The reason keeps the peer from taking the delay for a part of the round trip.
+        self._acknowledge(AckReason.DELAY, self.serial)
 
     def table(self) -> tuple[int, bytes]:
         """The first packet that is not delivered, and for it and those behind it what has come."""
@@ -318,3 +332,14 @@ class Receiving:
         self.pending = 0
         self.urgent = None
         self.ack_at = NEVER
+
+    def expect_more(self, now: float, rtt: float) -> None:
+        """After an ACK: should nothing come, it is repeated a few times, each time later.
+
+        A peer that has used its window up waits for our ACK, and when that was lost for its own
+        timeout, which takes an OpenAFS server 0.22 s at least.
+        """
+        parameters = self._context.parameters
+        if not self.complete and self.bytes and self._repeats < parameters.ack_repeats:
+            delay = max(2 * rtt, parameters.min_repeat_delay) * 2**self._repeats
+            self.ack_at = now + delay

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rxrpc.core.call import Call
 from rxrpc.core.clocks import CallTimeouts
 from rxrpc.core.events import IncomingCall
-from rxrpc.core.states import OVER, CallState
+from rxrpc.core.states import CallState
 from rxrpc.errors import CallAborted, CallTimeout, RxCode
 
 if TYPE_CHECKING:
     from rxrpc.core.connection import Connection
     from rxrpc.core.context import Context
     from rxrpc.core.peer import Peer
+    from rxrpc.core.server_connection import ServerConnection
     from rxrpc.security.base import ConnectionSecurity
 
 _UNANSWERED = frozenset({CallState.REQUEST, CallState.SERVING})
@@ -57,9 +58,10 @@ class ServerCall(Call):
         """Show the call to the service, if it is time for that."""
         if self.admitted or self.state not in _UNANSWERED or not self.receiving.bytes:
             return
-        if self._connection.may_admit(now):
+        connection = cast("ServerConnection", self._connection)
+        if connection.may_admit(now):
             self.admitted = True
-            self._connection.core.admission.prove(self)
+            connection.core.admission.prove(self)
             self.context.events.append(IncomingCall(self))
 
     def give_up(self, now: float) -> None:
@@ -74,7 +76,7 @@ class ServerCall(Call):
         if self.state is CallState.CONFIRMING:
             self.sending.acknowledge_all(now)
             self._complete(now)
-        elif self.state not in OVER:
+        else:
             self.fail(CallAborted(RxCode.CALL_DEAD, remote=True, reason="client moved on"), now)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -111,8 +113,6 @@ class ServerCall(Call):
 
     def _check_arrived(self, now: float) -> None:
         if self.sending.all_arrived:
-            if self.state is CallState.REPLYING:
-                self._become(CallState.CONFIRMING)
             self._complete(now)
 
     def _waits_for_peer(self) -> bool:

@@ -8,8 +8,8 @@ from rxrpc.core.states import CallState
 from rxrpc.core.timers import NEVER
 from rxrpc.errors import RxCode, SecurityError
 from rxrpc.trace import DropReason
-from rxrpc.wire.packet import Header, PacketType
-from rxrpc.wire.serial import before
+from rxrpc.wire.packet import CHANNELS, Header, PacketType
+from rxrpc.wire.serial import add, before
 
 
 class ServerConnection(Connection):
@@ -144,10 +144,11 @@ class ServerConnection(Connection):
             self.drop(now, DropReason.INSECURE, header, str(exc))
             self.abort(exc.code, now)
             return
-        for channel, number in enumerate(numbers):
-            if self.calls[channel] is None:
-                # Repetitions of calls that were over before we knew the client are no new calls.
-                self.numbers[channel] = number
+        for channel, number in enumerate(numbers[:CHANNELS]):
+            if number and self.calls[channel] is None:
+                # What was over before this one is no new call, should it come late. The call with
+                # this very number may be under way: its first packet need not have come yet.
+                self.numbers[channel] = add(number, -1)
         self._admit_waiting(now)
 
     def next_timer(self) -> float:

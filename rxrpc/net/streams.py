@@ -85,6 +85,7 @@ class CallStream:
                 if receiving.complete:
                     raise ProtocolError("the stream ended early", code=RxgenCode.CC_UNMARSHAL)
                 await self._wait()
+                self._check()  # a call that failed has let go of the buffers: they are not full
                 done = not receiving.room
         finally:
             receiving.stop_reading()
@@ -129,17 +130,22 @@ class CallStream:
         rest = b""
         while not receiving.complete:
             self._check()
-            if receiving.unread_bytes + len(rest) > self._max_tail:
-                raise ProtocolError("the reply does not end", code=RxgenCode.CC_UNMARSHAL)
-            rest += self._take()
             await self._wait()
+            if receiving.unread_bytes + len(rest) > self._max_tail:
+                break
+            if not receiving.complete and receiving.unread_bytes:
+                rest += self._take()
+        self._check()
         rest += self._take()
         if len(rest) > self._max_tail:
             raise ProtocolError("the reply is too long", code=RxgenCode.CC_UNMARSHAL)
         return rest
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send more; waits while more is under way than there is room for."""
+        """Send more; waits while more is under way than there is room for.
+
+        What does not fill a packet goes out with what is sent next, or with the end.
+        """
         call = self._call
         size = call.context.parameters.send_buffer * 512
         view = memoryview(data).cast("B")

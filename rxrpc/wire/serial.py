@@ -15,11 +15,6 @@ def add(number: int, steps: int) -> int:
     return (number + steps) & MASK
 
 
-def distance(start: int, end: int) -> int:
-    """Steps from ``start`` to ``end``, negative when ``end`` is before it: -2^31 .. 2^31-1."""
-    return ((end - start + HALF) & MASK) - HALF
-
-
 def before(first: int, second: int) -> bool:
     """Whether ``first`` comes before ``second``; a number is not before itself."""
     return ((first - second) & MASK) >= HALF

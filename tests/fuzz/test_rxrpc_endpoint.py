@@ -111,9 +111,13 @@ class Fuzzer:
             statistics = core.statistics(pair.now)
             assert statistics.active_calls == statistics.server_calls == 0
             assert statistics.buffered == 0
+            assert statistics.client_connections == statistics.server_connections == 0
             assert not core.context.routes
         pair.on_server = echo
         assert pair.finish(pair.call(b"still there?")) == b"still there?"
+        pair.programs.clear()
+        pair.log.clear()
+        self.corpus.clear()
 
 
 def run(count: int, seed: int) -> Fuzzer:
@@ -141,14 +145,12 @@ def test_memory_stays_flat() -> None:
                 if number % 20 == 0:
                     fuzzer.live()
             fuzzer.settle()
-            fuzzer.corpus.clear()
             before = tracemalloc.get_traced_memory()[0]
         for number in range(4000):
             fuzzer.shoot()
             if number % 20 == 0:
                 fuzzer.live()
         fuzzer.settle()
-        fuzzer.corpus.clear()
         assert tracemalloc.get_traced_memory()[0] - before < 200_000
     finally:
         tracemalloc.stop()

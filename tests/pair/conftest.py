@@ -9,7 +9,7 @@ from rxrpc.core.states import TRANSITIONS, CallState
 
 
 @pytest.fixture(autouse=True)
-def _only_listed_transitions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def only_listed_transitions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     plain = Call._become
     wrong: list[str] = []
 

@@ -10,7 +10,7 @@ from rxrpc.core.receiving import Receiving
 from rxrpc.core.timers import NEVER
 from rxrpc.trace import DropReason
 from rxrpc.wire.ack import AckReason
-from rxrpc.wire.packet import LAST_PACKET, REQUEST_ACK
+from rxrpc.wire.packet import LAST_PACKET, MORE_PACKETS, REQUEST_ACK
 from rxrpc.wire.serial import MASK, add
 
 
@@ -137,7 +137,7 @@ def test_acks_become_rarer_as_the_flow_goes_on() -> None:
     receiver = Receiver(Parameters(ack_every=16))
     gaps, since = [], 0
     for seq in range(1, 80):
-        receiver.put(seq)
+        receiver.put(seq, flags=MORE_PACKETS)
         since += 1
         if receiver.ack():
             gaps.append(since)
@@ -174,18 +174,56 @@ def test_a_single_packet_is_acknowledged_late() -> None:
 def test_a_pause_in_the_flow_is_acknowledged_soon() -> None:
     receiver = Receiver()
     for seq in range(1, 7):
-        receiver.put(seq)
+        receiver.put(seq, flags=MORE_PACKETS)
         receiver.ack()
-    receiver.put(7)
-    receiver.put(8)
-    receiver.put(9)
+    for seq in range(7, 10):
+        receiver.put(seq, flags=MORE_PACKETS)
     assert receiver.ack() is None
     assert receiver.receiving.ack_at == pytest.approx(100.002)
     receiver.receiving.on_timer(100.002)
     assert receiver.ack() == (AckReason.DELAY, 9, 10, "")
     for seq in range(10, 13):
-        receiver.put(seq)
+        receiver.put(seq, flags=MORE_PACKETS)
     assert receiver.ack() == (AckReason.IDLE, 12, 13, ""), "as many as the peer dares to send"
+
+
+def test_the_end_of_a_small_flight_is_acknowledged_at_once() -> None:
+    receiver = Receiver()
+    for seq in range(1, 7):
+        receiver.put(seq, flags=MORE_PACKETS)
+        receiver.ack()
+    for seq in range(7, 9):
+        receiver.put(seq, flags=MORE_PACKETS)
+    receiver.put(9)
+    assert receiver.ack() == (AckReason.IDLE, 9, 10, "")
+
+
+def test_an_ack_with_nothing_after_it_is_repeated_a_few_times() -> None:
+    receiver = Receiver(Parameters(ack_repeats=3, min_repeat_delay=0.005))
+    receiving = receiver.receiving
+    times = []
+    for seq in (1, 2, 3):
+        receiver.put(seq)
+    assert receiver.ack()
+    for _ in range(5):
+        receiving.expect_more(receiver.now, 0.01)
+        if receiving.ack_at == NEVER:
+            break
+        times.append(round(receiving.ack_at - receiver.now, 3))
+        receiver.now = receiving.ack_at
+        receiving.on_timer(receiver.now)
+        assert receiver.ack() == (AckReason.DELAY, 3, 4, "")
+    assert times == [0.02, 0.04, 0.08]
+    receiving.on_timer(receiver.now + 10)
+    assert receiver.ack() is None
+    receiver.put(4, flags=REQUEST_ACK)
+    assert receiver.ack()
+    receiving.expect_more(receiver.now, 0.001)
+    assert receiving.ack_at == pytest.approx(receiver.now + 0.005), "a packet: all over again"
+    receiver.put(5, b"", LAST_PACKET | REQUEST_ACK)
+    assert receiver.ack()
+    receiving.expect_more(receiver.now, 0.001)
+    assert receiving.ack_at == NEVER
 
 
 @pytest.mark.parametrize(("is_client", "delay"), [(True, 0.3), (False, 0.1)])

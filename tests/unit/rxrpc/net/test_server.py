@@ -11,17 +11,18 @@ import trio.testing
 from rxrpc import (
     Address,
     CallAborted,
+    CallError,
     Endpoint,
     LocalError,
-    Parameters,
     ServerCall,
     Service,
 )
 from rxrpc.rpc import Interface, Rpc, RxgenCode, Stream, Void
 from rxrpc.xdr import u32, xdr_struct
 from tests.conftest import ExpectedWarnings
-from tests.lossy.service import ECHO, GIVE, TAKE, TEST, Bytes, Number, make_service, pattern
+from tests.lossy.service import ECHO, TAKE, TEST, Bytes, Number, make_service
 from tests.net import LossyNetwork
+from tests.unit.rxrpc.net.world import World
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -42,23 +43,6 @@ ODD_ECHO = Rpc("OddEcho", 1, Number, Bytes)
 ODD_TAKE = Rpc("OddTake", 3, Void, Bytes, stream=Stream.TO_SERVER)
 MISSING = Rpc("Missing", 4711, Void, Void)
 WRONG_REPLY = Rpc("WrongReply", 1, Bytes, Two)
-
-
-class World:
-    """A service, its endpoint, a client."""
-
-    def __init__(self, nursery: trio.Nursery, service: Service) -> None:
-        self.nursery = nursery
-        self.net = LossyNetwork(random.Random(1))
-        self.server = Endpoint(socket=self.net.socket(SERVER))
-        self.client = Endpoint(socket=self.net.socket(CLIENT))
-        self.server.add_service(service)
-        self.connection = self.client.connect(SERVER, service.interface.service_id)
-
-    async def start(self) -> "World":
-        for run in (self.net.run, self.server.run, self.client.run):
-            await self.nursery.start(run)
-        return self
 
 
 async def aborted(world: World, rpc: Rpc[A, R], args: A) -> int:
@@ -172,87 +156,30 @@ async def test_handlers_run_side_by_side_up_to_a_bound(
     assert most == 3
 
 
-async def test_a_reply_without_end_is_cut(
+async def test_a_client_that_vanishes_ends_the_handler_without_a_word(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
     service = Service(TEST)
+    ended: list[str] = []
 
-    @service.handles(GIVE)
-    async def give(call: ServerCall, args: Number) -> Bytes:
-        while True:
-            await call.send(bytes(10_000))
-
-    world = World(nursery, service)
-    world.client.parameters = Parameters(max_reply=50_000)
-    await world.start()
-    async with world.connection.stream(GIVE, Number(1)) as call:
-        with pytest.raises(CallAborted, match="does not end"):
-            await call.receive_rest()
-    await trio.sleep(5)
-    assert world.server.statistics().active_calls == 0
-
-
-async def test_a_reply_that_ends_early_and_one_that_is_a_little_too_long(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
-    world = World(nursery, make_service())
-    world.client.parameters = Parameters(max_reply=1000)
-    await world.start()
-    async with world.connection.stream(GIVE, Number(100)) as call:
-        with pytest.raises(CallAborted, match="ended early"):
-            await call.receive_exactly(10_000)
-    async with world.connection.stream(GIVE, Number(1100)) as call:
-        with pytest.raises(CallAborted, match="too long"):
-            await call.receive_rest()
-
-
-async def test_streams_piece_by_piece(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
-    world = await World(nursery, make_service()).start()
-    async with world.connection.stream(GIVE, Number(500_000)) as call:
-        got = b""
-        while len(got) < 499_000:
-            got += await call.receive_some()
-            await trio.sleep(0.001)
-        while not call.at_end:
-            got += await call.receive_some()
-        assert await call.receive_some() == b""
-    assert got[:500_000] == pattern(500_000)
-
-
-async def test_a_slow_reader_loses_nothing(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
-    world = await World(nursery, make_service()).start()
-    async with world.connection.stream(GIVE, Number(2_000_000)) as call:
-        await trio.sleep(5)
-        assert world.client.statistics().buffered <= 64 + 255
-        got = b""
-        while len(got) < 2_000_000:
-            got += await call.receive_exactly(20_000)
-            await trio.sleep(0.01)
-        await call.finish()
-    assert got == pattern(2_000_000)
-
-
-async def test_two_tasks_cannot_wait_for_one_call(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
-    service = Service(TEST)
-
-    @service.handles(GIVE)
-    async def give(call: ServerCall, args: Number) -> Bytes:
-        await trio.sleep(10)
-        return Bytes(b"late")
+    @service.handles(TAKE)
+    async def take(call: ServerCall, args: Number) -> Bytes:
+        try:
+            return Bytes(await call.receive_exactly(args.value))
+        except CallError as exc:
+            ended.append(str(exc))
+            raise
 
     world = await World(nursery, service).start()
-    async with world.connection.stream(GIVE, Number(1)) as call:
-        nursery.start_soon(call.receive_exactly, 1)
-        await trio.testing.wait_all_tasks_blocked()
-        with pytest.raises(LocalError):
-            await call.receive_exactly(1)
-        await trio.sleep(20)
+    with trio.move_on_after(1):
+        async with world.connection.stream(TAKE, Number(10_000)) as call:
+            await call.send(b"x" * 5000)
+            await trio.sleep(0.5)
+            world.net.partition(CLIENT, SERVER)
+            await call.finish()
+    await trio.sleep(60)
+    assert ended == ["call timed out: dead peer"]
+    assert world.server.statistics().active_calls == 0
 
 
 def test_registration_mistakes() -> None:

@@ -169,6 +169,13 @@ def test_one_address_cannot_take_all_calls() -> None:
     assert (busy.call_number, busy.from_client) == (1, False)
 
 
+def test_busy_is_not_told_without_end_either() -> None:
+    endpoint = Endpoint(Parameters(max_server_calls=0, answers_per_second=5))
+    answers = sum(len(endpoint.send(REQUEST)) for _ in range(20))
+    assert answers == 5
+    assert endpoint.drops(DropReason.TOO_MANY) == 20
+
+
 def test_connections_and_peers_are_bounded() -> None:
     parameters = Parameters(
         check_reach=False, max_server_connections=20, max_peers=30, max_server_calls=1000

@@ -3,11 +3,12 @@
 import pytest
 
 from rxrpc.core.parameters import Parameters
-from rxrpc.errors import CallAborted, CallTimeout
+from rxrpc.errors import CallAborted, CallTimeout, SecurityError
+from rxrpc.security.base import ConnectionIdentity
 from rxrpc.security.null import NULL
 from rxrpc.trace import DropReason
 from rxrpc.wire.packet import PacketType
-from tests.pair.toy_security import BAD_PACKET, BAD_RESPONSE, ToyClient, ToyServer
+from tests.pair.toy_security import BAD_PACKET, BAD_RESPONSE, ToyClient, ToyConnection, ToyServer
 from tests.pair.world import SERVER, Flying, Pair, drop_nth
 
 REQUEST = bytes(range(256)) * 50
@@ -96,6 +97,9 @@ def test_challenges_and_responses_out_of_place_are_dropped() -> None:
     response = challenge._replace(type=PacketType.RESPONSE, flags=1)
     pair.deliver(Flying(response.build() + b"me", pair.log[0].source, SERVER))
     assert pair.server_trace.drops[DropReason.UNEXPECTED] == 1
+    at_server = challenge._replace(flags=1)
+    pair.deliver(Flying(at_server.build(), pair.log[0].source, SERVER))
+    assert pair.server_trace.drops[DropReason.UNEXPECTED] == 2
     back = response._replace(flags=0)
     pair.client.receive_datagram(back.build(), SERVER, pair.now)
     assert pair.client_trace.drops[DropReason.UNEXPECTED] == 2
@@ -115,3 +119,47 @@ def test_a_second_response_and_an_insulting_challenge() -> None:
     pair.client.receive_datagram(challenge.data[:28] + b"insult", SERVER, pair.now)
     assert isinstance(second.error, CallAborted)
     assert second.error.code == BAD_RESPONSE
+
+
+def test_a_server_that_cannot_challenge_ends_the_connection() -> None:
+    class Broken(ToyServer):
+        def accept(self, identity: ConnectionIdentity) -> ToyConnection:
+            connection = super().accept(identity)
+
+            def challenge() -> bytes:
+                raise SecurityError(BAD_PACKET, "no random numbers left")
+
+            connection.challenge = challenge  # type: ignore[method-assign]
+            return connection
+
+    pair = Pair(securities=[Broken()])
+    with pytest.raises(CallAborted) as caught:
+        pair.finish(pair.call(b"hello", security=ToyClient()))
+    assert (caught.value.code, caught.value.remote) == (BAD_PACKET, True)
+
+
+def test_a_response_does_not_make_calls_old_that_are_under_way() -> None:
+    """Two calls begin on a new connection, and the first packet of one is lost."""
+    pair = Pair(Parameters(introduction_time=0.0), securities=[ToyServer()])
+    first = pair.call(b"first", security=ToyClient())
+    pair.bundle(ToyClient()).connections[0].answered = True
+    second = pair.call(b"second", security=ToyClient())
+    assert second.connection is first.connection
+    pair.mangle = drop_nth(2)
+    assert pair.finish(first) == b"first"
+    assert pair.finish(second) == b"second"
+
+
+def test_a_wrong_response_is_told() -> None:
+    pair = Pair(securities=[ToyServer()])
+    pair.call(b"hello", security=ToyClient())
+
+    def forge(datagram: Flying) -> list[Flying]:
+        if datagram.header.type is PacketType.RESPONSE:
+            datagram.data = datagram.data[:28] + bytes(48)
+        return [datagram]
+
+    pair.mangle = forge
+    pair.run_for(1.0)
+    assert pair.server_trace.drops[DropReason.INSECURE] == 1
+    assert pair.server.statistics(pair.now).server_connections == 0
