@@ -122,9 +122,12 @@ class Network:
         self._rules(host, f"{match} {chance} counter drop", direction)
 
     def partition(self, host: str, direction: Direction = Direction.BOTH) -> None:
-        """Cut a host off, silently: packets vanish, links stay up."""
+        """Cut a host off, silently: packets vanish, links stay up.
+
+        ARP goes on: without its answers a host that only cannot hear could not speak either.
+        """
         self.heal(host)
-        self._rules(host, "counter drop", direction)
+        self._rules(host, "ether type ip counter drop", direction)
 
     def heal(self, host: str) -> None:
         """Take all faults of a host away."""
