@@ -76,8 +76,7 @@ class Sending:
         self._limited = False  # the congestion window held packets back
         self._at_once = False  # a loss was found: the first repetition does not wait (RFC 5681)
         self._ack_order: int | None = None  # serial of the latest ACK packet
-        self._latest_acked = 0  # latest transmission that has arrived, and when it was sent
-        self._latest_acked_sent = 0.0
+        self._latest_acked = 0  # latest transmission that has arrived
         self._reordering = False
         self._reorder_steps = 1
 
@@ -270,7 +269,6 @@ class Sending:
                 self._peer.rtt.on_sample(now - packet.sent_at, now)
             if packet.transmission > self._latest_acked:
                 self._latest_acked = packet.transmission
-                self._latest_acked_sent = packet.sent_at
             elif not packet.resends:
                 self._reordering = True
         self.congestion.on_acked(len(new), limited=self._limited)
