@@ -17,6 +17,14 @@ imports only those before it, and only `net` knows of sockets, clocks and tasks.
 
 from rxrpc.core.clocks import CallTimeouts
 from rxrpc.core.parameters import Parameters
+from rxrpc.core.snapshot import (
+    BundleSnapshot,
+    CallSnapshot,
+    ConnectionSnapshot,
+    PeerSnapshot,
+    Snapshot,
+)
+from rxrpc.core.states import CallState
 from rxrpc.core.statistics import PeerStatistics, Statistics
 from rxrpc.errors import (
     CallAborted,
@@ -45,13 +53,17 @@ from rxrpc.wire.packet import Address
 __all__ = [
     "NULL",
     "Address",
+    "BundleSnapshot",
     "CallAborted",
     "CallBusy",
     "CallError",
+    "CallSnapshot",
+    "CallState",
     "CallTimeout",
     "CallTimeouts",
     "ClientSecurity",
     "Connection",
+    "ConnectionSnapshot",
     "CountingTracer",
     "DatagramSocket",
     "DropReason",
@@ -63,6 +75,7 @@ __all__ = [
     "NullTracer",
     "Parameters",
     "ParseError",
+    "PeerSnapshot",
     "PeerStatistics",
     "ProtocolError",
     "RxCode",
@@ -72,6 +85,7 @@ __all__ = [
     "ServerCall",
     "ServerSecurity",
     "Service",
+    "Snapshot",
     "Statistics",
     "StreamCall",
     "Tracer",

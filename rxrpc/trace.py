@@ -44,6 +44,7 @@ class PacketReceived(NamedTuple):
     address: Address
     header: Header
     size: int  # bytes behind the header
+    control: bytes = b""  # these bytes, of an ACK or an ABORT only; unchecked, as they came
 
 
 class PacketSent(NamedTuple):
@@ -52,6 +53,7 @@ class PacketSent(NamedTuple):
     address: Address
     header: Header
     size: int  # bytes behind the header
+    control: bytes = b""  # these bytes, of an ACK or an ABORT only
 
 
 class PacketDropped(NamedTuple):

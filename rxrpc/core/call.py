@@ -51,6 +51,8 @@ class Call(ABC):
     """One call, at one of its ends. Subclasses know which end."""
 
     is_client: bool
+    admitted = False
+    """Server: whether the service was shown the call."""
 
     def __init__(self, context: Context, timeouts: CallTimeouts, now: float) -> None:
         self.context = context
@@ -290,7 +292,7 @@ class Call(ABC):
         if known and not (isinstance(error, CallAborted) and error.remote):
             self._abort_due = True
             self.mark()
-        self._end(now, type(error).__name__)
+        self._end(now, str(error) or type(error).__name__)
 
     def _complete(self, now: float) -> None:
         self._become(CallState.COMPLETE)
@@ -307,6 +309,7 @@ class Call(ABC):
             self.receiving.discard()
         peer = self.connection.peer
         peer.remember_threshold(self.sending.threshold, now)
+        peer.count(self.sending, self._packetizer.written, self.receiving.bytes)
         self.context.journal.data_resent += self.sending.resends
         self.context.journal.record(
             now, CallEnded(self.address, self.connection.cid, self.number, outcome)

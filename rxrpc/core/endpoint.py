@@ -19,10 +19,11 @@ from rxrpc.core.parameters import Parameters
 from rxrpc.core.peer import Peer
 from rxrpc.core.ratelimit import RateLimit
 from rxrpc.core.server_connection import ServerConnection
+from rxrpc.core.snapshot import Snapshot, take_snapshot
 from rxrpc.core.statistics import PeerStatistics, Statistics
 from rxrpc.errors import CallError, EndpointClosed, LocalError, NetworkError, ParseError, RxCode
 from rxrpc.security.base import ClientSecurity, ConnectionIdentity, ServerSecurity
-from rxrpc.trace import DropReason, PacketReceived, PeerUnreachable, Tracer
+from rxrpc.trace import DropReason, PeerUnreachable, Tracer
 from rxrpc.wire.control import Abort, Version
 from rxrpc.wire.packet import (
     CHANNEL_MASK,
@@ -179,6 +180,16 @@ class EndpointCore:
             ),
         )
 
+    def snapshot(self, now: float) -> Snapshot:
+        """A picture of every peer, bundle, connection and call."""
+        return take_snapshot(
+            self.statistics(now),
+            self._peers.values(),
+            self._bundles.values(),
+            self._connections.values(),
+            now,
+        )
+
     # Packets that take the long way
 
     def _receive(self, data: bytes, address: Address, now: float) -> None:
@@ -190,7 +201,7 @@ class EndpointCore:
             return
         journal.received[header.type] += 1
         if journal.every_packet:
-            journal.record(now, PacketReceived(address, header, len(body)))
+            journal.packet_received(now, address, header, body)
         if header.type is PacketType.VERSION:
             self._on_version(header, address, now)
             return
@@ -215,10 +226,8 @@ class EndpointCore:
             if peer is None:
                 journal.drop(now, address, DropReason.UNEXPECTED, header)
         elif self._may_answer(header, address, now):
-            journal.sent[PacketType.VERSION] += 1
             reply = self._reply_header(header, PacketType.VERSION)
-            body = Version(self.parameters.version).build()
-            self.context.outbox.append((reply.build() + body, address))
+            self.context.post(reply, Version(self.parameters.version).build(), address, now)
 
     def _reply_header(self, header: Header, kind: PacketType) -> Header:
         """A header for somebody with whom there is no connection."""
@@ -271,10 +280,8 @@ class EndpointCore:
     def _refuse(self, header: Header, address: Address, now: float) -> None:
         """There is no such service here."""
         if self._may_answer(header, address, now):
-            self.context.journal.sent[PacketType.ABORT] += 1
             reply = self._reply_header(header, PacketType.ABORT)
-            body = Abort(RxCode.INVALID_OPERATION).build()
-            self.context.outbox.append((reply.build() + body, address))
+            self.context.post(reply, Abort(RxCode.INVALID_OPERATION).build(), address, now)
 
     def _make_room(self, now: float) -> bool:
         """See to it that one more server connection may exist; the longest idle one goes."""

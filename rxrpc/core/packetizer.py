@@ -17,15 +17,17 @@ class Packetizer:
     it has finished, so one packet always stays behind until then.
     """
 
-    __slots__ = ("_finished", "_tail", "size")
+    __slots__ = ("_finished", "_tail", "size", "written")
 
     def __init__(self) -> None:
+        self.written = 0  # bytes, in all
         self.size = 0  # bytes that fit in a packet; 0: not known yet
         self._tail = bytearray()
         self._finished = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """More was written."""
+        self.written += len(data)
         self._tail += data
 
     def finish(self) -> None:

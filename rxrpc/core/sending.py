@@ -101,6 +101,16 @@ class Sending:
         return len(self._ready) + len(self._sent)
 
     @property
+    def in_flight(self) -> int:
+        """Packets that were sent and are neither acknowledged nor taken for lost."""
+        return self._in_flight
+
+    @property
+    def transmissions(self) -> int:
+        """Packets sent, repetitions with them."""
+        return self._transmissions
+
+    @property
     def sent_any(self) -> bool:
         """Whether the peer may know of this call."""
         return self._transmissions > 0
