@@ -14,6 +14,7 @@ from rxrpc.core.admission import Admission
 from rxrpc.core.bundle import Bundle
 from rxrpc.core.client_connection import ClientConnection
 from rxrpc.core.context import Context
+from rxrpc.core.debugging import DebugResponder
 from rxrpc.core.events import CallChanged, Event
 from rxrpc.core.parameters import Parameters
 from rxrpc.core.peer import Peer
@@ -72,6 +73,9 @@ class EndpointCore:
         self._answers = RateLimit(self.parameters.answers_per_second)
         self._fast_packets = 0
         self.admission = Admission(self.parameters)
+        self._debug = DebugResponder(
+            self.context, self._connections, self._peers, self.admission, self.statistics
+        )
 
     # The four verbs
 
@@ -205,7 +209,10 @@ class EndpointCore:
         if header.type is PacketType.VERSION:
             self._on_version(header, address, now)
             return
-        if header.type in (PacketType.DEBUG, PacketType.PARAMS):
+        if header.type is PacketType.DEBUG:
+            self._debug.receive(header, body, address, now)
+            return
+        if header.type is PacketType.PARAMS:
             journal.drop(now, address, DropReason.UNSUPPORTED, header)
             return
         # Who is client and who is server of the connection is said by the packet alone.

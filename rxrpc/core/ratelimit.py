@@ -13,12 +13,12 @@ class RateLimit:
         self._tokens = self._rate
         self._at: float | None = None
 
-    def allow(self, now: float) -> bool:
-        """Take a token, if there is one."""
+    def allow(self, now: float, tokens: int = 1) -> bool:
+        """Take so many tokens, if they are there; else none."""
         if self._at is not None:
             self._tokens = min(self._rate, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        if self._tokens < 1:
+        if self._tokens < tokens:
             return False
-        self._tokens -= 1
+        self._tokens -= tokens
         return True
