@@ -192,8 +192,8 @@ class Sending:
             self._in_flight += 1
         packet.serial = serial
         packet.sent_at = now
-        if self._timeout_at == NEVER:
-            self._restart_timers(now)
+        if self._timeout_at == NEVER or packet.flags & LAST_PACKET:
+            self._restart_timers(now)  # the end of all may be acknowledged later than the rest
 
     # What the peer says
 
