@@ -11,8 +11,9 @@
             await call.receive_into(memoryview(buffer))
             reply = await call.finish()
 
-Rooms, lowest first: `errors`, `xdr`, `rpc`, `wire`, `trace`, `security`, `core`, `net`; each
-imports only those before it, and only `net` knows of sockets, clocks and tasks.
+Rooms, lowest first: `errors`, `xdr`, `rpc`, `wire`, `trace`, `jsontrace`, `security`, `core`,
+`net`, `programs`; each imports only those before it. Only `net`, and the programs made of it, know
+of sockets, clocks and tasks.
 """
 
 from rxrpc.core.clocks import CallTimeouts
@@ -40,6 +41,7 @@ from rxrpc.errors import (
     RxError,
     SecurityError,
 )
+from rxrpc.jsontrace import JsonLinesTracer
 from rxrpc.net.client import Connection
 from rxrpc.net.endpoint import Endpoint
 from rxrpc.net.server import ServerCall, Service
@@ -47,7 +49,7 @@ from rxrpc.net.sockets import DatagramSocket
 from rxrpc.net.streams import StreamCall
 from rxrpc.security.base import ClientSecurity, SecurityLevel, ServerSecurity
 from rxrpc.security.null import NULL
-from rxrpc.trace import CountingTracer, DropReason, JsonLinesTracer, NullTracer, Tracer
+from rxrpc.trace import CountingTracer, DropReason, NullTracer, Tracer
 from rxrpc.wire.packet import Address
 
 __all__ = [

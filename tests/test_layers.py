@@ -19,6 +19,7 @@ RXRPC: list[tuple[str, ...]] = [
     ("rpc",),
     ("wire",),
     ("trace",),
+    ("jsontrace",),
     ("security",),
     ("core",),
     ("net",),
