@@ -94,6 +94,7 @@ class Result:
             "max": max(rates),
             "rates": rates,
             "calls": sum(one.calls for one in self.rounds),
+            "payload": sum(one.payload for one in self.rounds),
             "packets": sum(one.packets for one in self.rounds),
             "resent": sum(one.resent for one in self.rounds),
             "rtt_ms": None if self.rtt is None else 1000 * self.rtt,
@@ -150,7 +151,8 @@ async def _round(endpoint: Endpoint, connection: Connection, direction: str, pla
         nonlocal calls, payload
         work = _Worker(connection, direction, plan)
         while True:
-            payload += await work.call()
+            moved = await work.call()  # first: another worker may have counted meanwhile
+            payload += moved
             calls += 1
             if time.perf_counter() - start >= plan.seconds:
                 return

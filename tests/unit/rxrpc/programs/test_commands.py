@@ -168,6 +168,8 @@ def test_measuring(server: Listening) -> None:
         assert result["min"] <= result["median"] <= result["max"]
         assert result["calls"] >= 6
         assert result["packets"] > result["calls"]
+        moved = 2 * result["size"] if result["direction"] == "echo" else result["size"]
+        assert result["payload"] == result["calls"] * moved
         assert result["cpu_us_per_packet"] > 0
     assert results[2]["size"] == 100 << 10
     table = rxrpc("measure", server.address, *options, "--only", "send").output.decode()
