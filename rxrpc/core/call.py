@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rxrpc.core.clocks import Clocks
 from rxrpc.core.events import CallChanged
-from rxrpc.core.outcomes import abort_code
+from rxrpc.core.outcomes import abort_code, describe
 from rxrpc.core.packetizer import Packetizer
 from rxrpc.core.receiving import Receiving
 from rxrpc.core.sending import Outgoing, Sending
@@ -292,7 +292,7 @@ class Call(ABC):
         if known and not (isinstance(error, CallAborted) and error.remote):
             self._abort_due = True
             self.mark()
-        self._end(now, str(error) or type(error).__name__)
+        self._end(now, describe(error))
 
     def _complete(self, now: float) -> None:
         self._become(CallState.COMPLETE)

@@ -6,6 +6,7 @@ import struct
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from rxrpc.core.outcomes import describe
 from rxrpc.core.timers import NEVER
 from rxrpc.errors import CallAborted, CallError, ParseError
 from rxrpc.trace import ConnectionClosed, ConnectionOpened, DropReason
@@ -199,7 +200,7 @@ class Connection(ABC):
             if call is not None:
                 call.fail(error, now)
                 call.settle()
-        self.discard(now, str(error))
+        self.discard(now, describe(error))
 
     def discard(self, now: float, reason: str) -> None:
         """Forget the connection and what is left of its calls."""

@@ -147,6 +147,7 @@ class Sending:
                         break
                     self._at_once = False
                     yield packet, True
+        unsent = bool(self._ready)
         while self._ready:
             if self._in_flight >= self.congestion.window:
                 self._limited = True
@@ -156,6 +157,8 @@ class Sending:
             packet = self._ready.popleft()
             self._sent.append(packet)
             yield packet, self._wants_ack(now)
+        if unsent and self.all_sent:
+            self._restart_timers(now)  # the end may be acknowledged later than the rest
 
     def _wants_ack(self, now: float) -> bool:
         """Ask for an ACK where the flight ends, so that the next one can begin.
@@ -192,8 +195,8 @@ class Sending:
             self._in_flight += 1
         packet.serial = serial
         packet.sent_at = now
-        if self._timeout_at == NEVER or packet.flags & LAST_PACKET:
-            self._restart_timers(now)  # the end of all may be acknowledged later than the rest
+        if self._timeout_at == NEVER:
+            self._restart_timers(now)
 
     # What the peer says
 

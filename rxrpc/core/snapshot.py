@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rxrpc.core.outcomes import describe
 from rxrpc.wire.packet import CHANNELS
 from rxrpc.wire.serial import add
 
@@ -189,7 +190,7 @@ def _waiting_call(bundle: Bundle, call: Call, now: float) -> CallSnapshot:
         call_number=0,
         state=call.state,
         silent=now - call.heard,
-        error=str(call.error or ""),
+        error=describe(call.error) if call.error else "",
     )
 
 
@@ -204,7 +205,7 @@ def _bound_call(connection: Connection, call: Call, now: float) -> CallSnapshot:
         call_number=call.number,
         state=call.state,
         silent=now - call.heard,
-        error=str(call.error or ""),
+        error=describe(call.error) if call.error else "",
         admitted=call.admitted,
         received_packets=add(receiving.next, -1),
         received_bytes=receiving.bytes,

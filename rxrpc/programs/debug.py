@@ -137,7 +137,8 @@ async def _ask(asker: Asker, known: argparse.Namespace) -> dict[str, object]:
 
 def as_lines(told: dict[str, object]) -> list[str]:
     """A line for each thing."""
-    lines = [f"version: {told['version']}"]
+    version = "".join(c if c.isprintable() else "?" for c in str(told["version"]))
+    lines = [f"version: {version}"]
     for value in told.values():
         match value:
             case BasicAnswer():

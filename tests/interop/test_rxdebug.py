@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+HERE = "127.0.0.1"
+
+
 @dataclass
 class Asked:
     """An endpoint that has served a few calls, and one that has made them."""
@@ -30,9 +34,11 @@ class Asked:
     server: Endpoint
     client: Endpoint
 
-    async def rxdebug(self, *options: str, endpoint: Endpoint | None = None) -> str:
+    async def rxdebug(
+        self, *options: str, endpoint: Endpoint | None = None, host: str = HERE
+    ) -> str:
         """The output of `rxdebug`, which must succeed."""
-        host, port = (endpoint or self.server).local_address
+        port = (endpoint or self.server).local_address[1]
         run = partial(trio.run_process, capture_stdout=True, capture_stderr=True)
         done = await run(["rxdebug", host, str(port), *options])
         assert not done.stderr
@@ -40,14 +46,14 @@ class Asked:
 
 
 @asynccontextmanager
-async def asked(parameters: Parameters | None = None) -> AsyncIterator[Asked]:
-    server = Endpoint(bind=("127.0.0.1", 0), parameters=parameters)
-    client = Endpoint(bind=("127.0.0.1", 0))
+async def asked(parameters: Parameters | None = None, *, bind: str = HERE) -> AsyncIterator[Asked]:
+    server = Endpoint(bind=(bind, 0), parameters=parameters)
+    client = Endpoint(bind=(HERE, 0))
     server.add_service(make_service())
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         await nursery.start(client.run)
-        connection = client.connect(server.local_address, TEST.service_id)
+        connection = client.connect((HERE, server.local_address[1]), TEST.service_id)
         with trio.fail_after(60):
             for size in (10, 5000, 100):
                 await connection.call(ECHO, Bytes(bytes(size)))
@@ -114,6 +120,28 @@ async def test_statistics() -> None:
     assert "WARNING" not in output, "the answer has the size that rxdebug expects"
     assert re.search(r"packets read: data \d+ ack \d+ .* debug 2 ", output)
     assert "1 server connections, 0 client connections, 1 peer structs" in output
+
+
+def own_address() -> str:
+    """An address of this machine that is none of the loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no address but the loopback's")
+        return str(probe.getsockname()[0])
+
+
+async def test_what_strangers_see() -> None:
+    """Within the bounds of the default parameters, and without the numbers of packets."""
+    address = own_address()
+    async with asked(bind="0.0.0.0") as world:
+        output = await world.rxdebug("-allconnections", "-peers", host=address)
+        port = world.client.local_address[1]
+    assert f"Connection from host 127.0.0.1, port {port}, cid 0\n  serial 0, " in output
+    assert "call 0: # 0, state dally" in output or "call 0: # 0, state active" in output
+    assert f"Peer at host 127.0.0.1, port {port}" in output
+    assert output.count("Done.") == 2
 
 
 async def test_version() -> None:

@@ -68,7 +68,7 @@ def test_errors_and_security() -> None:
     picture = pair.client.snapshot(pair.now)
     assert picture.connections[0].security_index == TOY_INDEX
     assert picture.connections[0].security_level == 2
-    assert "code 5" in picture.calls[0].error
+    assert picture.calls[0].error == "call aborted by this side with code 5"
     assert "secret" not in repr(picture)
 
 

@@ -82,10 +82,15 @@ def test_lines_for_a_person() -> None:
     peer = PeerAnswer(("192.0.2.9", 7000), rtt_8ths=20, mtu=1444, packets_sent=3)
     counters = StatisticsAnswer(read=(5, *(0,) * 11, 2), data_read=5)
     lines = as_lines(
-        {"version": "v", "connections": [CONNECTION], "peers": [peer], "statistics": counters}
+        {
+            "version": "v\x1b[1m",
+            "connections": [CONNECTION],
+            "peers": [peer],
+            "statistics": counters,
+        }
     )
     assert lines[:6] == [
-        "version: v",
+        "version: v?[1m",
         "connection 192.0.2.1:7001 as server, 00000020/00000010, security 2 level 2",
         "  channel 0: call 1, active, sending",
         "  channel 1: call 2, dally, eof",
