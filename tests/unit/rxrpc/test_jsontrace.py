@@ -11,6 +11,7 @@ from rxrpc.jsontrace import JsonLinesTracer, describe
 from rxrpc.security.null import NULL
 from rxrpc.trace import (
     CallEnded,
+    ConnectionClosed,
     DropReason,
     Event,
     PacketDropped,
@@ -77,6 +78,7 @@ def test_names_of_flags_and_of_what_has_none() -> None:
     [
         PacketsLost(6, 3, 2, "timeout"),
         PeerUnreachable(ADDRESS, 111),
+        ConnectionClosed(ADDRESS, 1, 4, "idle"),
         PacketDropped(ADDRESS, DropReason.MALFORMED),
     ],
 )

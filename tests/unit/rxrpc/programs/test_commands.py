@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.rxrpc.programs.commands import Listening, listening, rxrpc
+from tests.unit.rxrpc.programs.commands import COMMAND, ROOT, Listening, listening, rxrpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,6 +155,17 @@ def test_a_trace_of_a_call(server: Listening, tmp_path: Path) -> None:
     assert "call ended" in events
     assert payload not in text
     assert payload.encode().hex() not in text
+
+
+def test_a_reader_that_leaves_is_no_bug(server: Listening) -> None:
+    size = (10 << 20).to_bytes(8, "big").hex()
+    argv = [*COMMAND, "call", server.address, "147", "3", size, "--output", "raw"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as call:
+        assert call.stdout is not None
+        assert call.stderr is not None
+        call.stdout.close()
+        errors = call.stderr.read()
+    assert (call.returncode, errors) == (2, b"")
 
 
 def test_measuring(server: Listening) -> None:
