@@ -41,15 +41,21 @@ class Bundle:
         self._core = core
         peer.bundles += 1
 
-    def start_call(self, timeouts: CallTimeouts, now: float) -> ClientCall:
-        """Begin a call. It can be written to at once, whether it has a channel or not.
+    def start_call(
+        self, timeouts: CallTimeouts, now: float, request: bytes = b"", *, whole: bool = False
+    ) -> ClientCall:
+        """Begin a call, with the beginning of its request, or with the `whole` of it.
 
-        Raises `CallBusy` when `Parameters.max_waiting_calls` wait already.
+        It can be written to at once, whether it has a channel or not. Raises `CallBusy` when
+        `Parameters.max_waiting_calls` wait already.
         """
         context = self._core.context
         if len(self.waiting) >= context.parameters.max_waiting_calls:
             raise CallBusy
         call = ClientCall(context, self, timeouts, now)
+        call.write(request)
+        if whole:
+            call.finish()
         self.waiting.append(call)
         self.on_channel_free(now)
         if self.waiting and self.waiting[-1] is call:
