@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from rxrpc.core.clocks import CallTimeouts
-from rxrpc.errors import EndpointClosed
+from rxrpc.errors import CallBusy, EndpointClosed
 from rxrpc.net.streams import StreamCall
 from rxrpc.rpc import Stream
 from rxrpc.xdr import encode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rxrpc.core.bundle import Bundle
     from rxrpc.net.endpoint import Endpoint
     from rxrpc.rpc import Rpc
@@ -63,16 +65,32 @@ class Connection:
 
         The arguments are on their way at once. Raises as `call` does.
         """
+        return self.streams(rpc, (args,), timeouts=timeouts)[0]
+
+    def streams(
+        self, rpc: Rpc[A, R], many: Sequence[A], *, timeouts: CallTimeouts | None = None
+    ) -> list[StreamCall[R]]:
+        """Begin a call for each of these arguments; their first packets go out together.
+
+        Each call must be closed. Raises as `call` does; then none was begun.
+        """
         driver = self._endpoint.driver
         if driver is None:
             raise EndpointClosed
-        request = _OPCODE.pack(rpc.opcode) + encode(args)
+        opcode = _OPCODE.pack(rpc.opcode)
+        requests = [opcode + encode(args) for args in many]
         now = trio.current_time()
-        core_call = self._bundle.start_call(timeouts or _DEFAULT, now)
+        calls: list[StreamCall[R]] = []
         untyped: Rpc[Any, R] = rpc
-        call = StreamCall(core_call, driver, self._endpoint.parameters.max_reply, untyped)
-        core_call.write(request)
-        if rpc.stream is not Stream.TO_SERVER:
-            core_call.finish()
+        whole = rpc.stream is not Stream.TO_SERVER
+        max_reply = self._endpoint.parameters.max_reply
+        try:
+            for request in requests:
+                core_call = self._bundle.start_call(timeouts or _DEFAULT, now, request, whole=whole)
+                calls.append(StreamCall(core_call, driver, max_reply, untyped))
+        except CallBusy:
+            for call in calls:
+                call.close()
+            raise
         driver.flush()
-        return call
+        return calls
