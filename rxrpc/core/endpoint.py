@@ -57,8 +57,8 @@ class EndpointCore:
         rng: random.Random | None = None,
     ) -> None:
         """``rng`` chooses epoch and first cid; by default one that nobody can guess."""
-        self.parameters = parameters or Parameters()
-        self.context = Context(self.parameters, tracer)
+        parameters = parameters or Parameters()
+        self.context = Context(parameters, tracer)
         rng = rng or random.SystemRandom()
         self.epoch = rng.getrandbits(32) & ~_EPOCH_CLEAR | _EPOCH_FIXED
         self._next_cid = rng.getrandbits(32) & _CID_MASK
@@ -68,9 +68,31 @@ class EndpointCore:
         self._peers: dict[Address, Peer] = {}
         self._bundles: dict[tuple[Address, int, ClientSecurity], Bundle] = {}
         self._services: dict[int, dict[int, ServerSecurity]] = {}
-        self._answers = RateLimit(self.parameters.answers_per_second)
+        self._answers = RateLimit(parameters.answers_per_second)
         self._fast_packets = 0
-        self.admission = Admission(self.parameters)
+        self.admission = Admission(parameters)
+
+    @property
+    def parameters(self) -> Parameters:
+        """Those in use now."""
+        return self.context.parameters
+
+    def configure(self, parameters: Parameters) -> None:
+        """Use other parameters from now on.
+
+        A call that has begun keeps its timeouts and its windows for sending.
+        """
+        self.context.configure(parameters)
+        self.admission.parameters = parameters
+        self._answers.per_second = parameters.answers_per_second
+        for peer in self._peers.values():
+            peer.configure(parameters)
+            self.context.timers.update(peer)
+        for connection in self._connections.values():
+            self.context.timers.update(connection)
+            for call in connection.calls:
+                if call is not None:
+                    self.context.timers.update(call)
 
     # The four verbs
 

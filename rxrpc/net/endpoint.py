@@ -8,7 +8,6 @@ import trio
 
 from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.events import CallChanged, Event, IncomingCall
-from rxrpc.core.parameters import Parameters
 from rxrpc.errors import LocalError
 from rxrpc.net.client import Connection
 from rxrpc.net.driver import Driver
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     import random
 
     from rxrpc.core.bundle import Bundle
+    from rxrpc.core.parameters import Parameters, Value
     from rxrpc.core.statistics import Statistics
     from rxrpc.net.server import Service
     from rxrpc.net.sockets import DatagramSocket
@@ -49,10 +49,9 @@ class Endpoint:
         ``socket``: use this one, which is open, instead of binding. ``rng``: where epoch and
         connection ids come from; by default they cannot be guessed.
         """
-        self.parameters = parameters or Parameters()
         self._bind = bind
         self._socket = socket
-        self._core = EndpointCore(self.parameters, tracer or NullTracer(), rng)
+        self._core = EndpointCore(parameters, tracer or NullTracer(), rng)
         self._services: dict[int, Service] = {}
         self._connections: dict[Bundle, Connection] = {}
         self._nursery: trio.Nursery | None = None
@@ -80,6 +79,24 @@ class Endpoint:
                 self.driver.flush()
             self.driver = None
             socket.close()
+
+    @property
+    def parameters(self) -> Parameters:
+        """Those in use now."""
+        return self._core.parameters
+
+    def configure(self, **changes: Value) -> Parameters:
+        """Change parameters, at any time, by their names; all that are then in use.
+
+        `LocalError` for an unknown name or a value that cannot work, and nothing has changed. A
+        call that has begun keeps its timeouts, packet size and windows for sending; everything
+        else holds at once, except `Parameters.socket_buffer`, which is read when the endpoint
+        opens its socket.
+        """
+        self._core.configure(self.parameters.changed(**changes))
+        if self.driver is not None:
+            self.driver.flush()
+        return self.parameters
 
     @property
     def local_address(self) -> Address:
