@@ -34,7 +34,7 @@ class Peer:
         self._path_mtu = MAX_DATAGRAM  # what the way takes
         self.mtu = context.parameters.send_mtu  # bytes of the largest datagram
         self.connections = 0  # that point here
-        self.bundles = 0  # client handles that point here
+        self.bundles = 0  # in use, that point here
         self.server_calls = 0  # calls of the peer that run or wait
         self.heard = _LONG_AGO  # when a packet that makes sense last came
         self.sent = _LONG_AGO
@@ -57,6 +57,13 @@ class Peer:
     def is_reached(self, now: float) -> bool:
         """Whether the address was proven to be the peer's recently."""
         return now - self.reached < self._context.parameters.reach_time
+
+    def is_forgettable(self, now: float) -> bool:
+        """Whether nothing was heard of it for long, and no NAT is to be kept open for it."""
+        parameters = self._context.parameters
+        return (
+            now - self.heard > parameters.peer_idle_time and now - self.used > parameters.nat_time
+        )
 
     def learn_sizes(self, trailer: AckTrailer) -> None:
         """Take the MTU words of an ACK: the smaller one holds, within our own bounds.
@@ -92,7 +99,7 @@ class Peer:
         """When NATs want a packet."""
         parameters = self._context.parameters
         due = max(self.sent, self.used) + parameters.nat_interval
-        if not self.bundles or self.used == _LONG_AGO:
+        if self.used == _LONG_AGO:
             return NEVER
         if due > self.used + parameters.nat_time:
             return NEVER

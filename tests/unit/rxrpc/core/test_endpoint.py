@@ -5,6 +5,7 @@ import random
 from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.events import Event, IncomingCall
 from rxrpc.core.parameters import Parameters
+from rxrpc.core.services import ServiceEntry
 from rxrpc.security.null import NULL
 from rxrpc.trace import CountingTracer, DropReason
 from rxrpc.wire.ack import Ack, AckReason
@@ -25,7 +26,7 @@ class Endpoint:
     def __init__(self, parameters: Parameters | None = None) -> None:
         self.trace = CountingTracer()
         self.core = EndpointCore(parameters, self.trace, random.Random(1))
-        self.core.add_service(SERVICE, [NULL])
+        self.core.services.add(ServiceEntry(SERVICE, {NULL.index: NULL}))
         self.now = 1000.0
 
     def send(
