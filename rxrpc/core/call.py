@@ -65,6 +65,8 @@ class Call(ABC):
         self.over = False  # nothing more will happen to it
         self.error: CallError | None = None
         self.user: object | None = None  # whoever waits for the events of this call
+        self.watched = False  # the user waits for `confirmed`
+        self.cut = False  # server: the reply began before the request had ended
         self.armed = NEVER
         self.dirty = False  # in the list of calls that may have something to send
         self.announced = False  # an event for the user is on its way
@@ -76,7 +78,7 @@ class Call(ABC):
         self._suffix = b""  # the last bytes of the headers of plain packets
         self._clocks = Clocks(context.parameters, timeouts, now)
         self._ping_serial = 0
-        self._packetizer = Packetizer()
+        self.packetizer = Packetizer()
         self._probe: Outgoing | None = None
         self._abort_due = False  # the peer is to be told that the call has failed
         self._over_at = 0.0
@@ -97,7 +99,7 @@ class Call(ABC):
             now=now,
         )
         self.sending = Sending(connection.peer, self.context.parameters, now=now)
-        self._packetizer.size = connection.payload_size
+        self.packetizer.size = connection.payload_size
         self.heard = self._clocks.pinged = now
         if not self.context.journal.every_packet:
             self.context.routes.setdefault(self._route, self)
@@ -268,24 +270,33 @@ class Call(ABC):
         """Whether more should be written now; `CallChanged` tells when that becomes true."""
         packets = self.context.parameters.send_buffer
         if self.connection is None:
-            return self._packetizer.waits_for_more(packets)
+            return self.packetizer.waits_for_more(packets)
         return self.sending.queued < packets
+
+    @property
+    @abstractmethod
+    def confirmed(self) -> bool:
+        """Whether the peer has said that all we sent has arrived."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Queue bytes to be sent. What does not fill a packet waits for more, or for `finish`."""
-        self._packetizer.write(data)
+        self.packetizer.write(data)
         self._make_packets()
 
     def finish(self) -> None:
         """There is nothing more to send."""
-        self._packetizer.finish()
+        self.packetizer.finish()
         self._make_packets()
 
+    def _begin_sending(self) -> None:  # noqa: B027
+        """Something is about to be sent."""
+
     def _make_packets(self) -> None:
+        self._begin_sending()
         if self.over or self.connection is None or self.sending.finished:
             return
         flags = CLIENT_INITIATED if self.is_client else 0
-        for payload, last in self._packetizer.cut():
+        for payload, last in self.packetizer.cut():
             self._append(payload, flags | LAST_PACKET if last else flags, last=last)
         self.mark()
 
@@ -329,7 +340,7 @@ class Call(ABC):
 
     def _end(self, now: float, outcome: str) -> None:
         self._over_at = now
-        self._packetizer.clear()
+        self.packetizer.clear()
         self.wake()
         if self.connection is None:
             return
@@ -461,6 +472,11 @@ class Call(ABC):
 
     # Clocks
 
+    def set_timeouts(self, timeouts: CallTimeouts, now: float) -> None:
+        """Other timeouts from now on."""
+        self._clocks = Clocks(self.context.parameters, timeouts, now)
+        self.context.timers.update(self)
+
     def next_timer(self) -> float:
         """When `on_timer` has something to do."""
         if self.over:
@@ -484,7 +500,7 @@ class Call(ABC):
 
     def _waits_for_peer(self) -> bool:
         """Whether it is the peer's turn."""
-        return not self.receiving.unread
+        return self.receiving.starved
 
     def on_timer(self, now: float) -> None:
         """Whatever is due."""

@@ -23,6 +23,8 @@ class ClientConnection(Connection):
 
     is_client = True
     bundle: Bundle
+    exclusive = False
+    """For one call only: `Bundle.exclusive`."""
     answered = False
     """Whether the server has answered a call of this connection, or takes too long for that."""
     _introduced_at = NEVER
@@ -47,7 +49,7 @@ class ClientConnection(Connection):
         self.numbers[channel] = number
         self.add(call, channel)
         call.bind(self, channel, number, now)
-        if not self.answered:
+        if not self.answered and not self.seeks_upgrade:
             self._introduced_at = now + self.context.parameters.introduction_time
             self.context.timers.update(self)
         self.peer.used = now
@@ -57,6 +59,9 @@ class ClientConnection(Connection):
     def on_answer(self, now: float) -> None:
         """A reply has begun to come: the server is there, and knows us."""
         self.on_reached(now)
+        if self.seeks_upgrade:
+            self.seeks_upgrade = False
+            self.bundle.on_service_known(self.service_id)
         self._introduce(now)
 
     def _introduce(self, now: float) -> None:
@@ -76,6 +81,11 @@ class ClientConnection(Connection):
             self._introduce(now)
         else:
             super().on_timer(now)
+
+    def _is_of_service(self, service_id: int) -> bool:
+        if self.seeks_upgrade and self.service_id == self.asked_id:
+            self.service_id = service_id  # the server says which service it is
+        return super()._is_of_service(service_id)
 
     def _on_call_packet(self, header: Header, body: bytes, now: float) -> None:
         call = self.calls[header.channel]
@@ -105,9 +115,13 @@ class ClientConnection(Connection):
         """A call has ended: its channel is for the next one."""
         super().on_call_over(call, now)
         self.peer.used = now
+        if self.exclusive:
+            self.bundle.remove(self)
         self.bundle.on_channel_free(now)
         if self.armed == NEVER:
             self.context.timers.update(self)
 
     def _idle_time(self) -> float:
+        if self.exclusive:  # it has to be there as long as its call may have to repeat itself
+            return self.context.parameters.linger_time
         return self.context.parameters.client_idle_time

@@ -244,6 +244,11 @@ class Receiving:
         """Say from how many unread bytes on the program wants to be woken; None: never."""
         self._demand = _NOBODY if size is None else size
 
+    @property
+    def starved(self) -> bool:
+        """Whether nothing is here, or less than the program said it waits for."""
+        return not self.unread or self.unread_bytes < self._demand < _NOBODY
+
     def take_unread(self) -> list[memoryview]:
         """All that waits to be read."""
         chunks = list(self.unread)
