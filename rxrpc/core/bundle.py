@@ -76,9 +76,10 @@ class Bundle:
         """
         context = self._core.context
         self._core.check_level(self.security)
-        active = self._core.activate(self, now)
-        if active is not self:  # another handle to the same, and in use
-            return active.start_call(timeouts, now, request, whole=whole, length=length)
+        if not (self.connections or self.waiting):
+            active = self._core.activate(self, now)
+            if active is not self:  # another handle to the same, and in use
+                return active.start_call(timeouts, now, request, whole=whole, length=length)
         if len(self.waiting) >= context.parameters.max_waiting_calls:
             raise CallBusy
         call = ClientCall(context, self, timeouts, now)

@@ -9,6 +9,7 @@ from rxrpc.core.states import CallState
 from rxrpc.core.timers import NEVER
 from rxrpc.errors import SecurityError
 from rxrpc.trace import DropReason
+from rxrpc.wire.ack import AckReason, build_ack
 from rxrpc.wire.packet import CHANNELS, CLIENT_INITIATED, Header, PacketType
 from rxrpc.wire.serial import add, before
 
@@ -91,10 +92,42 @@ class ClientConnection(Connection):
         call = self.calls[header.channel]
         if call is not None and call.number == header.call_number:
             call.receive(header, body, now)
+        elif call is None and self._is_of_complete(header):
+            self._acknowledge_again(header, now)
         elif before(header.call_number, self.numbers[header.channel]):
             self.drop(now, DropReason.OLD_CALL, header)
         else:
             self.drop(now, DropReason.UNKNOWN_CALL, header)
+
+    def forget(self, call: Call) -> None:
+        """Nobody asks for the call any more, but its server may have missed the last ACK."""
+        super().forget(call)
+        complete = call.state is CallState.COMPLETE
+        self.ends[call.channel] = call.receiving.next if complete else None
+
+    def _is_of_complete(self, header: Header) -> bool:
+        """Whether it belongs to a reply that came whole and was the latest on its channel."""
+        end = self.ends[header.channel]
+        return (
+            header.type is PacketType.DATA
+            and header.call_number == self.numbers[header.channel]
+            and end is not None
+            and before(header.seq, end)
+        )
+
+    def _acknowledge_again(self, header: Header, now: float) -> None:
+        """As Linux does: net/rxrpc/conn_event.c (rxrpc_conn_retransmit_call)."""
+        self.drop(now, DropReason.DUPLICATE, header)
+        following = self.ends[header.channel]
+        assert following is not None
+        body = build_ack(
+            following, header.seq, header.serial, AckReason.DUPLICATE, b"",
+            self.context.ack_trailer,
+        )  # fmt: skip
+        self.send(
+            PacketType.ACK, body, now, channel=header.channel,
+            call_number=header.call_number, flags=CLIENT_INITIATED,
+        )  # fmt: skip
 
     def _on_challenge(self, header: Header, body: bytes, now: float) -> None:
         try:

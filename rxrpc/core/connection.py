@@ -62,6 +62,7 @@ class Connection(ABC):
         self.security = security
         self.calls: list[Call | None] = [None] * CHANNELS
         self.numbers = [0] * CHANNELS  # of the latest call on each channel
+        self.ends: list[int | None] = [None] * CHANNELS  # client: where its reply ended, if it did
         self.active = 0  # calls that are not over
         self.idle_since = now
         self.error: CallError | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 from abc import ABC, abstractmethod
@@ -51,7 +52,7 @@ class ServerCall(CallStream):
     def __init__(self, call: CoreCall, driver: Driver, max_tail: int) -> None:
         super().__init__(call, driver, max_tail)
         self._replied = False
-        self._queue = trio.CancelScope()  # around the wait for a handler
+        self._queue: trio.CancelScope | None = None  # around the wait for a handler
 
     @property
     def peer(self) -> Address:
@@ -80,7 +81,7 @@ class ServerCall(CallStream):
 
     def wake(self) -> None:
         """The core has news of the call."""
-        if self._call.over:
+        if self._queue is not None and self._call.over:
             self._queue.cancel()
         super().wake()
 
@@ -129,7 +130,12 @@ class ServerCall(CallStream):
 
     async def _take_turn(self, limit: trio.Semaphore) -> bool:
         """Wait for a handler to be free; False when the call was over before."""
-        with self._queue:
+        with contextlib.suppress(trio.WouldBlock):
+            limit.acquire_nowait()
+            return True
+        if self._call.over:
+            return False
+        with trio.CancelScope() as self._queue:
             await limit.acquire()
         return not self._queue.cancelled_caught
 
