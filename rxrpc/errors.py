@@ -5,6 +5,9 @@
     RxError
     ├── ParseError           bytes from a peer are no valid packet or value
     ├── LocalError           this side was asked for something it cannot do
+    │   ├── MessageSizeError    more or less was sent than had been announced
+    │   ├── PhaseError          the bytes of a call go the other way now
+    │   └── SecurityLevelError  an identity protects less than what is demanded
     ├── SecurityError        a peer did not prove who it is, or a packet is not the peer's
     └── CallError            what a call can end with
         ├── CallAborted      either side ended it with a code
@@ -46,6 +49,25 @@ class ParseError(RxError):
 
 class LocalError(RxError):
     """This side was asked for something that it cannot do: a caller's mistake, not a peer's."""
+
+
+class MessageSizeError(LocalError):
+    """More or less is sent in a call than was announced for it; nothing of it was sent.
+
+    AF_RXRPC's EMSGSIZE. The call is not over, but can only be completed by sending what is missing.
+    """
+
+
+class PhaseError(LocalError):
+    """The bytes of a call go the other way now, so this is not possible any more.
+
+    A call has a request and then a reply. To begin the reply ends the request, whether it had
+    been sent whole or not: the client cannot send more, the server cannot read more.
+    """
+
+
+class SecurityLevelError(LocalError):
+    """An identity protects packets less than what is demanded; nothing was sent."""
 
 
 class SecurityError(RxError):

@@ -35,11 +35,20 @@ class RxgenCode(enum.IntEnum):
 
 
 class Stream(enum.Enum):
-    """Whether bytes outside the arguments and the reply travel with a call (a split call)."""
+    """Whether bytes outside the arguments and the reply travel with a call (a split call).
+
+    In all of them the request ends before the reply begins: that is how Rx is. Nothing tells the
+    end of such data but the procedure itself, usually by a length in front of it.
+    """
 
     NONE = "none"
     FROM_SERVER = "from server"  # data stands in front of the reply
     TO_SERVER = "to server"  # data stands behind the arguments
+    BOTH = "both"  # first to the server, then from it
+
+
+SENDS = frozenset({Stream.TO_SERVER, Stream.BOTH})
+"""Where the request goes on behind the arguments."""
 
 
 @xdr_struct

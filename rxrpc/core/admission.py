@@ -18,14 +18,14 @@ class Admission:
     """
 
     def __init__(self, parameters: Parameters) -> None:
-        self._parameters = parameters
+        self.parameters = parameters
         self._unproven: dict[ServerCall, None] = {}  # oldest first
         self.calls = 0
         self.proven = 0  # calls since the start whose clients have shown that
 
     def begin(self, call: ServerCall, now: float) -> bool:
         """Whether the call may begin; it then counts until `end`."""
-        parameters = self._parameters
+        parameters = self.parameters
         if call.peer.server_calls >= parameters.max_server_calls_per_peer:
             return False
         if len(self._unproven) >= parameters.max_unproven_calls:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 _FAST = struct.Struct("!II2B")  # seq, serial, type, flags: what changes within a call
 _FAST_OFFSET = 12
+_SUFFIX = struct.Struct("!BHH")  # security index, checksum, service
+_SUFFIX_OFFSET = 23
 _USUAL_RTT = 0.05  # seconds, while none was measured
 _INCOMING = (CallState.RECEIVING, CallState.REQUEST)
 _IGNORED_FLAGS = REQUEST_ACK | MORE_PACKETS  # DATA with no other flag is plain
@@ -65,6 +67,8 @@ class Call(ABC):
         self.over = False  # nothing more will happen to it
         self.error: CallError | None = None
         self.user: object | None = None  # whoever waits for the events of this call
+        self.watched = False  # the user waits for `confirmed`
+        self.cut = False  # server: the reply began before the request had ended
         self.armed = NEVER
         self.dirty = False  # in the list of calls that may have something to send
         self.announced = False  # an event for the user is on its way
@@ -73,9 +77,10 @@ class Call(ABC):
         self.sending: Sending
         self._plain_flags = 0
         self._route = b""
+        self._suffix = b""  # the last bytes of the headers of plain packets
         self._clocks = Clocks(context.parameters, timeouts, now)
         self._ping_serial = 0
-        self._packetizer = Packetizer()
+        self.packetizer = Packetizer()
         self._probe: Outgoing | None = None
         self._abort_due = False  # the peer is to be told that the call has failed
         self._over_at = 0.0
@@ -88,6 +93,7 @@ class Call(ABC):
         self.address = connection.peer.address
         self._plain_flags = 0 if self.is_client else CLIENT_INITIATED
         self._route = connection.route(channel, number)
+        self._suffix = _SUFFIX.pack(connection.security_index, 0, connection.service_id)
         self.receiving = Receiving(
             self.context,
             is_client=self.is_client,
@@ -95,7 +101,7 @@ class Call(ABC):
             now=now,
         )
         self.sending = Sending(connection.peer, self.context.parameters, now=now)
-        self._packetizer.size = connection.payload_size
+        self.packetizer.size = connection.payload_size
         self.heard = self._clocks.pinged = now
         if not self.context.journal.every_packet:
             self.context.routes.setdefault(self._route, self)
@@ -111,11 +117,17 @@ class Call(ABC):
         """
         receiving = self.receiving
         size = len(datagram) - HEADER_SIZE
-        if not receiving.fast or not 0 < size <= receiving.room or address != self.address:
+        if not receiving.plain or size <= 0 or address != self.address:
             return False
         seq, serial, kind, flags = _FAST.unpack_from(datagram, _FAST_OFFSET)
-        if kind != DATA or seq != receiving.next or flags & ~_IGNORED_FLAGS != self._plain_flags:
+        if kind != DATA or seq != receiving.next:
             return False
+        if (
+            not receiving.fast
+            or size > receiving.room
+            or flags & ~_IGNORED_FLAGS != self._plain_flags
+        ):
+            return self._take_short(seq, serial, flags, datagram, now)
         start = receiving.filled
         receiving.filled = end = start + size
         receiving.sink[start:end] = datagram[HEADER_SIZE:]
@@ -135,6 +147,27 @@ class Call(ABC):
         if not self.dirty:
             self.dirty = True
             self.context.dirty.append(self)
+        return True
+
+    def _take_short(self, seq: int, serial: int, flags: int, datagram: bytes, now: float) -> bool:
+        """As `take`: an expected packet at the beginning or end of its stream, or unasked for.
+
+        A short reply consists of nothing else. False as well.
+        """
+        if (
+            flags & ~(_IGNORED_FLAGS | LAST_PACKET) != self._plain_flags
+            or datagram[_SUFFIX_OFFSET:HEADER_SIZE] != self._suffix
+            or not self._accepts >> DATA & 1
+            or self.over
+        ):
+            return False
+        drop = self.receiving.accept(seq, serial, flags, datagram[HEADER_SIZE:], now)
+        if drop is not None:
+            self._drop(now, drop, Header.parse(datagram)[0])
+        if drop is not DropReason.BEYOND_END:
+            self._heard_from(now)
+        self._after_data(now)
+        self.mark()
         return True
 
     def receive(self, header: Header, body: bytes, now: float) -> None:
@@ -239,24 +272,33 @@ class Call(ABC):
         """Whether more should be written now; `CallChanged` tells when that becomes true."""
         packets = self.context.parameters.send_buffer
         if self.connection is None:
-            return self._packetizer.waits_for_more(packets)
+            return self.packetizer.waits_for_more(packets)
         return self.sending.queued < packets
+
+    @property
+    @abstractmethod
+    def confirmed(self) -> bool:
+        """Whether the peer has said that all we sent has arrived."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Queue bytes to be sent. What does not fill a packet waits for more, or for `finish`."""
-        self._packetizer.write(data)
+        self.packetizer.write(data)
         self._make_packets()
 
     def finish(self) -> None:
         """There is nothing more to send."""
-        self._packetizer.finish()
+        self.packetizer.finish()
         self._make_packets()
 
+    def _begin_sending(self) -> None:  # noqa: B027
+        """Something is about to be sent."""
+
     def _make_packets(self) -> None:
+        self._begin_sending()
         if self.over or self.connection is None or self.sending.finished:
             return
         flags = CLIENT_INITIATED if self.is_client else 0
-        for payload, last in self._packetizer.cut():
+        for payload, last in self.packetizer.cut():
             self._append(payload, flags | LAST_PACKET if last else flags, last=last)
         self.mark()
 
@@ -300,7 +342,7 @@ class Call(ABC):
 
     def _end(self, now: float, outcome: str) -> None:
         self._over_at = now
-        self._packetizer.clear()
+        self.packetizer.clear()
         self.wake()
         if self.connection is None:
             return
@@ -309,7 +351,7 @@ class Call(ABC):
             self.receiving.discard()
         peer = self.connection.peer
         peer.remember_threshold(self.sending.threshold, now)
-        peer.count(self.sending, self._packetizer.written, self.receiving.bytes)
+        peer.count(self.sending, self.packetizer.written, self.receiving.bytes)
         self.context.journal.data_resent += self.sending.resends
         self.context.journal.record(
             now, CallEnded(self.address, self.connection.cid, self.number, outcome)
@@ -433,6 +475,11 @@ class Call(ABC):
 
     # Clocks
 
+    def set_timeouts(self, timeouts: CallTimeouts, now: float) -> None:
+        """Other timeouts from now on."""
+        self._clocks = Clocks(self.context.parameters, timeouts, now)
+        self.context.timers.update(self)
+
     def next_timer(self) -> float:
         """When `on_timer` has something to do."""
         if self.over:
@@ -456,7 +503,7 @@ class Call(ABC):
 
     def _waits_for_peer(self) -> bool:
         """Whether it is the peer's turn."""
-        return not self.receiving.unread
+        return self.receiving.starved
 
     def on_timer(self, now: float) -> None:
         """Whatever is due."""

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from rxrpc.core.call import Call
 from rxrpc.core.states import CallState
 from rxrpc.core.timers import NEVER
-from rxrpc.errors import CallBusy, CallTimeout
+from rxrpc.errors import CallBusy, CallTimeout, PhaseError
 
 if TYPE_CHECKING:
     from rxrpc.core.bundle import Bundle
     from rxrpc.core.clocks import CallTimeouts
     from rxrpc.core.connection import Connection
     from rxrpc.core.context import Context
+
+_ANSWERED = frozenset({CallState.RECEIVING, CallState.COMPLETE})
 
 
 class ClientCall(Call):
@@ -40,10 +42,23 @@ class ClientCall(Call):
             self.wake()  # it had to wait for the channel
         self.context.timers.update(self)
 
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue a part of the request. Raises `PhaseError` when the reply has begun."""
+        if self.state in _ANSWERED:
+            raise PhaseError("the server has begun its reply and takes no more of the request")
+        super().write(data)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the server has the whole request, or has answered without it."""
+        return self.state is CallState.AWAITING or self.state in _ANSWERED
+
     def _after_data(self, now: float) -> None:
         receiving = self.receiving
         if self.state in (CallState.SENDING, CallState.AWAITING) and receiving.pending:
             # A reply implies that the whole request has come, or is not wanted any more.
+            if self.watched or not self.sending.finished:
+                self.wake()  # for a writer this is the end
             self.sending.acknowledge_all(now)
             self.sending.abandon()
             self._become(CallState.RECEIVING)
@@ -57,6 +72,8 @@ class ClientCall(Call):
             self._busy_since = None
             if self.sending.all_arrived:
                 self._become(CallState.AWAITING)
+                if self.watched:
+                    self.wake()
             elif self.room:
                 self.wake()
 
@@ -72,7 +89,7 @@ class ClientCall(Call):
         parameters = self.context.parameters
         if self._busy_since is None:
             self._busy_since, self._busy_count = now, 0
-        if now - self._busy_since >= parameters.busy_time:
+        if now - self._busy_since >= self._clocks.busy_time:
             self.fail(CallBusy(), now)
             return
         delay = min(parameters.busy_delay * 2**self._busy_count, parameters.max_busy_delay)

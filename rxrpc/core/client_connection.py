@@ -9,6 +9,7 @@ from rxrpc.core.states import CallState
 from rxrpc.core.timers import NEVER
 from rxrpc.errors import SecurityError
 from rxrpc.trace import DropReason
+from rxrpc.wire.ack import AckReason, build_ack
 from rxrpc.wire.packet import CHANNELS, CLIENT_INITIATED, Header, PacketType
 from rxrpc.wire.serial import add, before
 
@@ -23,6 +24,8 @@ class ClientConnection(Connection):
 
     is_client = True
     bundle: Bundle
+    exclusive = False
+    """For one call only: `Bundle.exclusive`."""
     answered = False
     """Whether the server has answered a call of this connection, or takes too long for that."""
     _introduced_at = NEVER
@@ -47,7 +50,7 @@ class ClientConnection(Connection):
         self.numbers[channel] = number
         self.add(call, channel)
         call.bind(self, channel, number, now)
-        if not self.answered:
+        if not self.answered and not self.seeks_upgrade:
             self._introduced_at = now + self.context.parameters.introduction_time
             self.context.timers.update(self)
         self.peer.used = now
@@ -57,6 +60,9 @@ class ClientConnection(Connection):
     def on_answer(self, now: float) -> None:
         """A reply has begun to come: the server is there, and knows us."""
         self.on_reached(now)
+        if self.seeks_upgrade:
+            self.seeks_upgrade = False
+            self.bundle.on_service_known(self.service_id)
         self._introduce(now)
 
     def _introduce(self, now: float) -> None:
@@ -77,14 +83,51 @@ class ClientConnection(Connection):
         else:
             super().on_timer(now)
 
+    def _is_of_service(self, service_id: int) -> bool:
+        if self.seeks_upgrade and self.service_id == self.asked_id:
+            self.service_id = service_id  # the server says which service it is
+        return super()._is_of_service(service_id)
+
     def _on_call_packet(self, header: Header, body: bytes, now: float) -> None:
         call = self.calls[header.channel]
         if call is not None and call.number == header.call_number:
             call.receive(header, body, now)
+        elif call is None and self._is_of_complete(header):
+            self._acknowledge_again(header, now)
         elif before(header.call_number, self.numbers[header.channel]):
             self.drop(now, DropReason.OLD_CALL, header)
         else:
             self.drop(now, DropReason.UNKNOWN_CALL, header)
+
+    def forget(self, call: Call) -> None:
+        """Nobody asks for the call any more, but its server may have missed the last ACK."""
+        super().forget(call)
+        complete = call.state is CallState.COMPLETE
+        self.ends[call.channel] = call.receiving.next if complete else None
+
+    def _is_of_complete(self, header: Header) -> bool:
+        """Whether it belongs to a reply that came whole and was the latest on its channel."""
+        end = self.ends[header.channel]
+        return (
+            header.type is PacketType.DATA
+            and header.call_number == self.numbers[header.channel]
+            and end is not None
+            and before(header.seq, end)
+        )
+
+    def _acknowledge_again(self, header: Header, now: float) -> None:
+        """As Linux does: net/rxrpc/conn_event.c (rxrpc_conn_retransmit_call)."""
+        self.drop(now, DropReason.DUPLICATE, header)
+        following = self.ends[header.channel]
+        assert following is not None
+        body = build_ack(
+            following, header.seq, header.serial, AckReason.DUPLICATE, b"",
+            self.context.ack_trailer,
+        )  # fmt: skip
+        self.send(
+            PacketType.ACK, body, now, channel=header.channel,
+            call_number=header.call_number, flags=CLIENT_INITIATED,
+        )  # fmt: skip
 
     def _on_challenge(self, header: Header, body: bytes, now: float) -> None:
         try:
@@ -105,9 +148,13 @@ class ClientConnection(Connection):
         """A call has ended: its channel is for the next one."""
         super().on_call_over(call, now)
         self.peer.used = now
+        if self.exclusive:
+            self.bundle.remove(self)
         self.bundle.on_channel_free(now)
         if self.armed == NEVER:
             self.context.timers.update(self)
 
     def _idle_time(self) -> float:
+        if self.exclusive:  # it has to be there as long as its call may have to repeat itself
+            return self.context.parameters.linger_time
         return self.context.parameters.client_idle_time

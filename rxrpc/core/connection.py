@@ -15,6 +15,7 @@ from rxrpc.wire.packet import (
     CHANNELS,
     CLIENT_INITIATED,
     HEADER,
+    UPGRADE,
     Header,
     PacketType,
 )
@@ -37,6 +38,8 @@ class Connection(ABC):
     """What both roles share."""
 
     is_client: bool
+    seeks_upgrade = False
+    """Client: the server is asked for a better service, and has not answered yet."""
 
     def __init__(
         self,
@@ -55,10 +58,12 @@ class Connection(ABC):
         self.epoch = epoch
         self.cid = cid
         self.service_id = service_id
+        self.asked_id = service_id  # what the first packet asked for: see `upgraded`
         self.security_index = security_index
         self.security = security
         self.calls: list[Call | None] = [None] * CHANNELS
         self.numbers = [0] * CHANNELS  # of the latest call on each channel
+        self.ends: list[int | None] = [None] * CHANNELS  # client: where its reply ended, if it did
         self.active = 0  # calls that are not over
         self.idle_since = now
         self.error: CallError | None = None
@@ -102,8 +107,9 @@ class Connection(ABC):
     ) -> int:
         """Hand out a packet; its serial number."""
         self._serial = serial = following(self._serial)
+        status = UPGRADE if self.seeks_upgrade and seq == 1 else 0
         header = HEADER.pack(
-            self.epoch, self.cid | channel, call_number, seq, serial, kind, flags, 0,
+            self.epoch, self.cid | channel, call_number, seq, serial, kind, flags, status,
             self.security_index, checksum, self.service_id,
         )  # fmt: skip
         self.context.outbox.append((header + body, self.peer.address))
@@ -119,13 +125,17 @@ class Connection(ABC):
         """Feed one packet of this connection. A peer's mistake never raises out of here."""
         if header.security_index != self.security_index:
             self.drop(now, DropReason.WRONG_SECURITY, header)
-        elif header.service_id != self.service_id and header.type is not PacketType.ABORT:
+        elif header.type is not PacketType.ABORT and not self._is_of_service(header.service_id):
             # OpenAFS refuses an unknown service with the service's number in the checksum's place.
             self.drop(now, DropReason.WRONG_SERVICE, header)
         elif header.call_number == 0:
             self._on_connection_packet(header, body, now)
         else:
             self._on_call_packet(header, body, now)
+
+    def _is_of_service(self, service_id: int) -> bool:
+        """A packet may name the service that was asked for, or the one that serves."""
+        return service_id in (self.service_id, self.asked_id)
 
     def drop(self, now: float, reason: DropReason, header: Header, detail: str = "") -> None:
         """A packet has no effect."""

@@ -23,7 +23,6 @@ class Context:
                  "routes", "timers")  # fmt: skip
 
     def __init__(self, parameters: Parameters, tracer: Tracer | None = None) -> None:
-        self.parameters = parameters
         self.journal = Journal(tracer)
         self.timers = Timers(parameters.timer_granularity)
         self.outbox: list[tuple[bytes, Address]] = []
@@ -31,6 +30,12 @@ class Context:
         self.events: list[Event] = []
         self.routes: dict[bytes, Call] = {}  # by the first bytes of a packet: the fast path
         self.buffered = 0  # packets that wait to be read, or for one before them
+        self.configure(parameters)
+
+    def configure(self, parameters: Parameters) -> None:
+        """Use these from now on."""
+        self.parameters = parameters
+        self.timers.granularity = parameters.timer_granularity
         self.ack_trailer = AckTrailer(
             parameters.receive_mtu,
             parameters.receive_mtu,

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from rxrpc.core.call import Call
     from rxrpc.core.connection import Connection, ConnectionKey
     from rxrpc.core.context import Context
+    from rxrpc.core.parameters import Parameters
     from rxrpc.core.peer import Peer
     from rxrpc.core.statistics import Statistics
 
@@ -102,6 +103,11 @@ class DebugResponder:
         self._statistics = statistics
         self._answers = RateLimit(parameters.debug_answers_per_second)
         self._surplus = RateLimit(parameters.debug_stranger_bytes)
+
+    def configure(self, parameters: Parameters) -> None:
+        """Other bounds from now on."""
+        self._answers.per_second = parameters.debug_answers_per_second
+        self._surplus.per_second = parameters.debug_stranger_bytes
 
     def receive(self, header: Header, body: memoryview, address: Address, now: float) -> None:
         """Answer a question, if the operator and the bounds allow it."""

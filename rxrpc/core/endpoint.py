@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno
 import random
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from rxrpc.core.admission import Admission
-from rxrpc.core.bundle import Bundle
+from rxrpc.core.bundle import Bundle, BundleKey
 from rxrpc.core.client_connection import ClientConnection
 from rxrpc.core.context import Context
 from rxrpc.core.debugging import DebugResponder
@@ -20,10 +21,18 @@ from rxrpc.core.parameters import Parameters
 from rxrpc.core.peer import Peer
 from rxrpc.core.ratelimit import RateLimit
 from rxrpc.core.server_connection import ServerConnection
+from rxrpc.core.services import Services
 from rxrpc.core.snapshot import Snapshot, take_snapshot
 from rxrpc.core.statistics import PeerStatistics, Statistics
-from rxrpc.errors import CallError, EndpointClosed, LocalError, NetworkError, ParseError, RxCode
-from rxrpc.security.base import ClientSecurity, ConnectionIdentity, ServerSecurity
+from rxrpc.errors import (
+    CallError,
+    EndpointClosed,
+    NetworkError,
+    ParseError,
+    RxCode,
+    SecurityLevelError,
+)
+from rxrpc.security.base import ClientSecurity, ConnectionIdentity, SecurityLevel
 from rxrpc.trace import DropReason, PeerUnreachable, Tracer
 from rxrpc.wire.control import Abort, Version
 from rxrpc.wire.packet import (
@@ -37,7 +46,7 @@ from rxrpc.wire.packet import (
 from rxrpc.wire.serial import MASK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from rxrpc.core.connection import Connection, ConnectionKey
 
@@ -59,8 +68,8 @@ class EndpointCore:
         rng: random.Random | None = None,
     ) -> None:
         """``rng`` chooses epoch and first cid; by default one that nobody can guess."""
-        self.parameters = parameters or Parameters()
-        self.context = Context(self.parameters, tracer)
+        parameters = parameters or Parameters()
+        self.context = Context(parameters, tracer)
         rng = rng or random.SystemRandom()
         self.epoch = rng.getrandbits(32) & ~_EPOCH_CLEAR | _EPOCH_FIXED
         self._next_cid = rng.getrandbits(32) & _CID_MASK
@@ -68,14 +77,37 @@ class EndpointCore:
         self._connections: dict[ConnectionKey, Connection] = {}
         self._server_connections: dict[ConnectionKey, ServerConnection] = {}  # longest idle first
         self._peers: dict[Address, Peer] = {}
-        self._bundles: dict[tuple[Address, int, ClientSecurity], Bundle] = {}
-        self._services: dict[int, dict[int, ServerSecurity]] = {}
-        self._answers = RateLimit(self.parameters.answers_per_second)
+        self._bundles: dict[BundleKey, Bundle] = {}  # with connections, or calls that wait
+        self.services = Services()
+        self._answers = RateLimit(parameters.answers_per_second)
         self._fast_packets = 0
-        self.admission = Admission(self.parameters)
+        self.admission = Admission(parameters)
         self._debug = DebugResponder(
             self.context, self._connections, self._peers, self.admission, self.statistics
         )
+
+    @property
+    def parameters(self) -> Parameters:
+        """Those in use now."""
+        return self.context.parameters
+
+    def configure(self, parameters: Parameters) -> None:
+        """Use other parameters from now on.
+
+        A call that has begun keeps its timeouts and its windows for sending.
+        """
+        self.context.configure(parameters)
+        self.admission.parameters = parameters
+        self._answers.per_second = parameters.answers_per_second
+        self._debug.configure(parameters)
+        for peer in self._peers.values():
+            peer.configure(parameters)
+            self.context.timers.update(peer)
+        for connection in self._connections.values():
+            self.context.timers.update(connection)
+            for call in connection.calls:
+                if call is not None:
+                    self.context.timers.update(call)
 
     # The four verbs
 
@@ -112,27 +144,52 @@ class EndpointCore:
 
     # What the user asks
 
-    def bundle(self, address: Address, service_id: int, security: ClientSecurity) -> Bundle:
-        """The way to a service; the same for equal arguments. Sends nothing."""
-        key = (address, service_id, security)
+    def bundle(self, key: BundleKey) -> Bundle:
+        """The way to a service; the same for equal keys while it is in use. Sends nothing."""
         bundle = self._bundles.get(key)
         if bundle is None:
-            peer = self._peer(address) or self._add_peer(address)
-            bundle = self._bundles[key] = Bundle(self, peer, service_id, security)
+            peer = self._peer(key.address) or Peer(key.address, self.context)
+            bundle = Bundle(self, key, peer)
         return bundle
 
-    def add_service(self, service_id: int, securities: Iterable[ServerSecurity]) -> None:
-        """Take calls to a service, from clients that come with one of these security classes."""
-        if service_id in self._services:
-            raise LocalError(f"service {service_id} is there already")
-        self._services[service_id] = {security.index: security for security in securities}
+    def activate(self, bundle: Bundle, now: float) -> Bundle:
+        """A call is about to begin; the bundle that carries it."""
+        active = self._bundles.get(bundle.key)
+        if active is None:
+            peer = self._peer(bundle.key.address)
+            if peer is None:
+                self._forget_idle_peers(now)
+                peer = self._add_peer(bundle.key.address)
+            peer.bundles += 1
+            bundle.peer = peer
+            active = self._bundles[bundle.key] = bundle
+        return active
+
+    def on_bundle_changed(self, bundle: Bundle) -> None:
+        """Forget a bundle without connections and calls, so that destinations do not pile up."""
+        in_use = bundle.connections or bundle.waiting
+        if not in_use and self._bundles.get(bundle.key) is bundle:
+            del self._bundles[bundle.key]
+            bundle.peer.bundles -= 1
+
+    def check_level(
+        self, security: ClientSecurity, level: SecurityLevel = SecurityLevel.CLEAR
+    ) -> None:
+        """Raise `SecurityLevelError` when ``level`` or that of the parameters is not reached."""
+        level = max(level, self.parameters.min_security_level)
+        if security.level < level:
+            raise SecurityLevelError(
+                f"security class {security.index} gives {security.level.name}, "
+                f"demanded is {level.name}"
+            )
 
     def close(self, now: float) -> None:
         """End everything: calls fail with `EndpointClosed`, peers are told."""
         error = EndpointClosed()
-        for bundle in self._bundles.values():
+        for bundle in list(self._bundles.values()):
             while bundle.waiting:
                 bundle.waiting.popleft().fail(error, now)
+            self.on_bundle_changed(bundle)
         for connection in list(self._connections.values()):
             connection.close(error, now)
 
@@ -264,8 +321,8 @@ class EndpointCore:
         if not 0 < header.seq <= self.parameters.receive_window:
             journal.drop(now, address, DropReason.BEYOND_WINDOW, header)
             return None
-        security = self._services.get(header.service_id, {}).get(header.security_index)
-        if security is None:
+        found = self.services.find(header)
+        if found is None:
             journal.drop(now, address, DropReason.UNKNOWN_SERVICE, header)
             self._refuse(header, address, now)
             return None
@@ -274,11 +331,14 @@ class EndpointCore:
             journal.drop(now, address, DropReason.TOO_MANY, header)
             return None
         cid = header.cid & _CID_MASK
+        service, security = found
         identity = ConnectionIdentity(header.epoch, cid, header.service_id, header.security_index)
         connection = ServerConnection(
-            self, peer, header.epoch, cid, header.service_id, header.security_index,
+            self, peer, header.epoch, cid, service.service_id, header.security_index,
             security.accept(identity), now,
         )  # fmt: skip
+        connection.service = service
+        connection.asked_id = header.service_id
         self._connections[connection.key] = connection
         self._server_connections[connection.key] = connection
         self.context.timers.update(connection)  # it may never carry a call
@@ -340,16 +400,23 @@ class EndpointCore:
         return peer
 
     def _new_stranger(self, address: Address, now: float) -> Peer | None:
-        """Remember an address; others that nothing was heard of for long are forgotten for it."""
-        for known in list(self._peers.values())[:2]:
-            if self._is_idle(known) and now - known.heard > self.parameters.peer_idle_time:
-                self._forget_peer(known)
+        """Remember an address, if there is room."""
+        self._forget_idle_peers(now)
         if len(self._peers) >= self.parameters.max_peers:
             idle = next((known for known in self._peers.values() if self._is_idle(known)), None)
             if idle is None:
                 return None
             self._forget_peer(idle)
         return self._add_peer(address)
+
+    def _forget_idle_peers(self, now: float) -> None:
+        """Forget addresses of which nothing was heard for long: two are looked at for each new."""
+        for known in list(islice(self._peers.values(), 2)):
+            del self._peers[known.address]
+            if not (self._is_idle(known) and known.is_forgettable(now)):
+                self._peers[known.address] = known  # its turn comes again, after all others
+            else:
+                self.context.timers.retire(known)
 
     def _is_idle(self, peer: Peer) -> bool:
         return not (peer.connections or peer.bundles)

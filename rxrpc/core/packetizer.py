@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rxrpc.errors import LocalError, MessageSizeError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,22 +19,44 @@ class Packetizer:
     it has finished, so one packet always stays behind until then.
     """
 
-    __slots__ = ("_finished", "_tail", "size", "written")
+    __slots__ = ("_missing", "_tail", "finished", "size", "written")
 
     def __init__(self) -> None:
         self.written = 0  # bytes, in all
+        self._missing: int | None = None  # bytes to be written still, when that was announced
         self.size = 0  # bytes that fit in a packet; 0: not known yet
         self._tail = bytearray()
-        self._finished = False
+        self.finished = False
+
+    def expect(self, length: int) -> None:
+        """So many bytes will be written from now on, no more and no less; then it is finished."""
+        if self.finished:
+            raise LocalError("everything was sent already")
+        self._missing = length
+        self.finished = not length
+
+    def check(self, size: int) -> None:
+        """Raise what `write` would raise for so many bytes."""
+        if self._missing is not None and size > self._missing:
+            raise MessageSizeError(f"{size} bytes where {self._missing} were announced")
+        if self.finished and size:
+            raise LocalError("nothing can be sent behind the end")
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """More was written."""
-        self.written += len(data)
+        """More was written. Raises `MessageSizeError` when it is more than was announced."""
+        size = len(data)
+        self.check(size)
+        if self._missing is not None:
+            self._missing -= size
+            self.finished = not self._missing
+        self.written += size
         self._tail += data
 
     def finish(self) -> None:
-        """That was all."""
-        self._finished = True
+        """That was all. Raises `MessageSizeError` when it is less than was announced."""
+        if self._missing:
+            raise MessageSizeError(f"{self._missing} bytes are missing of what was announced")
+        self.finished = True
 
     def waits_for_more(self, packets: int) -> bool:
         """Whether less than that many packets' worth is here."""
@@ -41,14 +65,19 @@ class Packetizer:
     def cut(self) -> Iterator[tuple[bytes, bool]]:
         """The packets that are whole now, each with whether it is the last."""
         tail, size = self._tail, self.size
-        if not size or (len(tail) <= size and not self._finished):
+        if not size or (len(tail) <= size and not self.finished):
+            return
+        if self.finished and len(tail) <= size:  # most requests are short
+            packet = bytes(tail)
+            tail.clear()
+            yield packet, True
             return
         start = 0
         with memoryview(tail) as view:
             while len(tail) - start > size:
                 yield bytes(view[start : start + size]), False
                 start += size
-            if self._finished:
+            if self.finished:
                 yield bytes(view[start:]), True
                 start = len(tail)
         del tail[:start]

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from rxrpc.errors import LocalError
+from rxrpc.security.base import SecurityLevel
+from rxrpc.wire.ack import MAX_ACKS
+from rxrpc.wire.control import VERSION_SIZE
+from rxrpc.wire.packet import HEADER_SIZE, MAX_DATAGRAM
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Value = float | bool | bytes | SecurityLevel | None
+"""What a parameter may be; each has one of these types, which its field names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """How the stack behaves. Times are seconds, windows are packets, unless said otherwise."""
+    """How the stack behaves. Times are seconds, windows are packets, unless said otherwise.
+
+    Values that cannot work, alone or together, raise `LocalError`. A running endpoint takes others
+    by `Endpoint.configure`.
+    """
 
     # Windows
 
@@ -188,6 +207,11 @@ class Parameters:
     nat_time: float = 4 * 3600.0
     """How long after the last call to a peer NATs are kept open: as long as promises last."""
 
+    # Security
+
+    min_security_level: SecurityLevel = SecurityLevel.CLEAR
+    """Calls of ours with less protection than this are refused before anything is sent."""
+
     # Replies and sockets
 
     max_reply: int = 1 << 20
@@ -207,3 +231,111 @@ class Parameters:
 
     version: bytes = b"afsfuse"
     """The answer to a VERSION packet, at most 64 bytes."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        for field in dataclasses.fields(self):
+            problem = _problem(field.name, str(field.type), getattr(self, field.name))
+            if problem:
+                raise LocalError(f"{field.name} = {getattr(self, field.name)!r}: {problem}")
+        for smaller, larger in _ORDER:
+            if getattr(self, smaller) > getattr(self, larger):
+                raise LocalError(f"{smaller} is more than {larger}")
+        if len(self.version) >= VERSION_SIZE:
+            raise LocalError(f"version: at most {VERSION_SIZE - 1} bytes")
+
+    def changed(self, **changes: Value) -> Parameters:
+        """Others, with these values in place of ours. Raises `LocalError` as the class does."""
+        unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
+        if unknown:
+            raise LocalError(f"no such parameter: {', '.join(sorted(unknown))}")
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # checked above
+
+
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
+    {
+        "int": (int,),
+        "float": (int, float),
+        "float | None": (int, float, type(None)),
+        "bool": (bool,),
+        "bytes": (bytes,),
+        "SecurityLevel": (SecurityLevel,),
+    }
+)
+
+_LEAST: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "max_connections_per_bundle": 1,
+        "max_server_connections": 1,
+        "max_unproven_calls": 1,
+        "max_peers": 1,
+        "max_buffered_packets": 1,
+        "receive_window": 1,
+        "initial_send_window": 1,
+        "max_send_window": 1,
+        "send_buffer": 1,
+        "ack_every": 1,
+        "jumbo_max": 1,
+        "nack_threshold": 1,
+        "initial_congestion_window": 1,
+        "min_congestion_window": 1,
+        "batch": 1,
+        "max_batches": 1,
+        "min_mtu": HEADER_SIZE + 1,
+        "receive_mtu": HEADER_SIZE + 1,
+    }
+)
+"""Where 0 would mean that nothing works; for everything else it means "none" or "at once"."""
+
+_MOST: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "receive_window": MAX_ACKS,
+        "max_send_window": MAX_ACKS,
+        "jumbo_max": MAX_ACKS,
+        "send_mtu": MAX_DATAGRAM,
+        "receive_mtu": MAX_DATAGRAM,
+    }
+)
+
+_POSITIVE: Final = frozenset(
+    {
+        "initial_rto",
+        "min_rto",
+        "max_rto",
+        "min_repeat_delay",
+        "busy_delay",
+        "max_busy_delay",
+        "dead_time",
+        "idle_time",
+        "hard_time",
+        "ping_interval",
+        "reach_interval",
+        "challenge_interval",
+        "nat_interval",
+        "timer_granularity",
+    }
+)
+"""Times at which 0 would repeat something without end, or end everything at its beginning."""
+
+_ORDER: Final = (
+    ("read_ahead", "receive_window"),
+    ("min_mtu", "send_mtu"),
+    ("min_rto", "max_rto"),
+    ("busy_delay", "max_busy_delay"),
+)
+"""Pairs of which the second is never less."""
+
+
+def _problem(name: str, kind: str, value: Value) -> str | None:
+    """What is wrong with the value of a parameter by itself."""
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
+        return f"must be {kind}"
+    if not isinstance(value, int | float):
+        return None
+    if not value >= _LEAST.get(name, 0):  # a value that is no number fails this, too
+        return f"must be {_LEAST.get(name, 0)} or more"
+    if name in _POSITIVE and value == 0:
+        return "must be more than 0"
+    if value > _MOST.get(name, value):
+        return f"must be {_MOST[name]} or less"
+    return None

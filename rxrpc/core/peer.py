@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from rxrpc.core.rtt import RttEstimator
 from rxrpc.core.timers import NEVER
 from rxrpc.wire.control import keepalive_datagram
-from rxrpc.wire.packet import HEADER_SIZE, Address, Header
+from rxrpc.wire.packet import HEADER_SIZE, MAX_DATAGRAM, Address, Header
 
 if TYPE_CHECKING:
     from rxrpc.core.context import Context
+    from rxrpc.core.parameters import Parameters
     from rxrpc.core.sending import Sending
     from rxrpc.wire.ack import AckTrailer
 
@@ -21,7 +22,7 @@ _THRESHOLD_TIME = 60.0  # seconds for which what one call learnt of congestion h
 class Peer:
     """An address with which packets are exchanged."""
 
-    __slots__ = ("_asked_mtu", "_context", "_parameters", "_path_mtu", "_threshold",
+    __slots__ = ("_asked_mtu", "_context", "_path_mtu", "_threshold",
                  "_threshold_at", "address", "armed", "bundles", "bytes_received", "bytes_sent",
                  "connections", "heard", "mtu", "packets_resent", "packets_sent", "reached", "rtt",
                  "sent", "server_calls", "used")  # fmt: skip
@@ -29,13 +30,12 @@ class Peer:
     def __init__(self, address: Address, context: Context) -> None:
         self.address = address
         self._context = context
-        self._parameters = parameters = context.parameters
-        self.rtt = RttEstimator(parameters)
-        self.mtu = parameters.send_mtu  # bytes of the largest datagram
-        self._asked_mtu = parameters.send_mtu  # what the peer takes
-        self._path_mtu = parameters.send_mtu  # what the way takes
+        self.rtt = RttEstimator(context.parameters)
+        self._asked_mtu = MAX_DATAGRAM  # what the peer takes
+        self._path_mtu = MAX_DATAGRAM  # what the way takes
+        self.mtu = context.parameters.send_mtu  # bytes of the largest datagram
         self.connections = 0  # that point here
-        self.bundles = 0  # client handles that point here
+        self.bundles = 0  # in use, that point here
         self.server_calls = 0  # calls of the peer that run or wait
         # Of calls that are over: DATA packets and payload
         self.packets_sent = self.packets_resent = 0
@@ -48,6 +48,11 @@ class Peer:
         self._threshold_at = _LONG_AGO
         self.armed = NEVER
 
+    def configure(self, parameters: Parameters) -> None:
+        """The context has other parameters now."""
+        self.rtt.parameters = parameters
+        self._set_mtu()
+
     @property
     def payload_size(self) -> int:
         """Bytes behind the header of the largest packet."""
@@ -55,7 +60,14 @@ class Peer:
 
     def is_reached(self, now: float) -> bool:
         """Whether the address was proven to be the peer's recently."""
-        return now - self.reached < self._parameters.reach_time
+        return now - self.reached < self._context.parameters.reach_time
+
+    def is_forgettable(self, now: float) -> bool:
+        """Whether nothing was heard of it for long, and no NAT is to be kept open for it."""
+        parameters = self._context.parameters
+        return (
+            now - self.heard > parameters.peer_idle_time and now - self.used > parameters.nat_time
+        )
 
     def learn_sizes(self, trailer: AckTrailer) -> None:
         """Take the MTU words of an ACK: the smaller one holds, within our own bounds.
@@ -75,8 +87,9 @@ class Peer:
         return self.mtu < before
 
     def _set_mtu(self) -> None:
+        parameters = self._context.parameters
         least = min(self._asked_mtu, self._path_mtu)
-        self.mtu = min(max(least, self._parameters.min_mtu), self._parameters.send_mtu)
+        self.mtu = min(max(least, parameters.min_mtu), parameters.send_mtu)
 
     def remember_threshold(self, threshold: int, now: float) -> None:
         """A call ended, having learnt this slow-start threshold."""
@@ -95,10 +108,11 @@ class Peer:
 
     def next_timer(self) -> float:
         """When NATs want a packet."""
-        due = max(self.sent, self.used) + self._parameters.nat_interval
-        if not self.bundles or self.used == _LONG_AGO:
+        parameters = self._context.parameters
+        due = max(self.sent, self.used) + parameters.nat_interval
+        if self.used == _LONG_AGO:
             return NEVER
-        if due > self.used + self._parameters.nat_time:
+        if due > self.used + parameters.nat_time:
             return NEVER
         return due
 

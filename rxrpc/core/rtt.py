@@ -15,11 +15,11 @@ _WINDOW = 300.0  # seconds for which a least round trip counts
 class RttEstimator:
     """What is known of the way to a peer and back. All times are seconds."""
 
-    __slots__ = ("_minimum_at", "_parameters", "latest", "measured_at", "minimum", "smoothed",
+    __slots__ = ("_minimum_at", "latest", "measured_at", "minimum", "parameters", "smoothed",
                  "variation")  # fmt: skip
 
     def __init__(self, parameters: Parameters) -> None:
-        self._parameters = parameters
+        self.parameters = parameters
         self.smoothed: float | None = None  # None: never measured
         self.variation = 0.0
         self.latest = 0.0
@@ -29,7 +29,7 @@ class RttEstimator:
 
     def on_sample(self, rtt: float, now: float) -> None:
         """Take in a measured round trip; nonsense (negative, over `max_rto`) is ignored."""
-        if not 0 <= rtt <= self._parameters.max_rto:
+        if not 0 <= rtt <= self.parameters.max_rto:
             return
         if self.smoothed is None:
             self.smoothed, self.variation = rtt, rtt / 2
@@ -44,20 +44,20 @@ class RttEstimator:
 
     def stale(self, now: float) -> bool:
         """Whether it is time to measure again."""
-        return self.smoothed is None or now - self.measured_at > self._parameters.rtt_refresh
+        return self.smoothed is None or now - self.measured_at > self.parameters.rtt_refresh
 
     def timeout(self, doublings: int) -> float:
         """How long to wait for an ACK before sending again, after so many vain attempts."""
-        low, high = self._parameters.min_rto, self._parameters.max_rto
+        low, high = self.parameters.min_rto, self.parameters.max_rto
         if self.smoothed is None:
-            base = self._parameters.initial_rto
+            base = self.parameters.initial_rto
         else:
             # The peer may hold its ACK back, so that time is added to the round trip.
-            base = self.smoothed + 4 * self.variation + self._parameters.soft_ack_delay
+            base = self.smoothed + 4 * self.variation + self.parameters.soft_ack_delay
         return min(max(base, low) * 2.0 ** min(doublings, 30), high)
 
     def probe_delay(self) -> float | None:
         """How long to wait before the end of a flight is probed; None when nothing is known."""
         if self.smoothed is None:
             return None
-        return max(2 * self.smoothed, self._parameters.min_probe_delay)
+        return max(2 * self.smoothed, self.parameters.min_probe_delay)

@@ -232,7 +232,8 @@ class Sending:
         self._timeouts = 0
 
     def abandon(self) -> None:
-        """Nothing of this is wanted any more."""
+        """Nothing of this is wanted any more, and nothing that is written later."""
+        self.finished = True
         self._ready.clear()
         self._deliver(len(self._sent))
         self._hold_until = 0.0

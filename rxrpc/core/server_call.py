@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from rxrpc.core.call import Call
-from rxrpc.core.clocks import CallTimeouts
 from rxrpc.core.events import IncomingCall
 from rxrpc.core.states import CallState
 from rxrpc.errors import CallAborted, CallTimeout, RxCode
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from rxrpc.core.context import Context
     from rxrpc.core.peer import Peer
     from rxrpc.core.server_connection import ServerConnection
+    from rxrpc.core.services import ServiceEntry
     from rxrpc.security.base import ConnectionSecurity
 
 _UNANSWERED = frozenset({CallState.REQUEST, CallState.SERVING})
@@ -29,10 +29,12 @@ class ServerCall(Call):
 
     is_client = False
 
-    def __init__(self, context: Context, peer: Peer, now: float) -> None:
-        super().__init__(context, CallTimeouts(), now)
+    def __init__(self, context: Context, peer: Peer, service: ServiceEntry, now: float) -> None:
+        super().__init__(context, service.timeouts, now)
         self.peer = peer
         self.admitted = False
+        self._service = service
+        self._counted = False
 
     def bind(self, connection: Connection, channel: int, number: int, now: float) -> None:
         """The first packet of the call has come."""
@@ -56,13 +58,26 @@ class ServerCall(Call):
 
     def admit(self, now: float) -> None:
         """Show the call to the service, if it is time for that."""
-        if self.admitted or self.state not in _UNANSWERED or not self.receiving.bytes:
+        begun = self.receiving.bytes or self.receiving.complete
+        if self.admitted or self.state not in _UNANSWERED or not begun:
             return
         connection = cast("ServerConnection", self._connection)
         if connection.may_admit(now):
             self.admitted = True
             connection.core.admission.prove(self)
+            if self.security.level < self._service.level:
+                reason = f"security level {self.security.level.name}"
+                self.abort(RxCode.INVALID_OPERATION, now, reason)
+                return
+            self._counted = True
+            self._service.calls += 1
             self.context.events.append(IncomingCall(self))
+
+    def release(self) -> None:
+        """The service is done with the call, so that another may take its place."""
+        if self._counted:
+            self._counted = False
+            self._service.calls -= 1
 
     def give_up(self, now: float) -> None:
         """The client has not answered, and there are too many like it: not a word to anybody."""
@@ -79,26 +94,41 @@ class ServerCall(Call):
         else:
             self.fail(CallAborted(RxCode.CALL_DEAD, remote=True, reason="client moved on"), now)
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue a part of the reply."""
-        self._begin_reply()
-        super().write(data)
+    @property
+    def confirmed(self) -> bool:
+        """Whether the client has the whole reply."""
+        return self.state is CallState.COMPLETE
 
-    def finish(self) -> None:
-        """The reply is whole."""
-        self._begin_reply()
-        super().finish()
+    def _begin_sending(self) -> None:
+        """The reply begins, and with it the request ends, whether it was whole or not.
 
-    def _begin_reply(self) -> None:
+        Rx cannot do otherwise: a client takes the first packet of a reply for an ACK of all that
+        it has sent, and Linux's sends no more; a server of OpenAFS that writes reads no more.
+        OpenAFS's client does not notice before it reads, so what still comes is acknowledged and
+        thrown away. Source: rx.c (rxi_ReceivePacket), rx_rdwr.c (rxi_WriteProc); linux,
+        net/rxrpc/input.c (rxrpc_receiving_reply).
+        """
         if self.state in _UNANSWERED:
             self._become(CallState.REPLYING)
+            if not self.receiving.complete:
+                self.cut = True
+                self.receiving.stop_reading()
+                self.receiving.take_unread()
             self.receiving.on_acknowledged()  # the reply says it
+
+    def retire(self) -> None:
+        """Nobody remembers the call."""
+        if self.cut:
+            self.receiving.discard()  # what was out of order never got into it
+        super().retire()
 
     def _after_data(self, now: float) -> None:
         if self.state is CallState.REQUEST:
             if self.receiving.complete:
                 self._become(CallState.SERVING)
             self.admit(now)
+        if self.cut:
+            self.receiving.take_unread()
         self.wake_reader()
 
     def _after_ack(self, now: float) -> None:

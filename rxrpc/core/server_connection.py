@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rxrpc.core.connection import Connection
 from rxrpc.core.server_call import ServerCall
 from rxrpc.core.states import CallState
@@ -10,6 +12,9 @@ from rxrpc.errors import RxCode, SecurityError
 from rxrpc.trace import DropReason
 from rxrpc.wire.packet import CHANNELS, Header, PacketType
 from rxrpc.wire.serial import add, before
+
+if TYPE_CHECKING:
+    from rxrpc.core.services import ServiceEntry
 
 
 class ServerConnection(Connection):
@@ -20,6 +25,7 @@ class ServerConnection(Connection):
     """
 
     is_client = False
+    service: ServiceEntry
     _challenges = 0
     _ask_at = NEVER  # when to ask the client again
 
@@ -48,8 +54,8 @@ class ServerConnection(Connection):
         if before_it is not None and not before_it.over:
             assert isinstance(before_it, ServerCall)
             before_it.supersede(now)
-        call = ServerCall(self.context, self.peer, now)
-        if not self.core.admission.begin(call, now):
+        call = ServerCall(self.context, self.peer, self.service, now)
+        if self.service.full or not self.core.admission.begin(call, now):
             self.drop(now, DropReason.TOO_MANY, header)
             if self.core.may_answer(now):
                 self.send(
@@ -72,6 +78,8 @@ class ServerConnection(Connection):
         assert isinstance(call, ServerCall)
         super().on_call_over(call, now)
         self.core.admission.end(call)
+        if not call.admitted:
+            call.release()
         if not self.active:
             self.core.on_server_idle(self)
         self.context.timers.update(self)

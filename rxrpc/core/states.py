@@ -41,6 +41,7 @@ ACCEPTS: Mapping[CallState, Set[PacketType]] = {
     CallState.RECEIVING: frozenset({_P.DATA, _P.ACK, _P.ABORT}),  # ACK: pings
     CallState.REQUEST: frozenset({_P.DATA, _P.ACK, _P.ABORT}),
     CallState.SERVING: frozenset({_P.DATA, _P.ACK, _P.ABORT}),  # DATA: repetitions
+    # DATA: repetitions, or what is thrown away of a request that was answered before its end
     CallState.REPLYING: frozenset({_P.DATA, _P.ACK, _P.ACKALL, _P.ABORT}),
     CallState.CONFIRMING: frozenset({_P.DATA, _P.ACK, _P.ACKALL, _P.ABORT}),
     CallState.COMPLETE: frozenset({_P.DATA, _P.ACK}),

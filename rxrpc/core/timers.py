@@ -35,7 +35,7 @@ class Timers:
 
     def __init__(self, granularity: float) -> None:
         """``granularity``: the least time between two turns of one object, in seconds."""
-        self._granularity = granularity
+        self.granularity = granularity
         self.overdue = 0  # turns that left something due behind, each a mistake of the item's
         self._heap: list[tuple[float, int, Timed]] = []
         self._count = 0
@@ -74,7 +74,7 @@ class Timers:
             due = item.next_timer()
             self.overdue += due <= now
             if due < NEVER:
-                self.arm(item, max(due, now + self._granularity))
+                self.arm(item, max(due, now + self.granularity))
 
     def __len__(self) -> int:
         """Entries in the queue, outdated ones with them."""

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from rxrpc.core.clocks import CallTimeouts
-from rxrpc.errors import EndpointClosed
-from rxrpc.net.streams import StreamCall
-from rxrpc.rpc import Stream
+from rxrpc.errors import CallBusy, EndpointClosed, LocalError
+from rxrpc.net.streams import ByteCall, StreamCall
+from rxrpc.rpc import SENDS
 from rxrpc.xdr import encode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rxrpc.core.bundle import Bundle
+    from rxrpc.net.driver import Driver
     from rxrpc.net.endpoint import Endpoint
     from rxrpc.rpc import Rpc
     from rxrpc.wire.packet import Address
@@ -27,10 +30,11 @@ _DEFAULT = CallTimeouts()
 
 
 class Connection:
-    """The way to one service of one server, with one identity.
+    """The way to one service of one server, with one identity. `Endpoint.connect` gives it.
 
     Behind it are as many Rx connections as the calls in flight need (four a connection), up to
-    `Parameters.max_connections_per_bundle`; further calls wait their turn.
+    `Parameters.max_connections_per_bundle`; further calls wait their turn. It sends nothing and
+    keeps nothing open by itself, so it may be made for one call and dropped, or kept for ever.
     """
 
     def __init__(self, endpoint: Endpoint, bundle: Bundle) -> None:
@@ -42,13 +46,25 @@ class Connection:
         """Where the server is."""
         return self._bundle.peer.address
 
+    @property
+    def service_id(self) -> int:
+        """The service that calls go to.
+
+        With ``upgrade`` this is another than was asked for when the server has said so, which it
+        does in the reply of the first call that gets one.
+        """
+        return self._bundle.service_id
+
     def rtt(self) -> float | None:
         """The smoothed round-trip time in seconds; None while nothing was measured."""
         return self._bundle.peer.rtt.smoothed
 
     async def call(self, rpc: Rpc[A, R], args: A, *, timeouts: CallTimeouts | None = None) -> R:
-        """Call a procedure; its reply. Raises `CallError` or, for arguments that do not fit,
-        `LocalError`. When the caller is cancelled, the server is told.
+        """Call a procedure; its reply.
+
+        Raises `CallError` (see there for how a call can end), `LocalError` for arguments that do
+        not fit, `SecurityLevelError` when the endpoint demands more than the identity gives; then
+        nothing was sent. When the caller is cancelled, the server is told.
         """
         call = self.stream(rpc, args, timeouts=timeouts)
         try:
@@ -57,22 +73,77 @@ class Connection:
             call.close()
 
     def stream(
-        self, rpc: Rpc[A, R], args: A, *, timeouts: CallTimeouts | None = None
+        self,
+        rpc: Rpc[A, R],
+        args: A,
+        *,
+        length: int | None = None,
+        timeouts: CallTimeouts | None = None,
     ) -> StreamCall[R]:
         """Begin a call with a stream beside arguments and reply; use it in ``async with``.
 
-        The arguments are on their way at once. Raises as `call` does.
+        The arguments are on their way at once. ``length``: the bytes that will be sent behind
+        them, when that is known; see `CallStream.set_length`. Raises as `call` does.
         """
-        driver = self._endpoint.driver
-        if driver is None:
-            raise EndpointClosed
-        request = _OPCODE.pack(rpc.opcode) + encode(args)
+        if length and rpc.stream not in SENDS:
+            raise LocalError(f"{rpc} takes nothing behind its arguments")
+        return self._begin_all(rpc, (args,), length, timeouts)[0]
+
+    def streams(
+        self, rpc: Rpc[A, R], many: Sequence[A], *, timeouts: CallTimeouts | None = None
+    ) -> list[StreamCall[R]]:
+        """Begin a call for each of these arguments; their first packets go out together.
+
+        Each call must be closed. Raises as `call` does; then none was begun.
+        """
+        return self._begin_all(rpc, many, None, timeouts)
+
+    def _begin_all(
+        self,
+        rpc: Rpc[A, R],
+        many: Sequence[A],
+        length: int | None,
+        timeouts: CallTimeouts | None,
+    ) -> list[StreamCall[R]]:
+        driver = self._running()
+        opcode = _OPCODE.pack(rpc.opcode)
+        requests = [opcode + encode(args) for args in many]
         now = trio.current_time()
-        core_call = self._bundle.start_call(timeouts or _DEFAULT, now)
+        calls: list[StreamCall[R]] = []
         untyped: Rpc[Any, R] = rpc
-        call = StreamCall(core_call, driver, self._endpoint.parameters.max_reply, untyped)
-        core_call.write(request)
-        if rpc.stream is not Stream.TO_SERVER:
-            core_call.finish()
+        whole = rpc.stream not in SENDS
+        max_reply = self._endpoint.parameters.max_reply
+        try:
+            for request in requests:
+                core_call = self._bundle.start_call(
+                    timeouts or _DEFAULT,
+                    now,
+                    request,
+                    whole=whole,
+                    length=None if length is None else len(request) + length,
+                )
+                calls.append(StreamCall(core_call, driver, max_reply, untyped))
+        except CallBusy:
+            for call in calls:
+                call.close()
+            raise
         driver.flush()
+        return calls
+
+    def begin(self, *, length: int | None = None, timeouts: CallTimeouts | None = None) -> ByteCall:
+        """Begin a call whose request and reply are just bytes; use it in ``async with``.
+
+        ``length``: the bytes of the request, when that is known; see `CallStream.set_length`.
+        Nothing is sent before a packet is full, or the request has ended. Raises as `call` does.
+        """
+        driver = self._running()
+        core_call = self._bundle.start_call(timeouts or _DEFAULT, trio.current_time())
+        call = ByteCall(core_call, driver, self._endpoint.parameters.max_reply)
+        if length is not None:
+            call.set_length(length)
         return call
+
+    def _running(self) -> Driver:
+        if self._endpoint.driver is None:
+            raise EndpointClosed
+        return self._endpoint.driver

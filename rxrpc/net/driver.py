@@ -70,9 +70,9 @@ class Driver:
     async def _receive_loop(self) -> None:
         socket, core = self._socket, self._core
         receive_datagram = core.receive_datagram
-        limit, rounds = core.parameters.batch, core.parameters.max_batches
         while True:
             await socket.wait_readable()
+            limit, rounds = core.parameters.batch, core.parameters.max_batches
             for _ in range(rounds):
                 batch = socket.receive(limit)
                 if not batch:

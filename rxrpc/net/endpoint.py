@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
 
 import trio
 
+from rxrpc.core.bundle import BundleKey
 from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.events import CallChanged, Event, IncomingCall
-from rxrpc.core.parameters import Parameters
 from rxrpc.errors import LocalError
 from rxrpc.net.client import Connection
 from rxrpc.net.driver import Driver
 from rxrpc.net.sockets import UdpSocket
 from rxrpc.net.streams import CallStream
+from rxrpc.security.base import SecurityLevel
 from rxrpc.security.null import NULL
 from rxrpc.trace import NullTracer, Tracer
 
 if TYPE_CHECKING:
     import random
 
-    from rxrpc.core.bundle import Bundle
+    from rxrpc.core.clocks import CallTimeouts
+    from rxrpc.core.parameters import Parameters, Value
     from rxrpc.core.snapshot import Snapshot
     from rxrpc.core.statistics import Statistics
-    from rxrpc.net.server import Service
+    from rxrpc.net.server import BaseService
     from rxrpc.net.sockets import DatagramSocket
+    from rxrpc.rpc import Rpc
     from rxrpc.security.base import ClientSecurity
     from rxrpc.wire.packet import Address
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class Endpoint:
@@ -50,12 +57,11 @@ class Endpoint:
         ``socket``: use this one, which is open, instead of binding. ``rng``: where epoch and
         connection ids come from; by default they cannot be guessed.
         """
-        self.parameters = parameters or Parameters()
         self._bind = bind
         self._socket = socket
-        self._core = EndpointCore(self.parameters, tracer or NullTracer(), rng)
-        self._services: dict[int, Service] = {}
-        self._connections: dict[Bundle, Connection] = {}
+        self._core = EndpointCore(parameters, tracer or NullTracer(), rng)
+        self._services: dict[int, BaseService] = {}
+        self._connections: WeakValueDictionary[BundleKey, Connection] = WeakValueDictionary()
         self._nursery: trio.Nursery | None = None
         self.driver: Driver | None = None
 
@@ -83,26 +89,96 @@ class Endpoint:
             socket.close()
 
     @property
+    def parameters(self) -> Parameters:
+        """Those in use now."""
+        return self._core.parameters
+
+    def configure(self, **changes: Value) -> Parameters:
+        """Change parameters, at any time, by their names; all that are then in use.
+
+        `LocalError` for an unknown name or a value that cannot work, and nothing has changed. A
+        call that has begun keeps its timeouts, packet size and windows for sending; everything
+        else holds at once, except `Parameters.socket_buffer`, which is read when the endpoint
+        opens its socket.
+        """
+        self._core.configure(self.parameters.changed(**changes))
+        if self.driver is not None:
+            self.driver.flush()
+        return self.parameters
+
+    @property
     def local_address(self) -> Address:
         """Where it is bound, while it runs."""
         if self._socket is None:
             raise LocalError("the endpoint does not run")
         return self._socket.local_address
 
-    def add_service(self, service: Service) -> None:
-        """Take calls for a service; before or while the endpoint runs."""
-        self._core.add_service(service.interface.service_id, service.security)
-        self._services[service.interface.service_id] = service
+    def add_service(self, service: BaseService) -> None:
+        """Take calls for a service, one of any number; before or while the endpoint runs.
+
+        Raises `LocalError` when there is one with this number.
+        """
+        self._core.services.add(service.entry)
+        self._services[service.service_id] = service
+
+    def offer_upgrade(self, service_id: int, better_id: int) -> None:
+        """Serve as ``better_id`` those clients of ``service_id`` that ask for something better.
+
+        Both services must have been added, else `LocalError`. They ask in the first packet of a
+        connection, and all calls of that connection go to the better service. AF_RXRPC:
+        RXRPC_UPGRADEABLE_SERVICE. OpenAFS file servers may ask without meaning it, so a callback
+        service offers none.
+        """
+        self._core.services.offer_upgrade(service_id, better_id)
 
     def connect(
-        self, address: Address, service_id: int, *, security: ClientSecurity = NULL
+        self,
+        address: Address,
+        service_id: int,
+        *,
+        security: ClientSecurity = NULL,
+        min_level: SecurityLevel = SecurityLevel.CLEAR,
+        exclusive: bool = False,
+        upgrade: bool = False,
     ) -> Connection:
-        """The way to a service. Sends nothing; equal arguments give the same object."""
-        bundle = self._core.bundle(address, service_id, security)
-        connection = self._connections.get(bundle)
+        """The way to a service. Sends nothing; equal arguments give the same object.
+
+        ``min_level``: raise `SecurityLevelError` when ``security`` protects less than this, or
+        less than `Parameters.min_security_level`.
+
+        ``exclusive``: each call gets an Rx connection of its own, which is discarded with it.
+
+        ``upgrade``: the first call asks the server whether it has a better service in this one's
+        place, and calls wait until its reply has told; from then on they go to
+        `Connection.service_id`. So the first must be an RPC that is the same in both services.
+        """
+        self._core.check_level(security, min_level)
+        key = BundleKey(address, service_id, security, exclusive, upgrade)
+        connection = self._connections.get(key)
         if connection is None:
-            connection = self._connections[bundle] = Connection(self, bundle)
+            connection = self._connections[key] = Connection(self, self._core.bundle(key))
         return connection
+
+    async def call(
+        self,
+        address: Address,
+        service_id: int,
+        rpc: Rpc[A, R],
+        args: A,
+        *,
+        security: ClientSecurity = NULL,
+        min_level: SecurityLevel = SecurityLevel.CLEAR,
+        exclusive: bool = False,
+        timeouts: CallTimeouts | None = None,
+    ) -> R:
+        """Call a procedure of any service anywhere; its reply. Raises as `Connection.call` does.
+
+        Calls to one destination share connections, whether they are made this way or the other.
+        """
+        connection = self.connect(
+            address, service_id, security=security, min_level=min_level, exclusive=exclusive
+        )
+        return await connection.call(rpc, args, timeouts=timeouts)
 
     def statistics(self) -> Statistics:
         """A picture of what was and is. Only inside trio."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,12 @@ import trio
 
 from rxrpc import CallTimeouts
 from rxrpc.programs.failures import EXIT_OK, EXIT_SYSTEM, EXIT_USAGE, Failure
-from rxrpc.programs.interface import Raw, raw
 from rxrpc.programs.running import MAX_MESSAGE, beside, make_endpoint, resolve, tracing
 
 if TYPE_CHECKING:
     import argparse
 
+_OPCODE = struct.Struct("!I")
 _ROW = 16
 
 
@@ -80,9 +81,11 @@ async def make_call(request: Request) -> bytes:
 
         async def body() -> bytes:
             connection = endpoint.connect(address, request.service)
+            data = _OPCODE.pack(request.opcode) + request.arguments
             timeouts = CallTimeouts(hard=request.timeout)
-            args = Raw(request.arguments)
-            return (await connection.call(raw(request.opcode), args, timeouts=timeouts)).data
+            async with connection.begin(length=len(data), timeouts=timeouts) as call:
+                await call.send(data)
+                return await call.receive_rest()
 
         return await beside(endpoint, body)
 

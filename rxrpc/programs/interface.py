@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from rxrpc import CallAborted, ServerCall, Service
-from rxrpc.rpc import Interface, Rpc, Stream, Void
+from rxrpc import ByteService, CallAborted, Interface, Rpc, ServerCall, Service, Stream, Void
 from rxrpc.xdr import i32, u64, xdr_struct
 from rxrpc.xdr.fields import Data, Variable
 
@@ -42,11 +41,6 @@ SOURCE = Rpc("Source", 3, Size, Void, stream=Stream.FROM_SERVER)
 ABORT = Rpc("Abort", 4, Code, Void)
 
 
-def raw(opcode: int) -> Rpc[Raw, Raw]:
-    """Any procedure, with arguments and a reply of which nothing is known."""
-    return Rpc("Raw", opcode, Raw, Raw)
-
-
 def make_service(service_id: int, report: Callable[[str], None]) -> Service:
     """The procedures above; ``report`` gets a line for each call."""
     service = Service(Interface("Test", service_id, (ECHO, SINK, SOURCE, ABORT)))
@@ -80,22 +74,21 @@ def make_service(service_id: int, report: Callable[[str], None]) -> Service:
     return service
 
 
-class UniformService(Service):
-    """Treats all calls alike, whatever their opcode."""
+def make_uniform_service(
+    service_id: int, answer: Callable[[bytes], bytes], report: Callable[[str], None]
+) -> ByteService:
+    """Treats all calls alike, whatever their opcode.
 
-    def __init__(
-        self, service_id: int, answer: Callable[[bytes], bytes], report: Callable[[str], None]
-    ) -> None:
-        """``answer`` makes the reply of the request, or raises `CallAborted`."""
-        super().__init__(Interface("Uniform", service_id, ()))
-        self._answer = answer
-        self._report = report
+    ``answer`` makes the reply of the arguments, or raises `CallAborted`.
+    """
 
-    async def _dispatch(self, call: ServerCall) -> None:
+    async def handle(call: ServerCall) -> None:
         opcode = await call.receive_opcode()
-        request = await call.receive_request()
-        self._report(f"{_name(call)}: opcode {opcode}, {len(request)} bytes")
-        call.reply(Raw(self._answer(request)))
+        arguments = await call.receive_rest()
+        report(f"{_name(call)}: opcode {opcode}, {len(arguments)} bytes")
+        await call.send(answer(arguments))
+
+    return ByteService(service_id, handle)
 
 
 def _name(call: ServerCall) -> str:

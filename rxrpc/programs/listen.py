@@ -10,14 +10,14 @@ import trio
 
 from rxrpc import CallAborted
 from rxrpc.programs.failures import EXIT_OK, EXIT_USAGE, Failure
-from rxrpc.programs.interface import UniformService, make_service
+from rxrpc.programs.interface import make_service, make_uniform_service
 from rxrpc.programs.running import beside, make_endpoint, resolve, tracing
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from rxrpc import Service, Statistics
+    from rxrpc import BaseService, Statistics
 
 
 def run(known: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def _say_nothing(text: str) -> None:
     pass
 
 
-def choose_service(known: argparse.Namespace, report: Callable[[str], None]) -> Service:
+def choose_service(known: argparse.Namespace, report: Callable[[str], None]) -> BaseService:
     """The service of the command line."""
     answer: Callable[[bytes], bytes]
     if known.echo:
@@ -58,7 +58,7 @@ def choose_service(known: argparse.Namespace, report: Callable[[str], None]) -> 
         answer = _refuse(known.abort)
     else:
         return make_service(known.service, report)
-    return UniformService(known.service, answer, report)
+    return make_uniform_service(known.service, answer, report)
 
 
 def _same(request: bytes) -> bytes:
@@ -76,7 +76,7 @@ def _refuse(code: int) -> Callable[[bytes], bytes]:
     return answer
 
 
-async def serve(known: argparse.Namespace, service: Service) -> Statistics:
+async def serve(known: argparse.Namespace, service: BaseService) -> Statistics:
     """Say where it listens, on standard output; what was counted until the signal."""
     address = await resolve(known.address, known.port)
     with tracing(known.trace) as tracer:

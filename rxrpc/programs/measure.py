@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from rxrpc import ProtocolError
+from rxrpc import ProtocolError, Void
 from rxrpc.programs.failures import EXIT_OK
 from rxrpc.programs.interface import ECHO, SINK, SOURCE, Raw, Size
 from rxrpc.programs.running import beside, make_endpoint, resolve, tracing
-from rxrpc.rpc import Void
 
 if TYPE_CHECKING:
     import argparse

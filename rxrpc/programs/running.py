@@ -17,10 +17,10 @@ from rxrpc import (
     NullTracer,
     Parameters,
     ProtocolError,
+    RxgenCode,
     Tracer,
 )
 from rxrpc.programs.failures import EXIT_ABORTED, EXIT_NO_REPLY, EXIT_SYSTEM, Failure
-from rxrpc.rpc import RxgenCode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

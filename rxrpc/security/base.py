@@ -120,6 +120,11 @@ class ClientSecurity(Protocol):
         """The number of the security class."""
         ...
 
+    @property
+    def level(self) -> SecurityLevel:
+        """How much of each packet its connections protect, at least."""
+        ...
+
     def connect(self, identity: ConnectionIdentity) -> ConnectionSecurity:
         """The protection of a new connection."""
         ...

@@ -74,6 +74,11 @@ class NullSecurity:
         """The number of the security class."""
         return SecurityIndex.NULL
 
+    @property
+    def level(self) -> SecurityLevel:
+        """Nothing is protected."""
+        return SecurityLevel.CLEAR
+
     def connect(self, identity: ConnectionIdentity) -> NullConnection:
         """The protection of a new connection."""
         return _CONNECTION

@@ -50,6 +50,10 @@ class PacketFlag(enum.IntFlag, boundary=enum.KEEP):
     SLOW_START_OK = 0x20  # on ACK: the same bit, another meaning
 
 
+UPGRADE = 1
+"""User status in the first packet of a connection: its service may become another that the server
+has in its place. Source: linux, net/rxrpc/protocol.h (RXRPC_USERSTATUS_SERVICE_UPGRADE)."""
+
 _TYPES = {int(kind): kind for kind in PacketType}
 
 # Plain numbers for the hot paths: arithmetic on enum members costs several times as much.

@@ -13,6 +13,7 @@ import pytest
 
 from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.parameters import Parameters
+from rxrpc.core.services import ServiceEntry
 from rxrpc.jsontrace import JsonLinesTracer
 from rxrpc.security.null import NULL
 from rxrpc.wire.packet import HEADER_SIZE, PacketType
@@ -140,7 +141,7 @@ def test_a_trace_of_hostile_datagrams_is_whole_lines_of_json() -> None:
     file = io.StringIO()
     tracer = JsonLinesTracer(file)
     fuzzer.pair.server = EndpointCore(PARAMETERS, tracer, random.Random(3))
-    fuzzer.pair.server.add_service(SERVICE, [NULL])
+    fuzzer.pair.server.services.add(ServiceEntry(SERVICE, {NULL.index: NULL}))
     for number in range(2000):
         fuzzer.shoot()
         if number % 20 == 0:

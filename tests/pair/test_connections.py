@@ -5,6 +5,7 @@ import errno
 import pytest
 
 from rxrpc.core.parameters import Parameters
+from rxrpc.core.services import ServiceEntry
 from rxrpc.errors import (
     CallAborted,
     EndpointClosed,
@@ -101,7 +102,7 @@ def test_a_closing_server_says_that_it_restarts() -> None:
 def test_a_service_is_added_once() -> None:
     pair = Pair()
     with pytest.raises(LocalError):
-        pair.server.add_service(SERVICE, [NULL])
+        pair.server.services.add(ServiceEntry(SERVICE, {NULL.index: NULL}))
 
 
 def test_nat_keepalives_go_on_after_the_last_call() -> None:

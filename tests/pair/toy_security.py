@@ -72,6 +72,7 @@ class ToyConnection:
 class ToyClient:
     key: bytes = b"secret"
     index: int = TOY_INDEX
+    level: SecurityLevel = SecurityLevel.CRYPT
 
     def connect(self, identity: ConnectionIdentity) -> ToyConnection:
         return ToyConnection(self.key, identity, established=True)

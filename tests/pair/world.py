@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rxrpc.core.bundle import Bundle
+from rxrpc.core.bundle import Bundle, BundleKey
 from rxrpc.core.call import Call
 from rxrpc.core.client_call import ClientCall
 from rxrpc.core.clocks import CallTimeouts
 from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.events import CallChanged, IncomingCall
 from rxrpc.core.parameters import Parameters
+from rxrpc.core.services import ServiceEntry
 from rxrpc.security.base import ClientSecurity, ServerSecurity
 from rxrpc.security.null import NULL
 from rxrpc.trace import CountingTracer
@@ -85,7 +86,7 @@ class Pair:
         self.server_trace = CountingTracer()
         self.client = EndpointCore(client, self.client_trace, random.Random(seed))
         self.server = EndpointCore(server, self.server_trace, random.Random(seed + 1))
-        self.server.add_service(SERVICE, securities)
+        self.server.services.add(ServiceEntry(SERVICE, {each.index: each for each in securities}))
         self.wire: list[Flying] = []
         self.mangle: Mangler = everything
         self.delay = 0.005  # one way, seconds
@@ -94,8 +95,10 @@ class Pair:
         self.on_server: Callable[[Program], None] = echo
         self.log: list[Flying] = []  # everything that was ever sent
 
-    def bundle(self, security: ClientSecurity = NULL) -> Bundle:
-        return self.client.bundle(SERVER, SERVICE, security)
+    def bundle(
+        self, security: ClientSecurity = NULL, *, exclusive: bool = False, upgrade: bool = False
+    ) -> Bundle:
+        return self.client.bundle(BundleKey(SERVER, SERVICE, security, exclusive, upgrade))
 
     def call(
         self,
@@ -103,10 +106,13 @@ class Pair:
         *,
         timeouts: CallTimeouts | None = None,
         security: ClientSecurity = NULL,
+        exclusive: bool = False,
+        upgrade: bool = False,
         finish: bool = True,
     ) -> ClientCall:
         """Begin a call."""
-        call = self.bundle(security).start_call(timeouts or CallTimeouts(), self.now)
+        bundle = self.bundle(security, exclusive=exclusive, upgrade=upgrade)
+        call = bundle.start_call(timeouts or CallTimeouts(), self.now)
         self.programs[call] = Program(call)
         call.write(request)
         if finish:

@@ -7,6 +7,7 @@ is there now anew; a test fails when that would change anything.
 from __future__ import annotations
 
 import ast
+import enum
 import inspect
 import re
 import sys
@@ -20,7 +21,6 @@ from rxrpc.core.states import ACCEPTS, TRANSITIONS, CallState
 from rxrpc.trace import DropReason
 
 if TYPE_CHECKING:
-    import enum
     from collections.abc import Callable, Iterator
 
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "rxrpc.md"
@@ -91,6 +91,8 @@ class Tunable:
         match self.default:
             case bool():
                 return "yes or no"
+            case enum.Enum():
+                return "level"
             case bytes():
                 return "text"
             case float():
@@ -111,6 +113,8 @@ class Tunable:
                 return "yes" if self.default else "no"
             case bytes():
                 return f"`{self.default.decode()}`"
+            case enum.Enum():
+                return self.default.name
             case int():
                 return f"{self.default:,}"
             case float():

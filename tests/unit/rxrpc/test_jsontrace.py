@@ -3,10 +3,12 @@
 import io
 import json
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
 from rxrpc.core.endpoint import EndpointCore
+from rxrpc.core.services import ServiceEntry
 from rxrpc.jsontrace import JsonLinesTracer, describe
 from rxrpc.security.null import NULL
 from rxrpc.trace import (
@@ -22,8 +24,11 @@ from rxrpc.trace import (
     Tracer,
 )
 from rxrpc.wire.packet import Header, PacketType
-from tests.pair.toy_security import ToyClient, ToyServer
+from tests.pair.toy_security import TOY_INDEX, ToyClient, ToyServer
 from tests.pair.world import NO_REACH_CHECK, SERVICE, Pair
+
+if TYPE_CHECKING:
+    from rxrpc.security.base import ServerSecurity
 
 ADDRESS = ("192.0.2.1", 7000)
 HEADER = Header(1, 0x40000006, 3, 4, 5, PacketType.DATA, 0x25, 0, 0, 0, 0)
@@ -127,7 +132,8 @@ def test_nothing_that_anybody_wrote_is_in_it() -> None:
     pair = Pair(server=NO_REACH_CHECK, securities=[ToyServer()])
     pair.client = EndpointCore(None, JsonLinesTracer(file), random.Random(7))
     pair.server = EndpointCore(NO_REACH_CHECK, JsonLinesTracer(file), random.Random(8))
-    pair.server.add_service(SERVICE, [ToyServer(), NULL])
+    securities: dict[int, ServerSecurity] = {TOY_INDEX: ToyServer(), NULL.index: NULL}
+    pair.server.services.add(ServiceEntry(SERVICE, securities))
     payload = b"the payload of a call"
     for security in (ToyClient(), NULL):
         pair.finish(pair.call(payload, security=security))

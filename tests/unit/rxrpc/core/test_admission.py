@@ -6,13 +6,14 @@ from rxrpc.core.context import Context
 from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.parameters import Parameters
 from rxrpc.core.server_call import ServerCall
+from rxrpc.core.services import ServiceEntry
 from tests.unit.rxrpc.core.test_endpoint import REQUEST, Endpoint
 
 
 def call(core: EndpointCore, context: Context, address: tuple[str, int]) -> ServerCall:
     """A call that has not begun."""
     peer = core._peer(address) or core._add_peer(address)
-    return ServerCall(context, peer, 0.0)
+    return ServerCall(context, peer, ServiceEntry(77, {}), 0.0)
 
 
 def test_bounds_for_all_and_for_one() -> None:

@@ -8,6 +8,7 @@ from rxrpc.core.states import CallState
 from rxrpc.errors import (
     CallBusy,
     CallTimeout,
+    PhaseError,
 )
 from rxrpc.trace import DropReason
 from rxrpc.wire.ack import Ack
@@ -84,8 +85,9 @@ def test_busy_means_again_later() -> None:
         filler.abort(1, pair.now)
 
     def answer(program: Program) -> None:
-        program.call.write(b"at last")
-        program.call.finish()
+        if not program.call.sending.finished:
+            program.call.write(b"at last")
+            program.call.finish()
 
     pair.on_server = answer
     assert pair.finish(call) == b"at last"
@@ -112,3 +114,58 @@ def test_busy_after_an_ack_is_ignored() -> None:
     pair.client.receive_datagram(busy, SERVER, pair.now)
     assert call.sending.next_timer() == before
     assert not call.over
+
+
+def test_busy_may_end_a_call_at_once() -> None:
+    pair = Pair(server=Parameters(max_server_calls=0))
+    start = pair.now
+    with pytest.raises(CallBusy):
+        pair.finish(pair.call(b"question", timeouts=CallTimeouts(busy=0.0)))
+    assert pair.now - start < 0.1
+
+
+def test_a_short_dead_time_does_not_end_a_slow_call() -> None:
+    pair = Pair(server=NO_REACH_CHECK)
+    pair.on_server = silent
+    call = pair.call(b"slow", timeouts=CallTimeouts(dead=1.0))
+    pair.run_for(20.0)
+    assert not call.over
+    pair.mangle = lambda datagram: ()
+    cut = pair.now
+    with pytest.raises(CallTimeout, match="dead peer"):
+        pair.finish(call)
+    assert pair.now - cut <= 1.0
+
+
+def test_timeouts_change_during_a_call() -> None:
+    pair = Pair(server=NO_REACH_CHECK)
+    pair.on_server = silent
+    call = pair.call(b"slow", timeouts=CallTimeouts(hard=5.0))
+    pair.run_for(4.0)
+    call.set_timeouts(CallTimeouts(hard=3.0), pair.now)
+    pair.run_for(2.0)
+    assert not call.over
+    with pytest.raises(CallTimeout, match="hard"):
+        pair.finish(call)
+    assert pair.now == pytest.approx(1007.0, abs=0.01)
+
+
+def test_a_reply_ends_the_request() -> None:
+    pair = Pair(server=NO_REACH_CHECK)
+
+    def answer(program: Program) -> None:
+        if not program.call.sending.finished:
+            program.call.write(b"enough")
+            program.call.finish()
+
+    pair.on_server = answer
+    call = pair.call(bytes(5000), finish=False)
+    assert not call.confirmed
+    assert pair.finish(call) == b"enough"
+    assert call.confirmed
+    with pytest.raises(PhaseError):
+        call.write(b"more")
+    call.finish()
+    before = len(pair.log)
+    pair.run_for(100.0)
+    assert not [d for d in pair.log[before:] if d.header.type is PacketType.DATA]

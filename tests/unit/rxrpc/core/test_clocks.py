@@ -35,3 +35,10 @@ def test_pings_follow_silence() -> None:
     assert clocks.ping_due(heard=12.0) == 16.0
     clocks.pinged = 16.0
     assert clocks.ping_due(heard=12.0) == 20.0
+
+
+def test_who_must_answer_soon_is_asked_in_time() -> None:
+    clocks = Clocks(PARAMETERS, CallTimeouts(dead=2.0, busy=7.0), now=0.0)
+    assert clocks.ping_due(heard=0.0) == 0.5
+    assert clocks.busy_time == 7.0
+    assert Clocks(PARAMETERS, CallTimeouts(), now=0.0).busy_time == PARAMETERS.busy_time

@@ -5,6 +5,7 @@ import random
 from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.events import Event, IncomingCall
 from rxrpc.core.parameters import Parameters
+from rxrpc.core.services import ServiceEntry
 from rxrpc.security.null import NULL
 from rxrpc.trace import CountingTracer, DropReason
 from rxrpc.wire.ack import Ack, AckReason
@@ -25,7 +26,7 @@ class Endpoint:
     def __init__(self, parameters: Parameters | None = None) -> None:
         self.trace = CountingTracer()
         self.core = EndpointCore(parameters, self.trace, random.Random(1))
-        self.core.add_service(SERVICE, [NULL])
+        self.core.services.add(ServiceEntry(SERVICE, {NULL.index: NULL}))
         self.now = 1000.0
 
     def send(
@@ -231,3 +232,39 @@ def test_stray_packets_leave_nothing() -> None:
     statistics = endpoint.core.statistics(endpoint.now)
     assert not statistics.peers
     assert sum(statistics.drops.values()) + len(answers) == count
+
+
+def test_parameters_change_while_it_runs() -> None:
+    endpoint = Endpoint(Parameters(check_reach=False))
+    endpoint.send(REQUEST)
+    core = endpoint.core
+    assert core.deadline() > endpoint.now
+    core.configure(
+        core.parameters.changed(
+            answers_per_second=2,
+            version=b"new",
+            send_mtu=1000,
+            receive_window=99,
+            max_server_calls=1,
+        )
+    )
+    ask = REQUEST._replace(type=PacketType.VERSION)
+    answers = [endpoint.send(ask, b"") for _ in range(5)]
+    assert [len(answer) for answer in answers] == [1, 1, 0, 0, 0]
+    assert Version.parse(answers[0][0][1]).text == b"new"
+    assert core.statistics(endpoint.now).peers[0].mtu == 1000
+    assert not endpoint.send(REQUEST._replace(cid=400)), "the answers were used up before"
+    assert endpoint.drops(DropReason.TOO_MANY) == 1
+    endpoint.now += 0.5
+    acks = [Ack.parse(data[28:]) for data, _ in core.datagrams_to_send(endpoint.now)]
+    assert {ack.trailer.window for ack in acks if ack.trailer} == {99}
+
+
+def test_shorter_times_hold_for_what_is_idle_already() -> None:
+    endpoint = Endpoint(Parameters(check_reach=False))
+    endpoint.send(REQUEST)
+    endpoint.send(REQUEST._replace(type=PacketType.ABORT), Abort(1).build())
+    endpoint.core.configure(endpoint.core.parameters.changed(server_idle_time=5.0))
+    endpoint.now += 6.0
+    endpoint.core.datagrams_to_send(endpoint.now)
+    assert endpoint.core.statistics(endpoint.now).server_connections == 0

@@ -1,9 +1,11 @@
 """Cutting into packets."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rxrpc.core.packetizer import Packetizer
+from rxrpc.errors import LocalError, MessageSizeError
 
 
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 20), st.integers(0, 5))
@@ -46,3 +48,42 @@ def test_clear_and_the_bound() -> None:
     packetizer.size = 10
     packetizer.finish()
     assert list(packetizer.cut()) == [(b"", True)]
+
+
+@given(st.lists(st.integers(0, 30)), st.integers(0, 100), st.integers(1, 20))
+def test_what_was_announced_is_what_leaves(sizes: list[int], length: int, size: int) -> None:
+    """Whatever is written, the packets are a part of the announced bytes, or exactly these."""
+    packetizer = Packetizer()
+    packetizer.size = size
+    packetizer.expect(length)
+    packets = list(packetizer.cut())
+    written = b""
+    for step in sizes:
+        data = bytes(step)
+        try:
+            packetizer.write(data)
+        except MessageSizeError:
+            assert len(written) + step > length
+        else:
+            written += data
+        if not (packets and packets[-1][1]):
+            packets += packetizer.cut()
+    assert any(last for _, last in packets) == (len(written) == length)
+    if len(written) < length:
+        with pytest.raises(MessageSizeError, match="missing"):
+            packetizer.finish()
+        assert not list(packetizer.cut())
+    else:
+        packetizer.finish()
+        assert b"".join(payload for payload, _ in packets) == written
+
+
+def test_nothing_goes_behind_the_end() -> None:
+    packetizer = Packetizer()
+    packetizer.write(b"all")
+    packetizer.finish()
+    packetizer.write(b"")
+    with pytest.raises(LocalError):
+        packetizer.write(b"more")
+    with pytest.raises(LocalError):
+        packetizer.expect(4)

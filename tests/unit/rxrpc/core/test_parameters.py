@@ -2,10 +2,17 @@
 
 import ast
 import inspect
-from dataclasses import fields
+import math
+from dataclasses import asdict, fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rxrpc.core import parameters
-from rxrpc.core.parameters import Parameters
+from rxrpc.core.parameters import Parameters, Value
+from rxrpc.errors import LocalError
+from rxrpc.security.base import SecurityLevel
 from rxrpc.wire.ack import MAX_ACKS
 from rxrpc.wire.packet import HEADER_SIZE
 
@@ -35,3 +42,58 @@ def test_defaults_are_consistent() -> None:
     assert default.max_unproven_calls < default.max_server_calls
     assert len(default.version) <= 64
     assert default.receive_mtu <= 1444, "no more than every link takes in one piece"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"receive_window": 256},
+        {"receive_window": 0},
+        {"receive_window": 10},  # less than `read_ahead`
+        {"receive_window": 20.0, "read_ahead": 4},
+        {"dead_time": 0},
+        {"dead_time": -1.0},
+        {"dead_time": math.nan},
+        {"dead_time": None},
+        {"idle_time": "never"},
+        {"check_reach": 1},
+        {"batch": True},
+        {"version": b"x" * 65},
+        {"version": "text"},
+        {"min_mtu": 28},
+        {"min_mtu": 1500},
+        {"min_security_level": 2},
+        {"no_such_thing": 1},
+    ],
+)
+def test_what_cannot_work_is_refused(changes: dict[str, Value]) -> None:
+    before = Parameters()
+    with pytest.raises(LocalError, match=next(iter(changes))):
+        before.changed(**changes)
+    assert before == Parameters()
+
+
+def test_what_works_is_taken() -> None:
+    changed = Parameters().changed(
+        idle_time=None,
+        hard_time=3,
+        nat_time=math.inf,
+        max_server_calls=0,
+        min_security_level=SecurityLevel.CRYPT,
+    )
+    assert (changed.hard_time, changed.idle_time, changed.nat_time) == (3, None, math.inf)
+    assert changed.min_security_level is SecurityLevel.CRYPT
+    assert changed.dead_time == Parameters().dead_time
+
+
+@given(
+    name=st.sampled_from([field.name for field in fields(Parameters)]),
+    value=st.integers() | st.floats() | st.none() | st.booleans() | st.binary(),
+)
+def test_any_value_is_taken_or_refused(name: str, value: Value) -> None:
+    """Nothing but `LocalError`, and what is taken is there."""
+    try:
+        changed = Parameters().changed(**{name: value})
+    except LocalError:
+        return
+    assert asdict(changed) == {**asdict(Parameters()), name: value}

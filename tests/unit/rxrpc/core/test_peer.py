@@ -51,8 +51,6 @@ def test_the_network_may_ask_for_less_too(peer: Peer) -> None:
 
 
 def test_nats_are_kept_open_as_long_as_promises_last(peer: Peer, context: Context) -> None:
-    assert peer.next_timer() == NEVER
-    peer.bundles = 1
     assert peer.next_timer() == NEVER, "no call yet"
     peer.used = 1000.0
     assert peer.next_timer() == 1020.0
@@ -79,3 +77,12 @@ def test_reach(peer: Peer) -> None:
     peer.reached = 10.0
     assert peer.is_reached(69.0)
     assert not peer.is_reached(71.0)
+
+
+def test_what_may_be_forgotten(peer: Peer) -> None:
+    assert peer.is_forgettable(0.0)
+    peer.heard = peer.used = 1000.0
+    assert not peer.is_forgettable(1000.0 + 599.0)
+    assert peer.is_forgettable(1000.0 + 601.0)
+    peer.used = 1550.0
+    assert not peer.is_forgettable(1601.0), "a NAT is kept open for it"

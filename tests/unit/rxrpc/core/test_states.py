@@ -49,11 +49,11 @@ def client_in(state: CallState) -> tuple[Pair, Call]:
     return pair, call
 
 
-def server_in(state: CallState) -> tuple[Pair, Call]:
-    """A server call in a state."""
+def server_in(state: CallState, *, early: bool = False) -> tuple[Pair, Call]:
+    """A server call in a state; ``early``: it replies although the request has not ended."""
     pair = Pair(server=NO_REACH_CHECK)
     pair.on_server = silent
-    pair.call(bytes(4000), finish=state is not CallState.REQUEST)
+    pair.call(bytes(4000), finish=not (early or state is CallState.REQUEST))
     pair.run(lambda: bool(pair.incoming))
     call = pair.incoming[0]
     match state:
@@ -143,9 +143,24 @@ def test_server_calls(state: CallState, kind: PacketType) -> None:
     check(pair, call, lambda: send(pair, call, kind, body=BODIES.get(kind, b"")), kind)
 
 
+@pytest.mark.parametrize("kind", PacketType)
+@pytest.mark.parametrize("seq", [2, 3, 4, 5, 300])
+@pytest.mark.parametrize(
+    "state", [CallState.REPLYING, CallState.CONFIRMING, CallState.COMPLETE, CallState.FAILED]
+)
+def test_server_calls_that_did_not_wait_for_their_request(
+    state: CallState, kind: PacketType, seq: int
+) -> None:
+    pair, call = server_in(state, early=True)
+    check(pair, call, lambda: send(pair, call, kind, seq=seq, body=BODIES.get(kind, b"")), kind)
+    assert pair.server.context.buffered <= 1, "nothing is kept but what is out of order"
+    pair.run_for(200.0)
+    assert pair.server.context.buffered == 0
+
+
 @settings(max_examples=150)
 @given(
-    role=st.sampled_from(["client", "server"]),
+    role=st.sampled_from(["client", "server", "early server"]),
     state=st.sampled_from([*CLIENT_STATES, *SERVER_STATES]),
     story=st.lists(
         st.tuples(
@@ -163,7 +178,11 @@ def test_any_story(
     """Whatever packets say, the call moves along arrows, and the core does not raise."""
     if state not in (CLIENT_STATES if role == "client" else SERVER_STATES):
         return
-    pair, call = client_in(state) if role == "client" else server_in(state)
+    if role == "client":
+        pair, call = client_in(state)
+    else:
+        early = role == "early server" and state is not CallState.SERVING
+        pair, call = server_in(state, early=early)
     for kind, seq, flags, body in story:
         flags &= ~1
         check(

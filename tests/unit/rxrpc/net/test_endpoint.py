@@ -10,6 +10,7 @@ from trio.testing import MockClock
 from rxrpc import (
     Address,
     CallAborted,
+    CallTimeout,
     Endpoint,
     EndpointClosed,
     LocalError,
@@ -140,3 +141,18 @@ async def test_a_snapshot_of_both_ends(
     assert mine.connections[0].cid == its.connections[0].cid
     assert mine.peers[0].address == SERVER
     assert mine.statistics == one.statistics()
+
+
+async def test_parameters_change_by_name_while_it_runs(
+    autojump_clock: MockClock, net: LossyNetwork, nursery: trio.Nursery
+) -> None:
+    client = Endpoint(socket=net.socket(CLIENT), parameters=Parameters(ping_interval=1.0))
+    await nursery.start(client.run)
+    assert client.configure(dead_time=3.0) == client.parameters
+    assert client.parameters == Parameters(ping_interval=1.0, dead_time=3.0)
+    with pytest.raises(LocalError, match="no such parameter: dead"):
+        client.configure(dead=1.0)
+    start = trio.current_time()
+    with pytest.raises(CallTimeout, match="dead peer"):
+        await client.connect(SERVER, 77).call(ECHO, Bytes(b""))
+    assert trio.current_time() - start == pytest.approx(3.0, abs=0.01)

@@ -10,14 +10,19 @@ import trio.testing
 
 from rxrpc import (
     Address,
+    ByteService,
     CallAborted,
     CallError,
     Endpoint,
+    Interface,
     LocalError,
+    Rpc,
+    RxgenCode,
     ServerCall,
     Service,
+    Stream,
+    Void,
 )
-from rxrpc.rpc import Interface, Rpc, RxgenCode, Stream, Void
 from rxrpc.xdr import u32, xdr_struct
 from tests.conftest import ExpectedWarnings
 from tests.lossy.service import ECHO, TAKE, TEST, Bytes, Number, make_service
@@ -228,3 +233,41 @@ async def test_a_stopped_endpoint_aborts_running_handlers(
     await trio.sleep(1)
     assert cancelled
     assert len(codes) == 1
+
+
+async def test_a_service_of_bytes(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    async def reverse(call: ServerCall) -> None:
+        data = await call.receive_rest()
+        assert call.at_end
+        assert not call.over
+        await call.send(data[::-1])
+
+    world = await World(nursery, ByteService(78, reverse, name="mirror")).start()
+    for request in (b"", b"abc", bytes(range(256)) * 100):
+        async with world.connection.begin() as call:
+            assert not call.at_end
+            await call.send(request)
+            await call.send_eof()
+            assert await call.receive_rest() == request[::-1]
+            assert call.at_end
+            assert call.over
+    assert world.server.statistics().buffered == 0
+
+
+async def test_several_services_on_one_port(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    async def name(call: ServerCall) -> None:
+        await call.send(b"%d" % call.service_id)
+
+    world = await World(nursery, ByteService(100, name)).start()
+    for service_id in range(101, 110):
+        world.server.add_service(ByteService(service_id, name))
+    with pytest.raises(LocalError):
+        world.server.add_service(ByteService(105, name))
+    for service_id in range(100, 110):
+        async with world.client.connect(SERVER, service_id).begin() as call:
+            await call.send_eof()
+            assert await call.receive_rest() == b"%d" % service_id

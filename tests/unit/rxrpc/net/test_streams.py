@@ -31,7 +31,7 @@ async def test_a_reply_without_end_is_cut(
             await call.send(bytes(10_000))
 
     world = World(nursery, service)
-    world.client.parameters = Parameters(max_reply=50_000)
+    world.client.configure(max_reply=50_000)
     await world.start()
     async with world.connection.stream(GIVE, Number(1)) as call:
         with pytest.raises(CallAborted, match="too long"):
@@ -44,7 +44,7 @@ async def test_a_reply_that_ends_early_and_one_that_is_a_little_too_long(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
     world = World(nursery, make_service())
-    world.client.parameters = Parameters(max_reply=1000)
+    world.client.configure(max_reply=1000)
     await world.start()
     async with world.connection.stream(GIVE, Number(100)) as call:
         with pytest.raises(CallAborted, match="ended early"):

@@ -7,8 +7,8 @@ import trio.testing
 
 from rxrpc import (
     Address,
+    BaseService,
     Endpoint,
-    Service,
 )
 from tests.net import LossyNetwork
 
@@ -19,13 +19,14 @@ SERVER: Address = ("192.0.2.2", 7000)
 class World:
     """A service, its endpoint, a client."""
 
-    def __init__(self, nursery: trio.Nursery, service: Service) -> None:
+    def __init__(self, nursery: trio.Nursery, service: BaseService) -> None:
         self.nursery = nursery
+        self.service = service
         self.net = LossyNetwork(random.Random(1))
         self.server = Endpoint(socket=self.net.socket(SERVER))
         self.client = Endpoint(socket=self.net.socket(CLIENT))
         self.server.add_service(service)
-        self.connection = self.client.connect(SERVER, service.interface.service_id)
+        self.connection = self.client.connect(SERVER, service.service_id)
 
     async def start(self) -> "World":
         for run in (self.net.run, self.server.run, self.client.run):

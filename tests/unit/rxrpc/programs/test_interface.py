@@ -16,9 +16,8 @@ from rxrpc.programs.interface import (
     Code,
     Raw,
     Size,
-    UniformService,
     make_service,
-    raw,
+    make_uniform_service,
 )
 from rxrpc.rpc import Void
 from rxrpc.xdr import decode, encode
@@ -38,7 +37,7 @@ async def client(autojump_clock: MockClock, nursery: trio.Nursery, said: list[st
     net = LossyNetwork(random.Random(1))
     client, server = Endpoint(socket=net.socket(CLIENT)), Endpoint(socket=net.socket(SERVER))
     server.add_service(make_service(5, said.append))
-    server.add_service(UniformService(6, bytes.upper, said.append))
+    server.add_service(make_uniform_service(6, bytes.upper, said.append))
     for run in (net.run, server.run, client.run):
         await nursery.start(run)
     return client
@@ -66,7 +65,10 @@ async def test_all_procedures(client: Endpoint, said: list[str]) -> None:
 
 async def test_one_answer_for_all(client: Endpoint, said: list[str]) -> None:
     uniform = client.connect(SERVER, 6)
-    assert await uniform.call(raw(77), Raw(b"abc")) == Raw(b"ABC")
+    async with uniform.begin() as call:
+        await call.send(b"\0\0\0\x4dabc")
+        await call.send_eof()
+        assert await call.receive_rest() == b"ABC"
     assert said == ["192.0.2.1:7001: opcode 77, 3 bytes"]
 
 
