@@ -50,6 +50,8 @@ class BundleSnapshot:
     address: Address
     service_id: int
     security_index: int
+    exclusive: bool  # each call has a connection of its own
+    upgrade: bool  # asks, or has asked, for a better service in this one's place
     connections: int
     active_calls: int
     waiting_calls: int  # for a channel
@@ -156,6 +158,8 @@ def _bundle(bundle: Bundle) -> BundleSnapshot:
         bundle.peer.address,
         bundle.service_id,
         int(bundle.security.index),
+        bundle.key.exclusive,
+        bundle.key.upgrade,
         len(bundle.connections),
         sum(connection.active for connection in bundle.connections),
         len(bundle.waiting),

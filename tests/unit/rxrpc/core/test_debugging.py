@@ -199,6 +199,19 @@ def test_the_operator_may_turn_it_off() -> None:
     assert pair.server_trace.drops[DropReason.UNSUPPORTED] == 1
 
 
+def test_the_bounds_change_while_it_runs() -> None:
+    pair = Pair()
+    assert ask(pair.server, DebugQuestion.BASIC, now=pair.now, source=STRANGER) is not None
+    pair.server.configure(Parameters(debug_stranger_bytes=0))
+    assert ask(pair.server, DebugQuestion.BASIC, now=pair.now, source=STRANGER) is None
+    padded = {"now": pair.now, "source": STRANGER, "pad": LARGEST_ANSWER}
+    assert ask(pair.server, DebugQuestion.BASIC, **padded) is not None  # type: ignore[arg-type]
+    pair.server.configure(Parameters(debug_answers_per_second=0))
+    assert ask(pair.server, DebugQuestion.BASIC, **padded) is None  # type: ignore[arg-type]
+    pair.server.configure(Parameters(debug=False))
+    assert ask(pair.server, DebugQuestion.BASIC, now=pair.now) is None
+
+
 def test_answers_and_fragments_are_not_answered() -> None:
     pair = Pair()
     answer = QUESTION._replace(flags=0).build() + DebugRequest(1).build()

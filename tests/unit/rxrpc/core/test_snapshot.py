@@ -26,6 +26,7 @@ def test_a_call_that_waits_and_one_that_runs() -> None:
     picture = pair.client.snapshot(pair.now)
     (bundle,) = picture.bundles
     assert (bundle.address, bundle.service_id) == (SERVER, SERVICE)
+    assert (bundle.exclusive, bundle.upgrade) == (False, False)
     assert (bundle.connections, bundle.active_calls, bundle.waiting_calls) == (1, 1, 1)
     waiting, running = picture.calls
     assert (waiting.state, waiting.cid, waiting.call_number) == (CallState.WAITING, 0, 0)
