@@ -71,7 +71,7 @@ class Bundle:
         """Begin a call, with the beginning of its request, or with the `whole` of it.
 
         It can be written to at once, whether it has a channel or not. ``length``: the bytes of the
-        whole request, when that is known. Raises `CallBusy` when `Parameters.max_waiting_calls`
+        request in all, when they are known. Raises `CallBusy` when `Parameters.max_waiting_calls`
         wait already, `SecurityLevelError` when the endpoint demands more than the identity gives.
         """
         context = self._core.context

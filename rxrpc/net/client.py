@@ -85,27 +85,23 @@ class Connection:
         The arguments are on their way at once. ``length``: the bytes that will be sent behind
         them, when that is known; see `CallStream.set_length`. Raises as `call` does.
         """
-        if length and rpc.stream not in SENDS:
-            raise LocalError(f"{rpc} takes nothing behind its arguments")
-        return self._begin_all(rpc, (args,), length, timeouts)[0]
+        return self.streams(rpc, (args,), length=length, timeouts=timeouts)[0]
 
     def streams(
-        self, rpc: Rpc[A, R], many: Sequence[A], *, timeouts: CallTimeouts | None = None
+        self,
+        rpc: Rpc[A, R],
+        many: Sequence[A],
+        *,
+        length: int | None = None,
+        timeouts: CallTimeouts | None = None,
     ) -> list[StreamCall[R]]:
         """Begin a call for each of these arguments; their first packets go out together.
 
         Each call must be closed. Raises as `call` does; then none was begun.
         """
-        return self._begin_all(rpc, many, None, timeouts)
-
-    def _begin_all(
-        self,
-        rpc: Rpc[A, R],
-        many: Sequence[A],
-        length: int | None,
-        timeouts: CallTimeouts | None,
-    ) -> list[StreamCall[R]]:
-        driver = self._running()
+        if length and rpc.stream not in SENDS:
+            raise LocalError(f"{rpc} takes nothing behind its arguments")
+        driver = self._driver()
         opcode = _OPCODE.pack(rpc.opcode)
         requests = [opcode + encode(args) for args in many]
         now = trio.current_time()
@@ -115,12 +111,9 @@ class Connection:
         max_reply = self._endpoint.parameters.max_reply
         try:
             for request in requests:
+                size = None if length is None else len(request) + length
                 core_call = self._bundle.start_call(
-                    timeouts or _DEFAULT,
-                    now,
-                    request,
-                    whole=whole,
-                    length=None if length is None else len(request) + length,
+                    timeouts or _DEFAULT, now, request, whole=whole, length=size
                 )
                 calls.append(StreamCall(core_call, driver, max_reply, untyped))
         except CallBusy:
@@ -136,14 +129,15 @@ class Connection:
         ``length``: the bytes of the request, when that is known; see `CallStream.set_length`.
         Nothing is sent before a packet is full, or the request has ended. Raises as `call` does.
         """
-        driver = self._running()
-        core_call = self._bundle.start_call(timeouts or _DEFAULT, trio.current_time())
+        driver = self._driver()
+        now = trio.current_time()
+        core_call = self._bundle.start_call(timeouts or _DEFAULT, now, length=length)
         call = ByteCall(core_call, driver, self._endpoint.parameters.max_reply)
-        if length is not None:
-            call.set_length(length)
+        driver.flush()
         return call
 
-    def _running(self) -> Driver:
-        if self._endpoint.driver is None:
+    def _driver(self) -> Driver:
+        driver = self._endpoint.driver
+        if driver is None:
             raise EndpointClosed
-        return self._endpoint.driver
+        return driver
