@@ -32,8 +32,8 @@ sysctl net.rxrpc                        `Parameters`, `Endpoint.configure`
 ======================================  ==========================================================
 
 Rooms, lowest first: `errors`, `xdr`, `rpc`, `wire`, `trace`, `jsontrace`, `security`, `core`,
-`net`, `programs`; each imports only those before it. Only `net`, and the programs made of it, know
-of sockets, clocks and tasks.
+`net`, ``programs``; each imports only those before it. Only `net`, and the programs made of it,
+know of sockets, clocks and tasks.
 """
 
 from rxrpc.core.clocks import CallTimeouts

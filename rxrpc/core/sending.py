@@ -157,8 +157,8 @@ class Sending:
             packet = self._ready.popleft()
             self._sent.append(packet)
             yield packet, self._wants_ack(now)
-        if unsent and self.all_sent:
-            self._restart_timers(now)  # the end may be acknowledged later than the rest
+        if unsent and self.all_sent and len(self._sent) > 1:
+            self._restart_timers(now)  # the end may be acknowledged later than what went before
 
     def _wants_ack(self, now: float) -> bool:
         """Ask for an ACK where the flight ends, so that the next one can begin.

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 DIRECTIONS = ("echo", "send", "receive")
 _BUFFER = 1 << 20
-_HEADINGS = ("what", "unit", "min", "median", "max", "calls", "resent", "RTT ms", "CPU us/packet")
+_HEADINGS = ("what", "unit", "min", "median", "max", "calls", "call ms", "resent", "RTT ms",
+             "CPU us/packet")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Round:
     cpu: float  # seconds of this process
     packets: int  # sent and received, by this process
     resent: int  # by this process
+    durations: tuple[float, ...]  # seconds, of each call
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,11 @@ class Result:
         return [one.payload / MIB / one.seconds for one in self.rounds]
 
     @property
+    def durations(self) -> list[float]:
+        """Seconds that each call took."""
+        return [duration for one in self.rounds for duration in one.durations]
+
+    @property
     def cpu_per_packet(self) -> float:
         """Microseconds of this process; the server's are its own."""
         packets = sum(one.packets for one in self.rounds)
@@ -92,6 +99,10 @@ class Result:
             "median": statistics.median(rates),
             "max": max(rates),
             "rates": rates,
+            "call_ms": {
+                name: 1000 * pick(self.durations)
+                for name, pick in (("min", min), ("median", statistics.median), ("max", max))
+            },
             "calls": sum(one.calls for one in self.rounds),
             "payload": sum(one.payload for one in self.rounds),
             "packets": sum(one.packets for one in self.rounds),
@@ -142,19 +153,21 @@ async def _direction(
 
 async def _round(endpoint: Endpoint, connection: Connection, direction: str, plan: Plan) -> Round:
     """Keep so many calls going for so long; each is finished, so a round takes a bit longer."""
-    calls = payload = 0
+    payload = 0
+    durations: list[float] = []
     before = endpoint.statistics()
     cpu, start = time.process_time(), time.perf_counter()
 
     async def worker() -> None:
-        nonlocal calls, payload
+        nonlocal payload
         work = _Worker(connection, direction, plan)
-        while True:
+        began = start
+        while began - start < plan.seconds:
             moved = await work.call()  # first: another worker may have counted meanwhile
             payload += moved
-            calls += 1
-            if time.perf_counter() - start >= plan.seconds:
-                return
+            ended = time.perf_counter()
+            durations.append(ended - began)
+            began = ended
 
     async with trio.open_nursery() as nursery:
         for _ in range(plan.concurrency):
@@ -163,7 +176,8 @@ async def _round(endpoint: Endpoint, connection: Connection, direction: str, pla
     after = endpoint.statistics()
     packets = sum(after.received.values()) - sum(before.received.values())
     packets += sum(after.sent.values()) - sum(before.sent.values())
-    return Round(calls, payload, seconds, cpu, packets, after.resent - before.resent)
+    resent = after.resent - before.resent
+    return Round(len(durations), payload, seconds, cpu, packets, resent, tuple(durations))
 
 
 class _Worker:
@@ -223,6 +237,7 @@ def _row(result: Result) -> tuple[str, ...]:
         result.unit,
         *(f"{rate:,.1f}" if rate < 1000 else f"{rate:,.0f}" for rate in shown),
         str(sum(one.calls for one in result.rounds)),
+        f"{1000 * statistics.median(result.durations):.2f}",
         str(sum(one.resent for one in result.rounds)),
         "-" if result.rtt is None else f"{1000 * result.rtt:.2f}",
         f"{result.cpu_per_packet:.1f}",

@@ -179,6 +179,8 @@ def test_measuring(server: Listening) -> None:
         assert len(result["rates"]) == 2
         assert result["min"] <= result["median"] <= result["max"]
         assert result["calls"] >= 6
+        times = result["call_ms"]
+        assert 0 < times["min"] <= times["median"] <= times["max"]
         assert result["packets"] > result["calls"]
         moved = 2 * result["size"] if result["direction"] == "echo" else result["size"]
         assert result["payload"] == result["calls"] * moved
