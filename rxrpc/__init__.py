@@ -68,10 +68,18 @@ from rxrpc.jsontrace import JsonLinesTracer
 from rxrpc.net.client import Connection
 from rxrpc.net.endpoint import Endpoint
 from rxrpc.net.server import BaseService, ByteService, ServerCall, Service
-from rxrpc.net.sockets import DatagramSocket
+from rxrpc.net.sockets import Datagram, DatagramSocket, SendError
 from rxrpc.net.streams import ByteCall, CallStream, StreamCall
 from rxrpc.rpc import Interface, Rpc, RxgenCode, Stream, Void
-from rxrpc.security.base import ClientSecurity, SecurityLevel, ServerSecurity
+from rxrpc.security.base import (
+    ClientSecurity,
+    ConnectionIdentity,
+    ConnectionSecurity,
+    PacketIdentity,
+    SecurityIndex,
+    SecurityLevel,
+    ServerSecurity,
+)
 from rxrpc.security.null import NULL
 from rxrpc.trace import CountingTracer, DropReason, NullTracer, Tracer
 from rxrpc.wire.packet import Address
@@ -93,8 +101,11 @@ __all__ = [
     "CallTimeouts",
     "ClientSecurity",
     "Connection",
+    "ConnectionIdentity",
+    "ConnectionSecurity",
     "ConnectionSnapshot",
     "CountingTracer",
+    "Datagram",
     "DatagramSocket",
     "DropReason",
     "Endpoint",
@@ -105,6 +116,7 @@ __all__ = [
     "MessageSizeError",
     "NetworkError",
     "NullTracer",
+    "PacketIdentity",
     "Parameters",
     "ParseError",
     "PeerSnapshot",
@@ -116,8 +128,10 @@ __all__ = [
     "RxError",
     "RxgenCode",
     "SecurityError",
+    "SecurityIndex",
     "SecurityLevel",
     "SecurityLevelError",
+    "SendError",
     "ServerCall",
     "ServerSecurity",
     "Service",
