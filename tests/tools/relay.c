@@ -207,7 +207,7 @@ static void deliver(const int *taps)
         struct frame *frame = pop();
         if (write(taps[frame->to], frame->data, (size_t)frame->length) == frame->length)
             carried++;
-        else
+        else if (errno != EIO) /* EIO: that end is not up yet, or any more: nobody misses it */
             overflowed++;
         spare[spare_count++] = frame;
     }
