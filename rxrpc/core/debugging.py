@@ -1,8 +1,9 @@
 """Answers to DEBUG packets: what OpenAFS's `rxdebug` shows of an endpoint.
 
-The protocol asks with 8 bytes and is answered with up to 284, and `rxdebug` does not pad its
-question: whoever writes another's address into such packets can have us send that other up to
-eight times as much as he sends. OpenAFS lives with that. Here who asks decides:
+The protocol asks with 8 bytes and is answered with up to 284 (behind 28 of header each), and
+`rxdebug` does not pad its question: whoever writes another's address into such packets can have us
+send that other nearly nine times as much as he sends. OpenAFS lives with that. Here who asks
+decides:
 
 - this machine (127/8) gets every answer;
 - a host that we call, or that has lately proven that its address is its own, gets
