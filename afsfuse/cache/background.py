@@ -9,9 +9,12 @@ import trio
 
 from afsfuse.cache.chunks import FileData
 from afsfuse.cache.readahead import FIRST_READ, ReadState
+from afsfuse.fileserver.transfers import SMALL
 from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from afsfuse.cache.chunks import Run
     from afsfuse.cache.fetching import Fetcher
     from afsfuse.cache.readahead import Pace
@@ -44,22 +47,52 @@ class ReadAhead:
             finally:
                 self._nursery = None
 
-    def prefetch(self, vnode: Vnode) -> None:
-        """Fetch a small file before anybody asks; never waits or fails."""
-        length = vnode.status.length
-        if (
-            self._nursery is None
-            or not 0 < length <= FIRST_READ
-            or vnode.status.kind is not FileKind.FILE
-            or not vnode.valid(trio.current_time())
-        ):
+    def prefetch(self, vnodes: Iterable[Vnode]) -> None:
+        """Fetch small files of one volume before anybody asks; never waits or fails."""
+        if self._nursery is None:
             return
-        if vnode.data is None:
-            vnode.data = FileData(vnode, vnode.data_version, length)
-        pace = self._fetcher.pace(vnode.server)
-        if not vnode.data.known(0) and pace.in_flight < _PREFETCHES:
+        now = trio.current_time()
+        together: list[Run] = []
+        for vnode in vnodes:
+            length = vnode.status.length
+            if (
+                not 0 < length <= FIRST_READ
+                or vnode.status.kind is not FileKind.FILE
+                or not vnode.valid(now)
+            ):
+                continue
+            if vnode.data is None:
+                vnode.data = FileData(vnode, vnode.data_version, length)
+            pace = self._fetcher.pace(vnode.server)
+            if vnode.data.known(0) or pace.in_flight + len(together) >= _PREFETCHES:
+                continue
             run = self._fetcher.plan(vnode.data, 0, (length - 1) >> self._store.shift)
-            self._start(run, pace, ReadState())
+            if length <= SMALL:
+                together.append(run)
+            else:
+                self._start(run, pace, ReadState())
+        if together:
+            self._start_together(together)
+
+    def _start_together(self, runs: list[Run]) -> None:
+        """Fetch small files of one volume in the background, in one task."""
+        assert self._nursery is not None
+        pace = self._fetcher.pace(runs[0].file.vnode.server)
+        for run in runs:
+            self._count(run, pace, 1)
+        self._fetcher.counters.ahead_fetches += len(runs)
+        self._nursery.start_soon(self._fetch_together, runs, pace)
+
+    async def _fetch_together(self, runs: list[Run], pace: Pace) -> None:
+        try:
+            await self._fetcher.fetch_small(runs, lambda run: self._count(run, pace, -1))
+        except Exception:  # a mistake of ours must not end read-ahead for ever
+            log.exception("a fetch in the background failed")
+
+    def _count(self, run: Run, pace: Pace, step: int) -> None:
+        """A fetch begins (1) or has ended (-1)."""
+        pace.in_flight += step
+        self._bytes += step * run.count << self._store.shift
 
     def close(self, stream: ReadState) -> None:
         """The open file is closed: it takes no more part in the share of memory."""
@@ -119,23 +152,20 @@ class ReadAhead:
     def _start(self, run: Run, pace: Pace, stream: ReadState) -> None:
         """Fetch a run in the background."""
         assert self._nursery is not None
-        size = run.count << self._store.shift
-        pace.in_flight += 1
+        self._count(run, pace, 1)
         stream.in_flight += 1
-        self._bytes += size
         self._fetcher.counters.ahead_fetches += 1
-        self._nursery.start_soon(self._fetch, run, pace, stream, size)
+        self._nursery.start_soon(self._fetch, run, pace, stream)
 
-    async def _fetch(self, run: Run, pace: Pace, stream: ReadState, size: int) -> None:
+    async def _fetch(self, run: Run, pace: Pace, stream: ReadState) -> None:
         """One background fetch, and then the next. Who needs what did not come asks again."""
         try:
             await self._fetcher.fetch(run)
         except Exception:  # a mistake of ours must not end read-ahead for ever
             log.exception("a fetch in the background failed")
         finally:
-            pace.in_flight -= 1
+            self._count(run, pace, -1)
             stream.in_flight -= 1
-            self._bytes -= size
         # The reader may be waiting for an earlier call still; the line need not.
         if run.chunks and stream.window and run.file.vnode.data is run.file:
             self._extend(stream, run.file, pace)

@@ -11,8 +11,11 @@ from afsfuse.cache.chunks import Chunk, Run
 from afsfuse.cache.readahead import Pace
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.rotation import locate
+from afsfuse.fileserver.transfers import SmallFile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from afsfuse.cache.callbacks import BreakLog
     from afsfuse.cache.chunks import ChunkStore, FileData
     from afsfuse.cache.statuses import StatusKeeper
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.fileserver.replies import DataReply
+    from afsfuse.fileserver.transfers import Outcome
     from afsfuse.interfaces.common import Fid
 
 
@@ -35,6 +39,26 @@ class ReadCounters:
     fetches: int = 0
     ahead_fetches: int = 0  # of those, for read-ahead and prefetch
     restarts: int = 0  # a new data version in the middle of a read
+
+
+class _Transfer:
+    """A run while its bytes are under way."""
+
+    __slots__ = ("buffers", "kept", "run", "size", "ticket")
+
+    def __init__(self, run: Run, buffers: list[bytearray], ticket: int) -> None:
+        self.run = run
+        self.buffers = buffers
+        self.size = sum(map(len, buffers))
+        """Bytes reserved in the store."""
+        self.kept = 0
+        """... and of these, what has become chunks."""
+        self.ticket = ticket
+
+    def small_file(self) -> SmallFile:
+        """The whole file, to be fetched with others."""
+        views = [memoryview(buffer) for buffer in self.buffers]
+        return SmallFile(self.run.file.vnode.fid, self.size, views)
 
 
 class Fetcher:
@@ -79,57 +103,100 @@ class Fetcher:
 
     async def fetch(self, run: Run) -> None:
         """Fetch a planned run in this task. Outcomes, errors included, are in the run."""
-        file = run.file
-        vnode = file.vnode
-        store = self.store
-        buffers = store.buffers(file, run.first, run.count)
-        size = sum(map(len, buffers))
-        store.reserve(size)
-        self.counters.fetches += 1
-        ticket = self._log.begin()
+        vnode = run.file.vnode
+        transfer = self._begin(run)
         began = trio.current_time()
-        kept = 0
         try:
             reply = await self._client.fetch_data(
                 vnode.volume,
                 vnode.fid,
-                run.first << store.shift,
-                [memoryview(buffer) for buffer in buffers],
+                run.first << self.store.shift,
+                [memoryview(buffer) for buffer in transfer.buffers],
             )
             pace = self.pace(reply.server)
             pace.measured(reply.server.rtt, reply.length, trio.current_time() - began)
-            kept = self._confirm(run, buffers, reply, ticket)
+            self._confirm(transfer, reply)
         except AfsError as exc:
-            locate(exc, vnode.volume, vnode.server)
-            run.failure = exc
-            self._statuses.failed(vnode.volume, vnode.fid, exc)
+            self._failed(run, exc)
         finally:
-            self._log.end()
-            store.release(size - kept)
-            for index in range(run.first, run.first + run.count):
-                if file.runs.get(index) is run:
-                    del file.runs[index]
-            run.done.set()
+            self._end(transfer)
 
-    def _confirm(self, run: Run, buffers: list[bytearray], reply: DataReply, ticket: int) -> int:
-        """Make chunks of what came if it is of the run's version. Return the bytes now stored."""
+    async def fetch_small(self, runs: Sequence[Run], ended: Callable[[Run], None]) -> None:
+        """Fetch planned runs, each a whole small file of one volume, at once in this task.
+
+        `ended` is called with each as soon as it is done, in whatever way.
+        """
+        transfers = [self._begin(run) for run in runs]
+        left = set(transfers)
+
+        def settle(place: int, outcome: Outcome) -> None:
+            transfer = transfers[place]
+            try:
+                if isinstance(outcome, AfsError):
+                    self._failed(transfer.run, outcome)
+                else:
+                    self._confirm(transfer, outcome)
+            except AfsError as exc:
+                self._failed(transfer.run, exc)
+            finally:
+                left.discard(transfer)
+                self._end(transfer)
+                ended(transfer.run)
+
+        try:
+            await self._client.fetch_small_files(
+                runs[0].file.vnode.volume, [transfer.small_file() for transfer in transfers], settle
+            )
+        except AfsError as exc:
+            for transfer in left:
+                self._failed(transfer.run, exc.again())
+        finally:
+            for transfer in left:
+                self._end(transfer)
+                ended(transfer.run)
+
+    def _begin(self, run: Run) -> _Transfer:
+        buffers = self.store.buffers(run.file, run.first, run.count)
+        transfer = _Transfer(run, buffers, self._log.begin())
+        self.store.reserve(transfer.size)
+        self.counters.fetches += 1
+        return transfer
+
+    def _failed(self, run: Run, error: AfsError) -> None:
+        vnode = run.file.vnode
+        locate(error, vnode.volume, vnode.server)
+        run.failure = error
+        self._statuses.failed(vnode.volume, vnode.fid, error)
+
+    def _end(self, transfer: _Transfer) -> None:
+        """Whatever became of it: nobody waits for it any more."""
+        run = transfer.run
+        self._log.end()
+        self.store.release(transfer.size - transfer.kept)
+        runs = run.file.runs
+        for index in range(run.first, run.first + run.count):
+            if runs.get(index) is run:
+                del runs[index]
+        run.done.set()
+
+    def _confirm(self, transfer: _Transfer, reply: DataReply) -> None:
+        """Make chunks of what came if it is of the run's version."""
+        run = transfer.run
         file = run.file
-        vnode = self._statuses.apply(file.vnode.volume, file.vnode.fid, reply, ticket)
+        vnode = self._statuses.apply(file.vnode.volume, file.vnode.fid, reply, transfer.ticket)
         self.counters.fetched_bytes += reply.length
         status = reply.status
         if status.data_version != file.data_version or status.length != file.length:
-            return 0
-        if reply.length != sum(map(len, buffers)):
+            return
+        if reply.length != transfer.size:
             raise DataCorrupt(
                 f"a server sent {reply.length} bytes of {file.vnode.fid} where it has more"
             )
-        kept = 0
-        for index, buffer in enumerate(buffers, run.first):
+        for index, buffer in enumerate(transfer.buffers, run.first):
             chunk = run.chunks[index] = Chunk(file, index, buffer)
             if vnode.data is file and index not in file.chunks:
                 self.store.add(chunk)
-                kept += len(buffer)
-        return kept
+                transfer.kept += len(buffer)
 
     async def read_in_one_call(
         self, volume: Volume, fid: Fid, offset: int, size: int

@@ -145,6 +145,12 @@ class CacheManager:
         """Bytes of one data version; fewer than `size` only at the end of the file."""
         return await self._reader.read(volume, fid, offset, size, stream)
 
+    def peek_data(
+        self, vnode: Vnode, offset: int, size: int, stream: ReadState
+    ) -> memoryview | None:
+        """What `read` would return, if that is valid now and lies in one chunk."""
+        return self._reader.peek(vnode, offset, size, stream)
+
     async def readlink(self, volume: Volume, fid: Fid) -> bytes:
         """The body of a symlink or mount point, as it is stored."""
         vnode = await self._statuses.status(volume, fid)
@@ -170,9 +176,12 @@ class CacheManager:
         """The file is closed."""
         self._reader.ahead.close(stream)
 
-    def prefetch(self, vnode: Vnode) -> None:
-        """Begin to fetch a small file that is about to be read; never waits or fails."""
-        self._reader.ahead.prefetch(vnode)
+    def prefetch(self, vnodes: Iterable[Vnode]) -> None:
+        """Begin to fetch small files of one volume that are about to be read.
+
+        Never waits or fails.
+        """
+        self._reader.ahead.prefetch(vnodes)
 
     # What the callback service tells: all of this is free of await
 

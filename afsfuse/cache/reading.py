@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+import trio
+
 from afsfuse.cache.background import ReadAhead
 from afsfuse.cache.chunks import Chunk, FileData, join
 from afsfuse.cache.readahead import FIRST_READ
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from afsfuse.cache.fetching import Fetcher
     from afsfuse.cache.readahead import ReadState
     from afsfuse.cache.statuses import StatusKeeper
+    from afsfuse.cache.vnodes import Vnode
     from afsfuse.cell.volumes import Volume
     from afsfuse.interfaces.common import Fid
 
@@ -63,6 +66,26 @@ class Reader:
                 return join(chunks, offset - (first << shift), end - offset)
             self._counters.restarts += 1
         return await self._fetcher.read_in_one_call(volume, fid, offset, size)
+
+    def peek(self, vnode: Vnode, offset: int, size: int, stream: ReadState) -> memoryview | None:
+        """What `read` would return, if that lies in one chunk which is there; else None."""
+        file = vnode.data
+        if file is None or not vnode.valid(trio.current_time()):
+            return None
+        end = min(offset + size, file.length)
+        shift = self._store.shift
+        index = offset >> shift
+        chunk = file.chunks.get(index)
+        if chunk is None or offset >= end or (end - 1) >> shift != index:
+            return None
+        counters = self._counters
+        counters.reads += 1
+        counters.hits += 1
+        vnode.used = True
+        self._store.touch(chunk)
+        self.ahead.note(stream, file, offset, end)
+        start = index << shift
+        return memoryview(chunk.buffer)[offset - start : end - start]
 
     async def _collect(
         self, file: FileData, first: int, last: int, stream: ReadState

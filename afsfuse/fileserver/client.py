@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import errno
 import logging
-import struct
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from afsfuse.auth.identity import security_for
 from afsfuse.errors import AfsError, DataCorrupt, from_abort
-from afsfuse.fileserver.operation import VOLUME_CODES, Operation
-from afsfuse.fileserver.replies import DataReply, Promise, StatusReply, VolumeStatusReply
+from afsfuse.fileserver.operation import VOLUME_CODES, Operation, Verdict, judge
+from afsfuse.fileserver.replies import (
+    DataReply,
+    Promise,
+    StatusReply,
+    VolumeStatusReply,
+    promise_of,
+)
 from afsfuse.fileserver.rotation import Rotation, about
+from afsfuse.fileserver.transfers import SMALL, receive_long, receive_old, receive_small
 from afsfuse.interfaces.common import FIDS_MAX
 from afsfuse.interfaces.fileserver import (
     FETCH_ACL,
@@ -28,7 +34,6 @@ from afsfuse.interfaces.fileserver import (
     GET_VOLUME_STATUS,
     GIVE_UP_ALL_CALLBACKS,
     INLINE_BULK_STATUS,
-    CallBackType,
     Capability,
     FetchData64Args,
     FetchDataArgs,
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from afsfuse.fileserver.operation import Site
     from afsfuse.fileserver.rotation import RetryLimits
+    from afsfuse.fileserver.transfers import Outcome, SmallFile
     from afsfuse.interfaces.common import CallBack, Fid
     from afsfuse.interfaces.fileserver import BulkStatusReply, FetchStatusReply
     from rxrpc import Endpoint, StreamCall
@@ -60,12 +66,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_LONGEST_PROMISE = 86400  # seconds; servers give 4 h at most
 _LACKING_TIME = 600.0  # seconds
 _SMALL_FILE = 2**31 - 1  # the last byte that the old FetchData can reach
-_LENGTH = struct.Struct("!i")
-_SMALL_FETCH = 32 << 10  # bytes of a call whose reply is taken in one piece
-_LENGTH64 = struct.Struct("!q")
 
 
 class FileServerClient:
@@ -129,37 +131,107 @@ class FileServerClient:
 
         Fewer bytes come where the file ends. What the buffers hold after an error is undefined.
         """
-        size = sum(map(len, buffers))
 
         async def attempt(site: Site) -> DataReply:
-            if self._has(site, FETCH_DATA64):
-                before = trio.current_time()
-                try:
-                    async with site.connection.stream(
-                        FETCH_DATA64, FetchData64Args(fid, position, size), timeouts=site.timeouts
-                    ) as call:
-                        if size <= _SMALL_FETCH:
-                            return await _receive_small(call, buffers, site.server, before)
-                        (length,) = _LENGTH64.unpack(await call.receive_exactly(8))
-                        return await _receive(call, length, buffers, site.server, before)
-                except CallAborted as exc:
-                    self._note_lacking(site, FETCH_DATA64, exc)
-            if position + size > _SMALL_FILE:
-                raise AfsError(
-                    "the file server is too old for files of more than 2 GiB",
-                    errno=errno.EFBIG,
-                    cell=volume.cell.name,
-                    volume=volume.name,
-                    server=site.connection.address[0],
-                )
-            before = trio.current_time()
-            async with site.connection.stream(
-                FETCH_DATA, FetchDataArgs(fid, position, size), timeouts=site.timeouts
-            ) as call:
-                (length,) = _LENGTH.unpack(await call.receive_exactly(4))
-                return await _receive(call, length, buffers, site.server, before)
+            return await self._fetch_data(site, volume, fid, position, buffers)
 
         return await self._do("FetchData64", volume, attempt)
+
+    async def fetch_small_files(
+        self, volume: Volume, files: Sequence[SmallFile], settle: Callable[[int, Outcome], None]
+    ) -> None:
+        """Fetch many files of one volume whole, of `SMALL` bytes at most, with all calls at once.
+
+        `settle` is called with each file's place in `files` and its reply, or the error of that
+        file alone, as they come; it must not raise. Raises `AfsError` for all those that were not
+        settled. One task and one way through the retry loop serve all of them: for a file of a few
+        kilobytes these cost as much as the call.
+        """
+        left = dict(enumerate(files))
+
+        async def attempt(site: Site) -> None:
+            if not self._has(site, FETCH_DATA64):
+                for place, file in tuple(left.items()):
+                    reply = await self._fetch_data(site, volume, file.fid, 0, file.buffers)
+                    del left[place]
+                    settle(place, reply)
+                return
+            before = trio.current_time()
+            wanted = tuple(left.items())
+            calls = site.connection.streams(
+                FETCH_DATA64,
+                [FetchData64Args(file.fid, 0, file.size) for _place, file in wanted],
+                timeouts=site.timeouts,
+            )
+            try:
+                for (place, file), call in zip(wanted, calls, strict=True):
+                    outcome = await self._small_outcome(site, volume, file, call, before)
+                    del left[place]
+                    settle(place, outcome)
+            finally:
+                for call in calls:
+                    call.close()
+
+        await self._do("FetchData64", volume, attempt)
+
+    async def _small_outcome(
+        self,
+        site: Site,
+        volume: Volume,
+        file: SmallFile,
+        call: StreamCall[FetchStatusReply],
+        before: float,
+    ) -> Outcome:
+        """How one of many calls ended, if that concerns its file only; else raise."""
+        try:
+            return await receive_small(call, file.buffers, site.server, before)
+        except ProtocolError as exc:
+            return DataCorrupt(
+                f"the file server broke the protocol: {exc}", **about(volume, site.server)
+            )
+        except CallAborted as exc:
+            if exc.code == RxgenCode.OPCODE:
+                self._note_lacking(site, FETCH_DATA64, exc)
+                return await self._fetch_data(site, volume, file.fid, 0, file.buffers)
+            if judge(exc) is not Verdict.REFUSED:
+                raise
+            return from_abort(exc.code, **about(volume, site.server))
+        except DataCorrupt as exc:
+            return exc
+
+    async def _fetch_data(
+        self,
+        site: Site,
+        volume: Volume,
+        fid: Fid,
+        position: int,
+        buffers: Sequence[memoryview],
+    ) -> DataReply:
+        size = sum(map(len, buffers))
+        if self._has(site, FETCH_DATA64):
+            before = trio.current_time()
+            try:
+                async with site.connection.stream(
+                    FETCH_DATA64, FetchData64Args(fid, position, size), timeouts=site.timeouts
+                ) as call:
+                    if size <= SMALL:
+                        return await receive_small(call, buffers, site.server, before)
+                    return await receive_long(call, buffers, site.server, before)
+            except CallAborted as exc:
+                self._note_lacking(site, FETCH_DATA64, exc)
+        if position + size > _SMALL_FILE:
+            raise AfsError(
+                "the file server is too old for files of more than 2 GiB",
+                errno=errno.EFBIG,
+                cell=volume.cell.name,
+                volume=volume.name,
+                server=site.connection.address[0],
+            )
+        before = trio.current_time()
+        async with site.connection.stream(
+            FETCH_DATA, FetchDataArgs(fid, position, size), timeouts=site.timeouts
+        ) as call:
+            return await receive_old(call, buffers, site.server, before)
 
     async def fetch_acl(self, volume: Volume, fid: Fid) -> bytes:
         """The access list of a directory, as the text in which servers keep it."""
@@ -196,7 +268,7 @@ class FileServerClient:
     async def _fetch_status(self, site: Site, fid: Fid) -> StatusReply:
         before = trio.current_time()
         reply = await site.connection.call(FETCH_STATUS, FidArgs(fid), timeouts=site.timeouts)
-        promise = _promise(reply.callback, site.server, before)
+        promise = promise_of(reply.callback, site.server, before)
         return StatusReply(Status.from_wire(reply.status), promise, reply.sync, site.server)
 
     async def _status_or_error(
@@ -222,16 +294,6 @@ class FileServerClient:
             raise exc
         log.info("file server %s has no %s; using the older form", site.connection.address[0], rpc)
         self._lacking[site.server, rpc.opcode] = trio.current_time() + _LACKING_TIME
-
-
-def _promise(callback: CallBack, server: FileServer, before: float) -> Promise | None:
-    """The promise in a reply to a call that was sent after `before`.
-
-    The server gives the seconds left. Source: SetCallBackStruct in viced/afsfileprocs.c.
-    """
-    if not callback.expiration or callback.type == CallBackType.DROPPED:
-        return None
-    return Promise(before + min(callback.expiration, _LONGEST_PROMISE), server)
 
 
 def _bulk_replies(
@@ -260,7 +322,7 @@ def _bulk_replies(
             replies.append(from_abort(code, **about(volume, server)))
             continue
         if callback not in promises:
-            promises[callback] = _promise(callback, server, before)
+            promises[callback] = promise_of(callback, server, before)
         try:
             status = Status.from_wire(wire)
         except DataCorrupt as exc:
@@ -268,57 +330,3 @@ def _bulk_replies(
             continue
         replies.append(StatusReply(status, promises[callback], sync, server))
     return replies
-
-
-async def _receive_small(
-    call: StreamCall[FetchStatusReply],
-    buffers: Sequence[memoryview],
-    server: FileServer,
-    before: float,
-) -> DataReply:
-    """As `_receive`, waking up once for all of a reply that is over after a round trip or two."""
-    whole = memoryview(await call.receive_rest())
-    head = _LENGTH64.size
-    length = max(0, _LENGTH64.unpack_from(whole)[0]) if len(whole) >= head else 0
-    if length > sum(map(len, buffers)):
-        raise DataCorrupt(f"a file server announced {length} bytes, more than were asked for")
-    data, tail = whole[head : head + length], whole[head + length :]
-    if len(whole) < head + length:
-        raise ProtocolError("the stream ended early", code=RxgenCode.CC_UNMARSHAL)
-    for buffer in buffers:
-        part = data[: len(buffer)]
-        buffer[: len(part)] = part
-        data = data[len(part) :]
-    return _data_reply(length, call.decode(tail), server, before)
-
-
-async def _receive(
-    call: StreamCall[FetchStatusReply],
-    length: int,
-    buffers: Sequence[memoryview],
-    server: FileServer,
-    before: float,
-) -> DataReply:
-    """Receive the bytes that a server has announced, then the status at the end.
-
-    Old servers announced a negative length for nothing. Source: afs_fetchstore.c.
-    """
-    length = max(0, length)
-    left = length
-    wanted = []
-    for buffer in buffers:
-        if left:
-            wanted.append(buffer if left >= len(buffer) else buffer[:left])
-            left -= len(wanted[-1])
-    if left:
-        raise DataCorrupt(f"a file server announced {length} bytes, more than were asked for")
-    if wanted:
-        await call.receive_into(*wanted)
-    return _data_reply(length, await call.finish(), server, before)
-
-
-def _data_reply(
-    length: int, reply: FetchStatusReply, server: FileServer, before: float
-) -> DataReply:
-    promise = _promise(reply.callback, server, before)
-    return DataReply(length, Status.from_wire(reply.status), promise, reply.sync, server)

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from afsfuse.interfaces.fileserver import CallBackType
+
 if TYPE_CHECKING:
     from afsfuse.cell.servers import FileServer
+    from afsfuse.interfaces.common import CallBack
     from afsfuse.interfaces.fileserver import VolSync, VolumeStatus
     from afsfuse.model import Status
+
+
+_LONGEST_PROMISE = 86400  # seconds; servers give 4 h at most
 
 
 class Promise(NamedTuple):
@@ -44,3 +50,13 @@ class VolumeStatusReply(NamedTuple):
 
     status: VolumeStatus  # sizes in KiB
     name: bytes
+
+
+def promise_of(callback: CallBack, server: FileServer, before: float) -> Promise | None:
+    """The promise in a reply to a call that was sent after `before`.
+
+    The server gives the seconds left. Source: SetCallBackStruct in viced/afsfileprocs.c.
+    """
+    if not callback.expiration or callback.type == CallBackType.DROPPED:
+        return None
+    return Promise(before + min(callback.expiration, _LONGEST_PROMISE), server)

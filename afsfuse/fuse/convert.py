@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 
 if TYPE_CHECKING:
-    from afsfuse.vfs.entry import Entry, VolumeSpace
+    from afsfuse.vfs.entry import Entry, OpenFile, VolumeSpace
 
 _NANOSECONDS = 1_000_000_000
 
@@ -35,6 +35,11 @@ def entry_attributes(entry: Entry) -> pyfuse3.EntryAttributes:
     attributes.attr_timeout = entry.attr_timeout
     attributes.entry_timeout = entry.entry_timeout
     return attributes
+
+
+def file_info(opened: OpenFile) -> pyfuse3.FileInfo:
+    """The answer to open(2)."""
+    return pyfuse3.FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
 
 
 def statvfs_data(space: VolumeSpace) -> pyfuse3.StatvfsData:

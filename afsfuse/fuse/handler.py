@@ -57,19 +57,51 @@ def handler(
         try:
             with wait.scope:
                 return cast("T", await Answer(self.gate, method(self, *args, **kwargs)))
-        except pyfuse3.FUSEError:
-            raise
-        except AfsError as exc:
-            log.debug("%s: %s", name, exc)
-            raise pyfuse3.FUSEError(exc.errno) from exc
-        except Exception:  # a bug; trio.Cancelled is a BaseException and passes through
-            log.exception("%s failed: a bug, the request is answered with EIO", name)
-            raise pyfuse3.FUSEError(errno.EIO) from None
+        except Exception as exc:  # trio.Cancelled is a BaseException and passes through
+            raise _translated(name, exc) from exc
         finally:
             interrupts.leave(wait)
         raise pyfuse3.FUSEError(wait.errno)  # its scope was cancelled: a signal, or its time
 
     return guarded
+
+
+def asking_first(
+    quick: Callable[Concatenate[S, P], T | None],
+) -> Callable[
+    [Callable[Concatenate[S, P], Coroutine[Any, Any, T]]],
+    Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+]:
+    """Put a plain function before a guarded handler: if it has the answer, nothing waits.
+
+    What does not wait needs nobody to watch it, and watching costs as much as such an answer.
+    """
+
+    def decorate(
+        guarded: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+    ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+        @functools.wraps(guarded)
+        async def asked(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                answer = quick(self, *args, **kwargs)
+            except Exception as exc:
+                raise _translated(guarded.__name__, exc) from exc
+            return await guarded(self, *args, **kwargs) if answer is None else answer
+
+        return asked
+
+    return decorate
+
+
+def _translated(name: str, error: Exception) -> pyfuse3.FUSEError:
+    """What the kernel is told of an error of the handler of this name."""
+    if isinstance(error, pyfuse3.FUSEError):
+        return error
+    if isinstance(error, AfsError):
+        log.debug("%s: %s", name, error)
+        return pyfuse3.FUSEError(error.errno)
+    log.error("%s failed: a bug, the request is answered with EIO", name, exc_info=error)
+    return pyfuse3.FUSEError(errno.EIO)
 
 
 def quiet(

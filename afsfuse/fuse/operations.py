@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import pyfuse3
 
 from afsfuse.auth.identity import Caller
-from afsfuse.fuse.convert import entry_attributes, statvfs_data
-from afsfuse.fuse.handler import handler, quiet
+from afsfuse.fuse.convert import entry_attributes, file_info, statvfs_data
+from afsfuse.fuse.handler import asking_first, handler, quiet
 from afsfuse.fuse.requestlog import parse
 from afsfuse.model import Inode
 
@@ -41,7 +41,9 @@ class FileSystemApi(Protocol):
     async def getattr(self, inode: Inode, caller: Caller) -> Entry: ...
     async def readlink(self, inode: Inode, caller: Caller) -> bytes: ...
     async def open(self, inode: Inode, flags: int, caller: Caller) -> OpenFile: ...
+    def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None: ...
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview: ...
+    def read_at_once(self, handle: int, offset: int, size: int) -> memoryview | None: ...
     def release(self, handle: int) -> None: ...
     async def opendir(self, inode: Inode, caller: Caller) -> int: ...
     async def readdir(self, handle: int, offset: int, room: int) -> Sequence[Listing]: ...
@@ -98,11 +100,21 @@ class Operations(pyfuse3.Operations):
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         return await self._vfs.readlink(Inode(inode), _caller(ctx))
 
+    def _open_at_once(
+        self, inode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.FileInfo | None:
+        opened = self._vfs.open_at_once(Inode(inode), flags, _caller(ctx))
+        return None if opened is None else file_info(opened)
+
+    @asking_first(_open_at_once)
     @handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        opened = await self._vfs.open(Inode(inode), flags, _caller(ctx))
-        return pyfuse3.FileInfo(fh=opened.handle, keep_cache=opened.keep_cache)
+        return file_info(await self._vfs.open(Inode(inode), flags, _caller(ctx)))
 
+    def _read_at_once(self, fh: int, off: int, size: int) -> bytes | memoryview | None:
+        return self._vfs.read_at_once(fh, off, size)
+
+    @asking_first(_read_at_once)
     @handler
     async def read(  # type: ignore[override]  # pyfuse3 takes any buffer
         self, fh: int, off: int, size: int

@@ -106,7 +106,7 @@ class Files:
         handle = FileHandle(node, caller, self._cache.open_stream(vnode))
         node.handles += 1
         if fresh:
-            self._cache.prefetch(vnode)  # the kernel has no pages, so a read comes next
+            self._cache.prefetch((vnode,))  # the kernel has no pages, so a read comes next
             self._neighbours.opened(node)
         return OpenFile(self._handles.add(handle), keep)
 
@@ -115,6 +115,12 @@ class Files:
         opened = self._handles.get(handle)
         node = opened.node
         return await self._cache.read(node.mount.volume, node.fid, offset, size, opened.stream)
+
+    def read_at_once(self, handle: int, offset: int, size: int) -> memoryview | None:
+        """The same from what is there; None if that is not enough."""
+        opened = self._handles.get(handle)
+        vnode = opened.node.vnode
+        return None if vnode is None else self._cache.peek_data(vnode, offset, size, opened.stream)
 
     def release(self, handle: int) -> None:
         """Close a handle. Never raises: there is nobody to tell."""

@@ -160,9 +160,21 @@ class FileSystem:
         vnode = await self._lookups.vnode(node)
         return self._files.open(node, vnode, flags, caller)
 
+    def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
+        """What `open` gives, if nobody has to be asked for that; else None."""
+        node = self._nodes.get(inode)
+        vnode = node.vnode
+        if isinstance(node, MadeUp) or vnode is None or not vnode.valid(trio.current_time()):
+            return None
+        return self._files.open(node, vnode, flags, caller)
+
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
         """Bytes of an open file; fewer than `size` only at its end."""
         return await self._files.read(handle, offset, size)
+
+    def read_at_once(self, handle: int, offset: int, size: int) -> memoryview | None:
+        """What `read` gives, if it is there in one piece; else None."""
+        return self._files.read_at_once(handle, offset, size)
 
     def release(self, handle: int) -> None:
         """Close a file. Never raises."""

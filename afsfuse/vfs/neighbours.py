@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from afsfuse.interfaces.common import Fid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from afsfuse.cache import CacheManager
+    from afsfuse.cache import CacheManager, Vnode
     from afsfuse.cache.directories import Directory
+    from afsfuse.cell.volumes import Volume
     from afsfuse.vfs.inodes import VnodeNode
 
 AHEAD = 24
@@ -99,8 +100,8 @@ class Neighbours:
             return
         for sequence in folder.sequences:
             sequence.opened(node.name)
-            for name in sequence.wanted():
-                self._fetch(node, folder.directory, name)
+            if names := sequence.wanted():
+                self._cache.prefetch(self._vnodes(node.mount.volume, folder.directory, names))
 
     def _folder(self, node: VnodeNode) -> _Folder | None:
         parent = node.parent
@@ -117,10 +118,13 @@ class Neighbours:
         self._folders.move_to_end(parent.inode)
         return folder
 
-    def _fetch(self, node: VnodeNode, directory: Directory, name: bytes) -> None:
-        found = directory.find(name)
-        if found is not None:
-            volume = node.mount.volume
-            vnode = self._cache.peek(volume, Fid(volume.id, *found))
-            if vnode is not None:
-                self._cache.prefetch(vnode)
+    def _vnodes(
+        self, volume: Volume, directory: Directory, names: Iterable[bytes]
+    ) -> Iterator[Vnode]:
+        """What the cache knows of the files behind the names."""
+        for name in names:
+            found = directory.find(name)
+            if found is not None:
+                vnode = self._cache.peek(volume, Fid(volume.id, *found))
+                if vnode is not None:
+                    yield vnode

@@ -59,21 +59,35 @@ class Bundle:
         self.seeks_upgrade = key.upgrade
         self._core = core
 
-    def start_call(self, timeouts: CallTimeouts, now: float) -> ClientCall:
-        """Begin a call. It can be written to at once, whether it has a channel or not.
+    def start_call(
+        self,
+        timeouts: CallTimeouts,
+        now: float,
+        request: bytes = b"",
+        *,
+        whole: bool = False,
+        length: int | None = None,
+    ) -> ClientCall:
+        """Begin a call, with the beginning of its request, or with the `whole` of it.
 
-        Raises `CallBusy` when `Parameters.max_waiting_calls` wait already, `SecurityLevelError`
-        when the endpoint demands more than the identity gives.
+        It can be written to at once, whether it has a channel or not. ``length``: the bytes of the
+        request in all, when they are known. Raises `CallBusy` when `Parameters.max_waiting_calls`
+        wait already, `SecurityLevelError` when the endpoint demands more than the identity gives.
         """
         context = self._core.context
         self._core.check_level(self.security)
         if not (self.connections or self.waiting):
             active = self._core.activate(self, now)
             if active is not self:  # another handle to the same, and in use
-                return active.start_call(timeouts, now)
+                return active.start_call(timeouts, now, request, whole=whole, length=length)
         if len(self.waiting) >= context.parameters.max_waiting_calls:
             raise CallBusy
         call = ClientCall(context, self, timeouts, now)
+        if length is not None:
+            call.packetizer.expect(length)
+        call.write(request)
+        if whole:
+            call.finish()
         self.waiting.append(call)
         self.on_channel_free(now)
         if self.waiting and self.waiting[-1] is call:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 _FAST = struct.Struct("!II2B")  # seq, serial, type, flags: what changes within a call
 _FAST_OFFSET = 12
+_SUFFIX = struct.Struct("!BHH")  # security index, checksum, service
+_SUFFIX_OFFSET = 23
 _USUAL_RTT = 0.05  # seconds, while none was measured
 _INCOMING = (CallState.RECEIVING, CallState.REQUEST)
 _IGNORED_FLAGS = REQUEST_ACK | MORE_PACKETS  # DATA with no other flag is plain
@@ -73,6 +75,7 @@ class Call(ABC):
         self.sending: Sending
         self._plain_flags = 0
         self._route = b""
+        self._suffix = b""  # the last bytes of the headers of plain packets
         self._clocks = Clocks(context.parameters, timeouts, now)
         self._ping_serial = 0
         self.packetizer = Packetizer()
@@ -88,6 +91,7 @@ class Call(ABC):
         self.address = connection.peer.address
         self._plain_flags = 0 if self.is_client else CLIENT_INITIATED
         self._route = connection.route(channel, number)
+        self._suffix = _SUFFIX.pack(connection.security_index, 0, connection.service_id)
         self.receiving = Receiving(
             self.context,
             is_client=self.is_client,
@@ -111,11 +115,17 @@ class Call(ABC):
         """
         receiving = self.receiving
         size = len(datagram) - HEADER_SIZE
-        if not receiving.fast or not 0 < size <= receiving.room or address != self.address:
+        if not receiving.plain or size <= 0 or address != self.address:
             return False
         seq, serial, kind, flags = _FAST.unpack_from(datagram, _FAST_OFFSET)
-        if kind != DATA or seq != receiving.next or flags & ~_IGNORED_FLAGS != self._plain_flags:
+        if kind != DATA or seq != receiving.next:
             return False
+        if (
+            not receiving.fast
+            or size > receiving.room
+            or flags & ~_IGNORED_FLAGS != self._plain_flags
+        ):
+            return self._take_short(seq, serial, flags, datagram, now)
         start = receiving.filled
         receiving.filled = end = start + size
         receiving.sink[start:end] = datagram[HEADER_SIZE:]
@@ -135,6 +145,27 @@ class Call(ABC):
         if not self.dirty:
             self.dirty = True
             self.context.dirty.append(self)
+        return True
+
+    def _take_short(self, seq: int, serial: int, flags: int, datagram: bytes, now: float) -> bool:
+        """As `take`: an expected packet at the beginning or end of its stream, or unasked for.
+
+        A short reply consists of nothing else. False as well.
+        """
+        if (
+            flags & ~(_IGNORED_FLAGS | LAST_PACKET) != self._plain_flags
+            or datagram[_SUFFIX_OFFSET:HEADER_SIZE] != self._suffix
+            or not self._accepts >> DATA & 1
+            or self.over
+        ):
+            return False
+        drop = self.receiving.accept(seq, serial, flags, datagram[HEADER_SIZE:], now)
+        if drop is not None:
+            self._drop(now, drop, Header.parse(datagram)[0])
+        if drop is not DropReason.BEYOND_END:
+            self._heard_from(now)
+        self._after_data(now)
+        self.mark()
         return True
 
     def receive(self, header: Header, body: bytes, now: float) -> None:

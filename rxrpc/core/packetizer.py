@@ -65,6 +65,11 @@ class Packetizer:
         tail, size = self._tail, self.size
         if not size or (len(tail) <= size and not self.finished):
             return
+        if self.finished and len(tail) <= size:  # most requests are short
+            packet = bytes(tail)
+            tail.clear()
+            yield packet, True
+            return
         start = 0
         with memoryview(tail) as view:
             while len(tail) - start > size:

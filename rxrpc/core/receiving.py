@@ -36,8 +36,7 @@ class Receiving:
         "_held",
         "_highest",
         "_is_client",
-        "_plain",
-        "_repeats",
+                "_repeats",
         "_sinks",
         "ack_at",
         "bytes",
@@ -49,6 +48,7 @@ class Receiving:
         "next",
         "paused",
         "pending",
+        "plain",
         "previous",
         "progress_at",
         "room",
@@ -67,7 +67,7 @@ class Receiving:
         """``first``: the sequence number of the first packet; calls begin with 1."""
         self._context = context
         self._is_client = is_client
-        self._plain = transparent
+        self.plain = transparent  # payload is what is in the packets
         self.fast = False  # nothing but the expected packet matters: see `Call.take`
         self.next = first  # the packet that is expected
         self.previous = (first - 1) & MASK  # the packet that came last
@@ -106,10 +106,19 @@ class Receiving:
         drop = self._place(seq, serial, flags, payload, now)
         if drop not in (None, DropReason.BEYOND_END):
             self.previous = seq
-        if flags & REQUEST_ACK and self.urgent is None:
+        if flags & REQUEST_ACK and self.urgent is None and not self._may_wait(seq):
             self.urgent, self.urgent_serial = AckReason.REQUESTED, serial
-        self.fast = self._plain and not self._held and self.last is None
+        self.fast = self.plain and not self._held and self.last is None
         return drop
+
+    def _may_wait(self, seq: int) -> bool:
+        """Whether an ACK that was asked for says nothing that the channel's next call will not.
+
+        That is so for the end of a reply of several packets: OpenAFS servers ask there, too,
+        although the ACKs before it have told them the round trip. It is sent when no call follows
+        within `idle_ack_delay`.
+        """
+        return self.complete and self._is_client and seq == self.last != 1
 
     def _place(
         self, seq: int, serial: int, flags: int, payload: bytes, now: float

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from rxrpc.core.clocks import CallTimeouts
-from rxrpc.errors import EndpointClosed, LocalError
+from rxrpc.errors import CallBusy, EndpointClosed, LocalError
 from rxrpc.net.streams import ByteCall, StreamCall
 from rxrpc.rpc import SENDS
 from rxrpc.xdr import encode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rxrpc.core.bundle import Bundle
-    from rxrpc.core.client_call import ClientCall
     from rxrpc.net.driver import Driver
     from rxrpc.net.endpoint import Endpoint
     from rxrpc.rpc import Rpc
@@ -84,19 +85,43 @@ class Connection:
         The arguments are on their way at once. ``length``: the bytes that will be sent behind
         them, when that is known; see `CallStream.set_length`. Raises as `call` does.
         """
+        return self.streams(rpc, (args,), length=length, timeouts=timeouts)[0]
+
+    def streams(
+        self,
+        rpc: Rpc[A, R],
+        many: Sequence[A],
+        *,
+        length: int | None = None,
+        timeouts: CallTimeouts | None = None,
+    ) -> list[StreamCall[R]]:
+        """Begin a call for each of these arguments; their first packets go out together.
+
+        Each call must be closed. Raises as `call` does; then none was begun.
+        """
         if length and rpc.stream not in SENDS:
             raise LocalError(f"{rpc} takes nothing behind its arguments")
-        request = _OPCODE.pack(rpc.opcode) + encode(args)
-        core_call, driver = self._start(timeouts)
+        driver = self._driver()
+        opcode = _OPCODE.pack(rpc.opcode)
+        requests = [opcode + encode(args) for args in many]
+        now = trio.current_time()
+        calls: list[StreamCall[R]] = []
         untyped: Rpc[Any, R] = rpc
-        call = StreamCall(core_call, driver, self._endpoint.parameters.max_reply, untyped)
-        if length is not None:
-            core_call.packetizer.expect(len(request) + length)
-        core_call.write(request)
-        if rpc.stream not in SENDS:
-            core_call.finish()
+        whole = rpc.stream not in SENDS
+        max_reply = self._endpoint.parameters.max_reply
+        try:
+            for request in requests:
+                size = None if length is None else len(request) + length
+                core_call = self._bundle.start_call(
+                    timeouts or _DEFAULT, now, request, whole=whole, length=size
+                )
+                calls.append(StreamCall(core_call, driver, max_reply, untyped))
+        except CallBusy:
+            for call in calls:
+                call.close()
+            raise
         driver.flush()
-        return call
+        return calls
 
     def begin(self, *, length: int | None = None, timeouts: CallTimeouts | None = None) -> ByteCall:
         """Begin a call whose request and reply are just bytes; use it in ``async with``.
@@ -104,14 +129,15 @@ class Connection:
         ``length``: the bytes of the request, when that is known; see `CallStream.set_length`.
         Nothing is sent before a packet is full, or the request has ended. Raises as `call` does.
         """
-        core_call, driver = self._start(timeouts)
+        driver = self._driver()
+        now = trio.current_time()
+        core_call = self._bundle.start_call(timeouts or _DEFAULT, now, length=length)
         call = ByteCall(core_call, driver, self._endpoint.parameters.max_reply)
-        if length is not None:
-            call.set_length(length)
+        driver.flush()
         return call
 
-    def _start(self, timeouts: CallTimeouts | None) -> tuple[ClientCall, Driver]:
+    def _driver(self) -> Driver:
         driver = self._endpoint.driver
         if driver is None:
             raise EndpointClosed
-        return self._bundle.start_call(timeouts or _DEFAULT, trio.current_time()), driver
+        return driver

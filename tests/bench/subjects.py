@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.001
 DATA_CACHE = "64M"
+# An installed program has its byte code beside it; here it is written by the first round.
+INSTALLED = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Afsfuse(Subject):
         daemon = host.popen(
             [*program, "-m", "afsfuse", "mount", "afs", str(point), "-f", "-o", options],
             mounts=False,
+            env=INSTALLED,
         )
         try:
             seconds = wait_for_listing(point / cell.name, daemon, begin)

@@ -137,6 +137,18 @@ class ToyFileSystem:
         self.handles[handle] = node
         return OpenFile(handle, keep)
 
+    def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
+        return None
+
+    def read_at_once(self, handle: int, offset: int, size: int) -> memoryview | None:
+        """A node with the behaviour `at_once` answers without waiting, or with its bug."""
+        node = self.handles[handle]
+        if not node.behaviour.get("at_once"):
+            return None
+        self.calls["read_at_once"] += 1
+        assert isinstance(node.content, bytes)
+        return memoryview(node.content)[offset : offset + size]
+
     async def read(self, handle: int, offset: int, size: int) -> memoryview:
         node = self.handles[handle]
         await self._act("read", node)

@@ -91,7 +91,9 @@ def test_afsio_reads_by_path_and_by_fid(real_cell: RealCell, afsio: Afsio) -> No
     assert afsio.read_fid(fid) == node.content.read(0, size)
 
 
-@pytest.mark.parametrize("name", [name for name in seed.ODD_NAMES if name.isascii()])
+@pytest.mark.parametrize(
+    "name", [name for name in seed.ODD_NAMES if name.isascii() and len(name) < 200]
+)
 def test_afsio_finds_odd_names(afsio: Afsio, name: bytes) -> None:
     assert afsio.read(b"/afs/test.afs/names/" + name) == name
 

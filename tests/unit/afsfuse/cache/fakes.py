@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from afsfuse.fileserver.client import FileServerClient
+    from afsfuse.fileserver.transfers import Outcome, SmallFile
 
 ADDRESS = ("192.0.2.1", 7000)
 VOLUME_ID = 536870915
@@ -88,8 +89,30 @@ class Line:
                 return
 
 
+class SmallFiles:
+    """`FileServerClient.fetch_small_files` of a client that has `fetch_data`."""
+
+    volume_failure: AfsError | None = None
+    fetch_data: Callable[..., Any]
+
+    async def fetch_small_files(
+        self, volume: Any, files: Sequence[SmallFile], settle: Callable[[int, Outcome], None]
+    ) -> None:
+        async def fetch(place: int, file: SmallFile) -> None:
+            try:
+                settle(place, await self.fetch_data(volume, file.fid, 0, file.buffers))
+            except AfsError as exc:
+                settle(place, exc)
+
+        if self.volume_failure is not None:
+            raise self.volume_failure
+        async with trio.open_nursery() as nursery:
+            for place, file in enumerate(files):
+                nursery.start_soon(fetch, place, file)
+
+
 @dataclass
-class FakeClient:
+class FakeClient(SmallFiles):
     """Answers like `FileServerClient`; breaks reach `cache` after a delay of their own."""
 
     line: Line = field(default_factory=Line)

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from afsfuse.cache import CacheManager, ReadState
-from afsfuse.errors import ServerUnreachable
+from afsfuse.errors import NotPermitted, ServerUnreachable
 from tests.unit.afsfuse.cache.fakes import (
     FakeClient,
     Line,
@@ -133,8 +133,8 @@ async def test_prefetch_fetches_small_files_before_they_are_read(
     client.put(fid(6), b"")
     async with running(client) as cache:
         for where in (FILE, BIG, fid(1), fid(6)):
-            cache.prefetch(await cache.status(VOLUME, where))
-            cache.prefetch(await cache.status(VOLUME, where))
+            cache.prefetch([await cache.status(VOLUME, where)])
+            cache.prefetch([await cache.status(VOLUME, where)])
         await trio.sleep(1)
         assert data_calls(client) == [(0, 50_000)]
         began = trio.current_time()
@@ -148,10 +148,66 @@ async def test_a_failed_prefetch_is_forgotten(autojump_clock: MockClock) -> None
     async with running(client) as cache:
         vnode = await cache.status(VOLUME, FILE)
         client.failures[FILE] = ServerUnreachable("no answer")
-        cache.prefetch(vnode)
+        cache.prefetch([vnode])
         await trio.sleep(1)
         client.failures.clear()
         assert await cache.read(VOLUME, FILE, 0, 200, ReadState()) == pattern(100)
+
+
+async def test_small_files_are_prefetched_together(autojump_clock: MockClock) -> None:
+    client = FakeClient(Line(rtt=0.01))
+    files = [client.put(fid(2 * number), pattern(100 * number)) for number in range(1, 40)]
+    large = client.put(fid(98), pattern(40_000))
+    async with running(client) as cache:
+        vnodes = [await cache.status(VOLUME, where) for where in (large, *files)]
+        cache.prefetch(vnodes)
+        cache.prefetch(vnodes)
+        began = trio.current_time()
+        # As many as leave channels for others; a file that is not small goes by itself.
+        assert cache.statistics().ahead_fetches == 28
+        await trio.sleep(0.02)
+        assert client.count("data") == 28
+        assert client.most_in_flight == 28
+        for number, where in enumerate(files[:27], 1):
+            read = await cache.read(VOLUME, where, 0, 60_000, ReadState())
+            assert read == pattern(100 * number)
+        assert trio.current_time() == pytest.approx(began + 0.02)
+        cache.prefetch(vnodes)  # the channels are free again
+        assert cache.statistics().ahead_fetches == 28 + 12
+        await trio.sleep(1)
+    assert cache.statistics().data_bytes == sum(100 * number for number in range(1, 40)) + 40_000
+
+
+async def test_one_of_many_that_fails_does_not_hurt_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    client = FakeClient(Line(rtt=0.01))
+    files = [client.put(fid(2 * number), pattern(100)) for number in range(1, 6)]
+    async with running(client) as cache:
+        vnodes = [await cache.status(VOLUME, where) for where in files]
+        client.failures[files[2]] = NotPermitted("no")
+        cache.prefetch(vnodes)
+        with pytest.raises(NotPermitted):
+            await cache.read(VOLUME, files[2], 0, 200, ReadState())
+        for where in (*files[:2], *files[3:]):
+            assert await cache.read(VOLUME, where, 0, 200, ReadState()) == pattern(100)
+        assert client.count("data") == 5
+        assert cache.statistics().data_bytes == 400
+
+
+async def test_a_volume_that_cannot_be_had_fails_all_of_them(autojump_clock: MockClock) -> None:
+    client = FakeClient(Line(rtt=0.01))
+    files = [client.put(fid(2 * number), pattern(100)) for number in range(1, 6)]
+    async with running(client) as cache:
+        vnodes = [await cache.status(VOLUME, where) for where in files]
+        client.volume_failure = ServerUnreachable("no answer")
+        cache.prefetch(vnodes)
+        with pytest.raises(ServerUnreachable):
+            await cache.read(VOLUME, files[4], 0, 200, ReadState())
+        client.volume_failure = None
+        assert cache.statistics().data_bytes == 0
+        for where in files:
+            assert await cache.read(VOLUME, where, 0, 200, ReadState()) == pattern(100)
 
 
 async def test_a_bug_does_not_end_read_ahead(
@@ -165,9 +221,9 @@ async def test_a_bug_does_not_end_read_ahead(
         vnodes = [await cache.status(VOLUME, where) for where in (FILE, BIG)]
         with monkeypatch.context() as patch:
             patch.setattr(client, "fetch_data", None)
-            cache.prefetch(vnodes[0])
+            cache.prefetch([vnodes[0]])
             await trio.sleep(1)
-        cache.prefetch(vnodes[1])
+        cache.prefetch([vnodes[1]])
         await trio.sleep(1)
         assert client.count("data") == 1
         assert await cache.read(VOLUME, FILE, 0, 200, ReadState()) == pattern(100)

@@ -11,6 +11,7 @@ import trio
 from afsfuse.cache import ReadState
 from afsfuse.errors import AfsError
 from tests.unit.afsfuse.cache.fakes import (
+    ADDRESS,
     FakeClient,
     Line,
     StoredFile,
@@ -92,7 +93,7 @@ async def test_reads_work_without_background_tasks(autojump_clock: MockClock) ->
     client.put(FILE, pattern(1_000_000))
     cache = make_cache(client)
     assert await read_all(cache, FILE) == pattern(1_000_000)
-    cache.prefetch(await cache.status(VOLUME, FILE))
+    cache.prefetch([await cache.status(VOLUME, FILE)])
 
 
 @pytest.mark.parametrize("border", [2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 5])
@@ -106,3 +107,22 @@ async def test_around_the_borders_of_large_files(autojump_clock: MockClock, bord
     assert await cache.read(VOLUME, BIG, (5 << 30) - 2, 100, ReadState()) == bytes(2)
     assert await cache.read(VOLUME, BIG, 5 << 30, 100, ReadState()) == b""
     assert await cache.read(VOLUME, BIG, 6 << 30, 100, ReadState()) == b""
+
+
+async def test_what_lies_in_one_chunk_needs_no_waiting(autojump_clock: MockClock) -> None:
+    client = FakeClient()
+    client.put(FILE, pattern(40_000))
+    cache = make_cache(client)
+    vnode = await cache.status(VOLUME, FILE)
+    stream = cache.open_stream(vnode)
+    assert cache.peek_data(vnode, 0, 10, stream) is None, "nothing is there yet"
+    await cache.read(VOLUME, FILE, 0, 40_000, stream)
+    for offset, size in ((0, 32_768), (32_768, 60_000), (5, 7)):
+        known = cache.peek_data(vnode, offset, size, stream)
+        assert known is not None
+        assert bytes(known) == pattern(40_000)[offset : offset + size]
+    assert cache.peek_data(vnode, 32_767, 2, stream) is None, "two chunks"
+    assert cache.peek_data(vnode, 40_000, 10, stream) is None, "the end"
+    assert cache.statistics().chunk_hits >= 3
+    cache.break_callback(ADDRESS, [FILE])
+    assert cache.peek_data(vnode, 0, 10, stream) is None, "it may have changed"

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from afsfuse.errors import AfsError, DataCorrupt, StaleInode, VolumeBusy
+from afsfuse.errors import (
+    AfsError,
+    DataCorrupt,
+    NotPermitted,
+    ServerUnreachable,
+    StaleInode,
+    VolumeBusy,
+)
 from afsfuse.fileserver import StatusReply
+from afsfuse.fileserver.transfers import SmallFile
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import CallBack, Fid
 from tests.unit.afsfuse.fileserver.servers import (
@@ -26,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trio.testing import MockClock
+
+    from afsfuse.fileserver.transfers import Outcome
+    from tests.unit.afsfuse.fileserver.servers import World
 
 
 async def test_a_status_comes_with_a_promise(autojump_clock: MockClock) -> None:
@@ -233,6 +244,95 @@ async def test_less_than_announced_is_a_broken_protocol(autojump_clock: MockCloc
         w.hosts[0].announced = 200
         with pytest.raises(DataCorrupt, match="broke the protocol"):
             await w.client.fetch_data(w.volume, FILE, 0, [memoryview(bytearray(500))])
+
+
+class Batch:
+    """Several small files fetched at once, and what became of each."""
+
+    def __init__(self, fids: Sequence[Fid], size: int) -> None:
+        self.buffers = [bytearray(size) for _ in fids]
+        self.files = [
+            SmallFile(fid, size, [memoryview(buffer)])
+            for fid, buffer in zip(fids, self.buffers, strict=True)
+        ]
+        self.outcomes: dict[int, Outcome] = {}
+
+    def settle(self, place: int, outcome: Outcome) -> None:
+        assert place not in self.outcomes, "each file is settled once"
+        self.outcomes[place] = outcome
+
+    async def fetch(self, w: World) -> None:
+        await w.client.fetch_small_files(w.volume, self.files, self.settle)
+
+    @property
+    def errors(self) -> list[type[AfsError] | None]:
+        outcomes = [self.outcomes[place] for place in range(len(self.files))]
+        return [type(out) if isinstance(out, AfsError) else None for out in outcomes]
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["FetchData64", "FetchData"])
+async def test_small_files_come_all_at_once(autojump_clock: MockClock, old: bool) -> None:
+    async with world() as w:
+        host = w.hosts[0]
+        host.data = b"abcde" * 1000
+        if old:
+            host.lacks.add("FetchData64")
+        for _ in range(2):
+            batch = Batch(FILES[:10], 5000)
+            began = trio.current_time()
+            await batch.fetch(w)
+            took = trio.current_time() - began
+            assert batch.errors == [None] * 10
+            assert all(buffer == host.data for buffer in batch.buffers)
+        assert old or took < 0.005, "a few round trips of a millisecond for all of them"
+        assert host.calls["FetchData"] == (20 if old else 0)
+
+
+async def test_errors_of_single_small_files(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        host = w.hosts[0]
+        host.data = b"abc"
+        codes = iter([0, 102, 0, 13, 0])
+        host.abort = lambda: next(codes)
+        batch = Batch(FILES[:5], 3)
+        await batch.fetch(w)
+        assert sorted(map(str, batch.errors)) == sorted(
+            map(str, [None, StaleInode, None, NotPermitted, None])
+        )
+        assert host.calls["FetchData64"] == 5
+
+
+@pytest.mark.parametrize(("data", "announced"), [(b"abcdef", 6), (b"ab", 3)])
+async def test_small_files_that_are_nonsense(
+    autojump_clock: MockClock, data: bytes, announced: int
+) -> None:
+    async with world() as w:
+        w.hosts[0].data, w.hosts[0].announced = data, announced
+        batch = Batch(FILES[:3], 3)
+        await batch.fetch(w)
+        assert batch.errors == [DataCorrupt] * 3
+
+
+async def test_only_what_is_left_is_fetched_again(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        host = w.hosts[0]
+        host.data = b"abc"
+        codes = iter([0, 0, 110])
+        host.abort = lambda: next(codes, 0)
+        batch = Batch(FILES[:8], 3)
+        await batch.fetch(w)
+        assert batch.errors == [None] * 8
+        assert all(buffer == b"abc" for buffer in batch.buffers)
+        assert 8 < host.calls["FetchData64"] < 16
+
+
+async def test_small_files_of_a_server_that_is_gone(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.hosts[0].stop()
+        batch = Batch(FILES[:3], 3)
+        with pytest.raises(ServerUnreachable):
+            await batch.fetch(w)
+        assert batch.outcomes == {}
 
 
 async def test_the_rest_of_the_procedures(autojump_clock: MockClock) -> None:

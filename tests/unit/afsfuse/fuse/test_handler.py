@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from afsfuse.errors import AfsError, NotPermitted
-from afsfuse.fuse.handler import handler, quiet
+from afsfuse.fuse.handler import asking_first, handler, quiet
 from afsfuse.fuse.interrupts import Interrupts
 from afsfuse.fuse.requestlog import RequestLog
 from afsfuse.fuse.workers import Gate
@@ -27,8 +27,8 @@ class Desk:
     def __init__(self, most: int = 10) -> None:
         self.interrupts = Interrupts(most=most)
         self.requests = RequestLog()
-        self.gate = Gate(8)
         self.gate = Gate(spare=8)
+        self.waited = 0
 
     @handler
     async def lookup(self, action: Callable[[], object]) -> object:
@@ -38,6 +38,17 @@ class Desk:
     @handler
     async def wait(self) -> None:
         await trio.sleep_forever()
+
+    def _known(self, action: Callable[[], object]) -> object | None:
+        assert len(self.interrupts) == 0, "nobody watches"
+        return action()
+
+    @asking_first(_known)
+    @handler
+    async def read(self, action: Callable[[], object]) -> object:
+        self.waited += 1
+        await trio.lowlevel.checkpoint()
+        return "fetched"
 
     @quiet
     async def forget(self, action: Callable[[], object]) -> None:
@@ -94,6 +105,38 @@ async def test_a_bug_is_eio_and_leaves_a_traceback(
     (record,) = caplog.records
     assert record.exc_info is not None
     assert record.exc_info[1] is error
+
+
+async def test_what_is_known_needs_no_waiting() -> None:
+    desk = Desk(most=0)
+    assert await desk.read(lambda: b"") == b"", "an empty answer is one"
+    assert desk.waited == 0
+
+
+async def test_what_is_not_known_is_waited_for() -> None:
+    desk = Desk()
+    assert await desk.read(lambda: None) == "fetched"
+    assert desk.waited == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (pyfuse3.FUSEError(errno.ENOSYS), errno.ENOSYS),
+        (AfsError("other", errno=errno.ESTALE), errno.ESTALE),
+        (KeyError("x"), errno.EIO),
+    ],
+)
+async def test_errors_of_what_is_asked_first(
+    error: Exception, number: int, expected_warnings: ExpectedWarnings
+) -> None:
+    if number == errno.EIO:
+        expected_warnings("read failed: a bug")
+    desk = Desk()
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        await desk.read(raising(error))
+    assert caught.value.errno == number
+    assert desk.waited == 0
 
 
 async def test_a_cancellation_of_the_mount_passes() -> None:

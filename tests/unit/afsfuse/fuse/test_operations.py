@@ -62,6 +62,14 @@ async def test_a_file_is_opened_read_and_released(desk: Desk) -> None:
     assert not desk.toy.handles
 
 
+async def test_what_is_known_is_read_at_once(desk: Desk) -> None:
+    opened = await desk.operations.open(desk.file.inode, 0, CONTEXT)
+    desk.file.behaviour["at_once"] = "yes"
+    assert bytes(await desk.operations.read(opened.fh, 3, 100)) == b"tent"
+    assert desk.toy.calls["read_at_once"] == 1
+    assert desk.toy.calls["read"] == 0
+
+
 async def test_flush_is_not_there(desk: Desk) -> None:
     with pytest.raises(pyfuse3.FUSEError) as caught:
         await desk.operations.flush(1)

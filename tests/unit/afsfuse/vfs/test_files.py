@@ -67,6 +67,41 @@ async def test_opening_a_small_file_fetches_it(autojump_clock: MockClock) -> Non
         m.fs.release(opened.handle)
 
 
+async def test_what_is_known_is_opened_and_read_at_once(autojump_clock: MockClock) -> None:
+    world = World()
+    file = world.home.file(b"f", b"0123456789")
+    async with world.mounted(**VOLUME) as m:
+        inode = await m.walk(b"f")
+        opened = m.fs.open_at_once(inode, 0, ANONYMOUS)
+        assert opened is not None
+        assert m.fs.read_at_once(opened.handle, 0, 5) is None, "nothing is there yet"
+        await trio.sleep(1)
+        known = m.fs.read_at_once(opened.handle, 2, 5)
+        assert known is not None
+        assert bytes(known) == b"23456"
+        world.home.write(file, b"abcdefghij")
+        m.break_callback([file])
+        assert m.fs.read_at_once(opened.handle, 2, 5) is None
+        assert m.fs.open_at_once(inode, 0, ANONYMOUS) is None
+        assert bytes(await m.fs.read(opened.handle, 2, 5)) == b"cdefg"
+        m.fs.release(opened.handle)
+        with pytest.raises(AfsError) as caught:
+            m.fs.read_at_once(opened.handle, 0, 5)
+        assert caught.value.errno == errno.EBADF
+
+
+async def test_what_may_not_be_read_is_not_opened_at_once(autojump_clock: MockClock) -> None:
+    world = World()
+    world.home.file(b"f").rights = Rights.LOOKUP
+    async with world.mounted(**VOLUME) as m:
+        with pytest.raises(NotPermitted):
+            m.fs.open_at_once(await m.walk(b"f"), 0, ANONYMOUS)
+        with pytest.raises(AfsError) as caught:
+            m.fs.open_at_once(ROOT_INODE, 0, ANONYMOUS)
+        assert caught.value.errno == errno.EISDIR
+        assert m.fs.statistics().open_files == 0
+
+
 @pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_TRUNC, os.O_APPEND | os.O_RDWR])
 async def test_writing_is_refused(autojump_clock: MockClock, flags: int) -> None:
     world = World()

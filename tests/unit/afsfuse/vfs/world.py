@@ -35,6 +35,7 @@ from afsfuse.interfaces.fileserver import VolSync, VolumeStatus
 from afsfuse.model import FileKind, Inode, Rights, Status, VolumeType
 from afsfuse.vfs import FileSystem, KernelInvalidator, NodeTable, VfsOptions
 from tests.unit.afsfuse.cache.blobs import DirectoryBuilder
+from tests.unit.afsfuse.cache.fakes import SmallFiles
 
 DEAD_TIME = 20.0
 PROMISE = 3600.0
@@ -158,7 +159,7 @@ class FakeVolume:
         file.version += 1
 
 
-class FakeClient:
+class FakeClient(SmallFiles):
     """A file server client that answers from the world."""
 
     def __init__(self, world: "World") -> None:

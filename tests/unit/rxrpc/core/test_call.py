@@ -53,6 +53,9 @@ class Stream:
         *,
         kind: int = PacketType.DATA,
         address: tuple[str, int] = SERVER,
+        security: int = 0,
+        checksum: int = 0,
+        service: int = SERVICE,
     ) -> bool:
         """A packet of the server; whether it took the fast path."""
         connection = self.call.connection
@@ -61,7 +64,7 @@ class Stream:
         self.serial += 1
         header = HEADER.pack(
             connection.epoch, connection.cid, self.call.number, seq, self.serial, kind, flags,
-            0, 0, 0, SERVICE,
+            0, security, checksum, service,
         )  # fmt: skip
         self.core.receive_datagram(header + payload, address, self.now)
         return self.core._fast_packets > before
@@ -88,18 +91,17 @@ def test_expected_packets_go_straight_into_the_buffers(stream: Stream) -> None:
     assert stream.put(4, b"ijkl")
     assert woken(stream)
     assert one + two == b"abcdefghijkl"
-    assert not stream.put(5, b"x"), "there is no buffer for it"
+    assert stream.put(5, b"x")
+    assert stream.call.receiving.unread_bytes == 1, "there is no buffer for it"
     assert stream.call.receiving.bytes == 5 + 12 + 1
     assert [ack.first for ack in stream.acks()] == [6]
 
 
-def test_a_packet_across_two_buffers_goes_the_long_way_and_the_next_does_not(
-    stream: Stream,
-) -> None:
+def test_a_packet_across_two_buffers(stream: Stream) -> None:
     one, two = bytearray(6), bytearray(10)
     stream.call.receiving.read_into([memoryview(one), memoryview(two)])
     assert stream.put(2, b"abcd")
-    assert not stream.put(3, b"efgh")
+    assert stream.put(3, b"efgh")
     assert stream.put(4, b"ijkl")
     assert one + two[:6] == b"abcdefghijkl"
 
@@ -110,11 +112,9 @@ def test_a_packet_across_two_buffers_goes_the_long_way_and_the_next_does_not(
         (3, b"abcd", 0, PacketType.DATA),  # not the next
         (1, b"abcd", 0, PacketType.DATA),  # seen
         (2, b"", 0, PacketType.DATA),  # empty
-        (2, b"abcd", LAST_PACKET, PacketType.DATA),
         (2, b"abcd", JUMBO, PacketType.DATA),
         (2, b"abcd", 1, PacketType.DATA),  # of a client
         (2, b"abcd", 0, PacketType.ABORT),
-        (2, b"abcde", 0, PacketType.DATA),  # more than there is room for
     ],
 )
 def test_what_is_not_plain_goes_the_long_way(
@@ -122,6 +122,39 @@ def test_what_is_not_plain_goes_the_long_way(
 ) -> None:
     stream.call.receiving.read_into([memoryview(bytearray(4))])
     assert not stream.put(seq, payload, flags, kind=kind)
+
+
+def test_what_does_not_look_like_the_connection_goes_the_long_way(stream: Stream) -> None:
+    assert not stream.put(2, b"abcd", security=2)
+    assert not stream.put(2, b"abcd", service=3)
+    assert stream.pair.client_trace.drops[DropReason.WRONG_SECURITY] == 1
+    assert stream.pair.client_trace.drops[DropReason.WRONG_SERVICE] == 1
+    assert not stream.put(2, b"abcd", checksum=1)
+    assert stream.call.receiving.unread_bytes == 4, "null security does not look at it"
+
+
+def test_a_short_reply_goes_the_short_way() -> None:
+    stream = Stream()
+    stream.core.events()
+    assert stream.put(2, b"abc", REQUEST_ACK | MORE_PACKETS)
+    assert [ack.reason for ack in stream.acks()] == [AckReason.REQUESTED]
+    assert stream.put(3, b"def", LAST_PACKET | REQUEST_ACK)
+    assert stream.call.state is CallState.COMPLETE
+    assert woken(stream)
+    assert b"".join(stream.call.receiving.take_unread()) == b"abcdef"
+    assert stream.acks() == [], "the next call acknowledges it"
+    assert not stream.put(3, b"def", LAST_PACKET), "a repetition goes the long way"
+    assert [ack.reason for ack in stream.acks()] == [AckReason.DUPLICATE]
+
+
+def test_what_is_refused_on_the_short_way_is_counted(stream: Stream) -> None:
+    receiving = stream.call.receiving
+    for seq in range(2, 2 + 255 + 64):
+        assert stream.put(seq, b"x")
+    assert receiving.unread_bytes == 255 + 64
+    stream.put(2 + 255 + 64, b"x")
+    assert receiving.unread_bytes == 255 + 64
+    assert stream.pair.client_trace.drops[DropReason.BEYOND_WINDOW] == 1
 
 
 def test_from_another_address_it_is_dropped(stream: Stream) -> None:
@@ -144,11 +177,11 @@ def test_flags_that_do_not_matter_do_not_matter(stream: Stream) -> None:
     )
 
 
-def test_over_a_gap_there_is_no_fast_path_until_it_is_filled(stream: Stream) -> None:
+def test_what_comes_too_early_goes_the_long_way(stream: Stream) -> None:
     sink = bytearray(100)
     stream.call.receiving.read_into([memoryview(sink)])
     assert not stream.put(3, b"ef")
-    assert not stream.put(2, b"abcd")
+    assert stream.put(2, b"abcd")
     assert stream.put(4, b"gh")
     assert sink[:8] == b"abcdefgh"
 

@@ -220,7 +220,8 @@ def test_an_ack_with_nothing_after_it_is_repeated_a_few_times() -> None:
     assert receiver.ack()
     receiving.expect_more(receiver.now, 0.001)
     assert receiving.ack_at == pytest.approx(receiver.now + 0.005), "a packet: all over again"
-    receiver.put(5, b"", LAST_PACKET | REQUEST_ACK)
+    receiver.put(5, b"", LAST_PACKET)
+    receiving.on_timer(receiver.now + 1)
     assert receiver.ack()
     receiving.expect_more(receiver.now, 0.001)
     assert receiving.ack_at == NEVER
@@ -236,6 +237,27 @@ def test_the_end_is_acknowledged_late(is_client: bool, delay: float) -> None:
     assert receiver.receiving.ack_at == pytest.approx(100.0 + delay)
     receiver.receiving.on_timer(101.0)
     assert receiver.ack() == (AckReason.DELAY, 3, 4, "")
+
+
+def test_the_end_of_a_long_reply_is_acknowledged_late_even_when_asked_for() -> None:
+    receiver = Receiver()
+    receiver.put(1, flags=REQUEST_ACK)
+    assert receiver.ack() == (AckReason.REQUESTED, 1, 2, "")
+    receiver.put(3, b"", LAST_PACKET | REQUEST_ACK)
+    assert receiver.ack() == (AckReason.OUT_OF_SEQUENCE, 2, 2, "-+")
+    receiver.put(2)
+    assert receiver.ack() is None
+    receiver.put(3, b"", LAST_PACKET | REQUEST_ACK)
+    assert receiver.ack() == (AckReason.DUPLICATE, 4, 4, ""), "our silence was taken for a loss"
+
+
+@pytest.mark.parametrize(("is_client", "seq"), [(True, 1), (False, 1), (False, 2)])
+def test_the_end_is_acknowledged_at_once_when_asked_for(is_client: bool, seq: int) -> None:
+    receiver = Receiver(is_client=is_client)
+    for number in range(1, seq):
+        receiver.put(number)
+    receiver.put(seq, b"", LAST_PACKET | REQUEST_ACK)
+    assert receiver.ack() == (AckReason.REQUESTED, seq, seq + 1, "")
 
 
 def test_reading_into_buffers_across_packets() -> None:

@@ -12,12 +12,14 @@ from rxrpc import (
     Address,
     ByteService,
     CallAborted,
+    CallBusy,
     CallTimeout,
     CallTimeouts,
     Endpoint,
     LocalError,
     MessageSizeError,
     NetworkError,
+    Parameters,
     SecurityLevel,
     SecurityLevelError,
     ServerCall,
@@ -57,6 +59,36 @@ async def test_a_cancelled_call_is_aborted_on_the_wire(
     await trio.sleep(1)
     assert server.statistics().active_calls == 0
     assert (await connection.call(ECHO, Bytes(b"next"))).data == b"next"
+
+
+async def test_several_calls_begin_together(
+    autojump_clock: MockClock, net: LossyNetwork, nursery: trio.Nursery
+) -> None:
+    client, server = (Endpoint(socket=net.socket(address)) for address in (CLIENT, SERVER))
+    server.add_service(make_service())
+    await nursery.start(server.run)
+    await nursery.start(client.run)
+    connection = client.connect(SERVER, 77)
+    sizes = [10 * number for number in range(20)]
+    calls = connection.streams(GIVE, [Number(size) for size in sizes])
+    for size, call in zip(sizes, calls, strict=True):
+        assert (await call.receive_rest())[:size] == pattern(size)
+        call.close()
+    assert client.statistics().active_calls == 0
+    assert connection.streams(GIVE, []) == []
+
+
+async def test_of_too_many_calls_none_begins(
+    autojump_clock: MockClock, net: LossyNetwork, nursery: trio.Nursery
+) -> None:
+    parameters = Parameters(max_waiting_calls=5)
+    client = Endpoint(socket=net.socket(CLIENT), parameters=parameters)
+    await nursery.start(client.run)
+    connection = client.connect(SERVER, 77)
+    with pytest.raises(CallBusy):
+        connection.streams(GIVE, [Number(1)] * 20)
+    statistics = client.statistics()
+    assert (statistics.active_calls, statistics.waiting_calls) == (0, 0)
 
 
 async def test_leaving_a_stream_early_aborts_the_call(
