@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from rxrpc.core.clocks import Clocks
 from rxrpc.core.events import CallChanged
-from rxrpc.core.outcomes import abort_code
 from rxrpc.core.packetizer import Packetizer
 from rxrpc.core.receiving import Receiving
 from rxrpc.core.sending import Outgoing, Sending
 from rxrpc.core.states import ACCEPT_MASKS, CallState
 from rxrpc.core.timers import NEVER
+from rxrpc.core.writing import PacketWriter
 from rxrpc.errors import CallAborted, CallError, CallTimeout, ParseError, SecurityError
 from rxrpc.security.base import PacketIdentity
 from rxrpc.trace import CallEnded, CallStarted, DropReason, PacketsLost
 from rxrpc.wire import jumbo
-from rxrpc.wire.ack import Ack, AckReason, build_ack
+from rxrpc.wire.ack import Ack, AckReason
 from rxrpc.wire.control import Abort
 from rxrpc.wire.packet import (
     CLIENT_INITIATED,
@@ -28,7 +28,6 @@ from rxrpc.wire.packet import (
     LAST_PACKET,
     MORE_PACKETS,
     REQUEST_ACK,
-    SLOW_START_OK,
     Address,
     Header,
     PacketType,
@@ -73,6 +72,7 @@ class Call(ABC):
         self.heard = now  # when the peer last sent something sensible
         self.receiving: Receiving
         self.sending: Sending
+        self._packets: PacketWriter
         self._plain_flags = 0
         self._route = b""
         self._suffix = b""  # the last bytes of the headers of plain packets
@@ -89,6 +89,7 @@ class Call(ABC):
         self.channel = channel
         self.number = number
         self.address = connection.peer.address
+        self._packets = PacketWriter(self.context, connection, channel, number)
         self._plain_flags = 0 if self.is_client else CLIENT_INITIATED
         self._route = connection.route(channel, number)
         self._suffix = _SUFFIX.pack(connection.security_index, 0, connection.service_id)
@@ -242,7 +243,7 @@ class Call(ABC):
             self._ping_serial = 0
             self._connection.on_reached(now)
         if ack.reason == AckReason.PING or header.flags & REQUEST_ACK:
-            self._send_ack(AckReason.PING_RESPONSE, header.serial, now)
+            self._packets.ack(self.receiving, AckReason.PING_RESPONSE, header.serial, now)
         self._after_ack(now)
 
     def _heard_from(self, now: float) -> None:
@@ -401,13 +402,14 @@ class Call(ABC):
         """Send what there is to send now: an ACK, packets, a probe."""
         self.dirty = False
         receiving = self.receiving
-        if self._abort_due:
-            self._send_abort(now)
+        if self._abort_due:  # also in answer to whatever still comes of the call
+            self._abort_due = False
+            self._packets.abort(self.error, now)
         if receiving.pending or receiving.urgent is not None:
             self._connection.peer.heard = self.heard  # the hot path leaves that to us
             receiving.schedule_ack(now)
             if receiving.urgent is not None:
-                self._send_ack(receiving.urgent, receiving.urgent_serial, now)
+                self._packets.ack(receiving, receiving.urgent, receiving.urgent_serial, now)
                 receiving.on_acknowledged()
                 if self.state in _INCOMING:
                     rtt = self._connection.peer.rtt.smoothed
@@ -430,45 +432,12 @@ class Call(ABC):
         """Packets were sent."""
 
     def _send_data(self, packet: Outgoing, flags: int, now: float) -> None:
-        serial = self._connection.send(
-            PacketType.DATA,
-            packet.body,
-            now,
-            channel=self.channel,
-            call_number=self.number,
-            seq=packet.seq,
-            flags=packet.flags | flags,
-            checksum=packet.checksum,
-        )
-        self.sending.on_sent(packet, serial, now)
-
-    def _send_ack(self, reason: int, serial: int, now: float) -> int:
-        receiving = self.receiving
-        first, acks = receiving.table()
-        body = build_ack(first, receiving.previous, serial, reason, acks, self.context.ack_trailer)
-        flags = SLOW_START_OK | (REQUEST_ACK if reason == AckReason.PING else 0)
-        if self.is_client:
-            flags |= CLIENT_INITIATED
-        return self._connection.send(
-            PacketType.ACK, body, now, channel=self.channel, call_number=self.number, flags=flags
-        )
+        self.sending.on_sent(packet, self._packets.data(packet, flags, now), now)
 
     def ping(self, now: float) -> None:
         """Ask the peer for a sign of life."""
         self._clocks.pinged = now
-        self._ping_serial = self._send_ack(AckReason.PING, 0, now)
-
-    def _send_abort(self, now: float) -> None:
-        """Tell the peer that the call is over; also in answer to whatever still comes of it."""
-        self._abort_due = False
-        self._connection.send(
-            PacketType.ABORT,
-            Abort(abort_code(self.error, is_client=self.is_client)).build(),
-            now,
-            channel=self.channel,
-            call_number=self.number,
-            flags=CLIENT_INITIATED if self.is_client else 0,
-        )
+        self._ping_serial = self._packets.ack(self.receiving, AckReason.PING, 0, now)
 
     # Clocks
 
