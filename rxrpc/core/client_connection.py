@@ -155,6 +155,6 @@ class ClientConnection(Connection):
             self.context.timers.update(self)
 
     def _idle_time(self) -> float:
-        if self.exclusive:  # it has to be there as long as its call may have to repeat itself
-            return self.context.parameters.linger_time
+        if self.exclusive:  # it only remembers that its reply was whole, while the server may ask
+            return self.context.parameters.dead_time
         return self.context.parameters.client_idle_time

@@ -304,6 +304,9 @@ class EndpointCore:
         if not 0 < header.seq <= self.parameters.receive_window:
             journal.drop(now, address, DropReason.BEYOND_WINDOW, header)
             return None
+        if self.services.waits_for_first(header):
+            journal.drop(now, address, DropReason.UNKNOWN_CONNECTION, header)
+            return None
         found = self.services.find(header)
         if found is None:
             journal.drop(now, address, DropReason.UNKNOWN_SERVICE, header)

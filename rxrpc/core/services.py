@@ -55,6 +55,10 @@ class Services:
                 raise LocalError(f"service {number} is not here")
         self._upgrades[service_id] = better_id
 
+    def waits_for_first(self, header: Header) -> bool:
+        """Whether only the first packet of the request can tell which service it is for."""
+        return header.seq != 1 and header.service_id in self._upgrades
+
     def find(self, header: Header) -> tuple[ServiceEntry, ServerSecurity] | None:
         """Who serves a connection that begins with this packet, and protected by what.
 
@@ -65,7 +69,7 @@ class Services:
         asked = self._entries.get(header.service_id)
         better = self._upgrades.get(header.service_id)
         entries = [asked]
-        if better is not None and header.user_status == UPGRADE and header.seq == 1:
+        if better is not None and header.user_status == UPGRADE:
             entries.insert(0, self._entries[better])
         for entry in entries:
             if entry is not None and header.security_index in entry.securities:

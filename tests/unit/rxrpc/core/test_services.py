@@ -23,27 +23,29 @@ def services() -> Services:
 
 
 @pytest.mark.parametrize(
-    ("service_id", "status", "seq", "security", "served"),
+    ("service_id", "status", "security", "served"),
     [
-        (1, 0, 1, 0, 1),
-        (1, UPGRADE, 1, 0, 2501),
-        (1, UPGRADE, 2, 0, 1),  # not the first packet
-        (1, 3, 1, 0, 1),  # OpenAFS sends such bytes, and means nothing by them
-        (1, UPGRADE, 1, TOY_INDEX, 1),  # the better service does not know the class
-        (2501, UPGRADE, 1, 0, 2501),
-        (3, UPGRADE, 1, 0, 3),
-        (3, 0, 1, TOY_INDEX, None),
-        (4, UPGRADE, 1, 0, None),
+        (1, 0, 0, 1),
+        (1, UPGRADE, 0, 2501),
+        (1, 3, 0, 1),  # OpenAFS sends such bytes, and means nothing by them
+        (1, UPGRADE, TOY_INDEX, 1),  # the better service does not know the class
+        (2501, UPGRADE, 0, 2501),
+        (3, UPGRADE, 0, 3),
+        (3, 0, TOY_INDEX, None),
+        (4, UPGRADE, 0, None),
     ],
 )
-def test_who_is_found(
-    service_id: int, status: int, seq: int, security: int, served: int | None
-) -> None:
-    header = REQUEST._replace(
-        service_id=service_id, user_status=status, seq=seq, security_index=security
-    )
+def test_who_is_found(service_id: int, status: int, security: int, served: int | None) -> None:
+    header = REQUEST._replace(service_id=service_id, user_status=status, security_index=security)
     found = services().find(header)
     assert (found[0].service_id if found else None) == served
+
+
+def test_an_upgrade_waits_for_the_first_packet() -> None:
+    table = services()
+    assert table.waits_for_first(REQUEST._replace(service_id=1, seq=2))
+    assert not table.waits_for_first(REQUEST._replace(service_id=1, seq=1))
+    assert not table.waits_for_first(REQUEST._replace(service_id=3, seq=2))
 
 
 def test_mistakes() -> None:

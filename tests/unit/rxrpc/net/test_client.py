@@ -188,7 +188,7 @@ async def test_calls_of_both_kinds_share_connections(
     assert world.client.statistics().client_connections == 1
     await world.client.call(SERVER, 77, ECHO, Bytes(b"three"), exclusive=True)
     assert world.client.statistics().client_connections == 2
-    await trio.sleep(3)
+    await trio.sleep(25)
     assert world.client.statistics().client_connections == 1
     assert world.client.connect(SERVER, 77) is world.connection
     assert world.client.connect(SERVER, 77, exclusive=True) is not world.connection
