@@ -58,10 +58,18 @@ from rxrpc.errors import (
 from rxrpc.net.client import Connection
 from rxrpc.net.endpoint import Endpoint
 from rxrpc.net.server import BaseService, ByteService, ServerCall, Service
-from rxrpc.net.sockets import DatagramSocket
+from rxrpc.net.sockets import Datagram, DatagramSocket, SendError
 from rxrpc.net.streams import ByteCall, CallStream, StreamCall
 from rxrpc.rpc import Interface, Rpc, RxgenCode, Stream, Void
-from rxrpc.security.base import ClientSecurity, SecurityLevel, ServerSecurity
+from rxrpc.security.base import (
+    ClientSecurity,
+    ConnectionIdentity,
+    ConnectionSecurity,
+    PacketIdentity,
+    SecurityIndex,
+    SecurityLevel,
+    ServerSecurity,
+)
 from rxrpc.security.null import NULL
 from rxrpc.trace import CountingTracer, DropReason, JsonLinesTracer, NullTracer, Tracer
 from rxrpc.wire.packet import Address
@@ -80,7 +88,10 @@ __all__ = [
     "CallTimeouts",
     "ClientSecurity",
     "Connection",
+    "ConnectionIdentity",
+    "ConnectionSecurity",
     "CountingTracer",
+    "Datagram",
     "DatagramSocket",
     "DropReason",
     "Endpoint",
@@ -91,6 +102,7 @@ __all__ = [
     "MessageSizeError",
     "NetworkError",
     "NullTracer",
+    "PacketIdentity",
     "Parameters",
     "ParseError",
     "PeerStatistics",
@@ -101,8 +113,10 @@ __all__ = [
     "RxError",
     "RxgenCode",
     "SecurityError",
+    "SecurityIndex",
     "SecurityLevel",
     "SecurityLevelError",
+    "SendError",
     "ServerCall",
     "ServerSecurity",
     "Service",
