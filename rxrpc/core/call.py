@@ -418,21 +418,20 @@ class Call(ABC):
                 self.context.timers.arm(self, receiving.ack_at)
         if self.over:
             return
+        sending, write = self.sending, self._packets.data
         if self._probe is not None:
-            self._send_data(self._probe, REQUEST_ACK, now)
+            sending.on_sent(self._probe, write(self._probe, REQUEST_ACK, now), now)
             self._probe = None
-        for packet, wants_ack in self.sending.take(now):
-            self._send_data(packet, REQUEST_ACK if wants_ack else 0, now)
-        due = self.sending.next_timer()
+        for packet, wants_ack in sending.take(now):
+            serial = write(packet, REQUEST_ACK if wants_ack else 0, now)
+            sending.on_sent(packet, serial, now)
+        due = sending.next_timer()
         if due < self.armed:
             self.context.timers.arm(self, due)
         self._after_transmit(now)
 
     def _after_transmit(self, now: float) -> None:  # noqa: B027
         """Packets were sent."""
-
-    def _send_data(self, packet: Outgoing, flags: int, now: float) -> None:
-        self.sending.on_sent(packet, self._packets.data(packet, flags, now), now)
 
     def ping(self, now: float) -> None:
         """Ask the peer for a sign of life."""
