@@ -83,6 +83,9 @@ class Config:
     flags: tuple[str, ...] = ()
     """Further flags of mount(2): noexec, noatime, nodiratime, nosymfollow."""
 
+    rxdebug: bool = True
+    """Answer OpenAFS's `rxdebug`; what strangers are told is bounded, see docs/rxrpc.md."""
+
     logfile: str | None = None
     """File to append the log to, in place of syslog or standard error."""
 
@@ -204,6 +207,8 @@ OPTIONS: dict[str, Option] = {
     "noallow_other": Option("allow_other", "", lambda _: False, "let only the mounting user in"),
     "subtype": Option("subtype", "", bool, "show the type fuse.afs (the default)"),
     "nosubtype": Option("subtype", "", lambda _: False, "show the type fuse"),
+    "rxdebug": Option("rxdebug", "", bool, "answer rxdebug (the default)"),
+    "norxdebug": Option("rxdebug", "", lambda _: False, "do not answer rxdebug"),
     "logfile": Option("logfile", "PATH", _path, "append the log to this file"),
     "debug": Option("debug", "", bool, "log everything"),
 }

@@ -123,8 +123,9 @@ async def open_endpoint(nursery: trio.Nursery, config: Config) -> rxrpc.Endpoint
     look for it there.
     """
     ports = [settings.CALLBACK_PORT, 0] if config.port is None else [config.port]
+    parameters = replace(PARAMETERS, debug=config.rxdebug)
     for port in ports:
-        endpoint = rxrpc.Endpoint(bind=(config.bind, port), parameters=PARAMETERS)
+        endpoint = rxrpc.Endpoint(bind=(config.bind, port), parameters=parameters)
         try:
             await nursery.start(endpoint.run)
         except OSError as exc:

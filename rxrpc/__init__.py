@@ -31,12 +31,21 @@ RXRPC_MIN_SECURITY_LEVEL                ``min_level``, `Parameters.min_security_
 sysctl net.rxrpc                        `Parameters`, `Endpoint.configure`
 ======================================  ==========================================================
 
-Rooms, lowest first: `errors`, `xdr`, `rpc`, `wire`, `trace`, `security`, `core`, `net`; each
-imports only those before it, and only `net` knows of sockets, clocks and tasks.
+Rooms, lowest first: `errors`, `xdr`, `rpc`, `wire`, `trace`, `jsontrace`, `security`, `core`,
+`net`, ``programs``; each imports only those before it. Only `net`, and the programs made of it,
+know of sockets, clocks and tasks.
 """
 
 from rxrpc.core.clocks import CallTimeouts
 from rxrpc.core.parameters import Parameters
+from rxrpc.core.snapshot import (
+    BundleSnapshot,
+    CallSnapshot,
+    ConnectionSnapshot,
+    PeerSnapshot,
+    Snapshot,
+)
+from rxrpc.core.states import CallState
 from rxrpc.core.statistics import PeerStatistics, Statistics
 from rxrpc.errors import (
     CallAborted,
@@ -55,6 +64,7 @@ from rxrpc.errors import (
     SecurityError,
     SecurityLevelError,
 )
+from rxrpc.jsontrace import JsonLinesTracer
 from rxrpc.net.client import Connection
 from rxrpc.net.endpoint import Endpoint
 from rxrpc.net.server import BaseService, ByteService, ServerCall, Service
@@ -71,18 +81,21 @@ from rxrpc.security.base import (
     ServerSecurity,
 )
 from rxrpc.security.null import NULL
-from rxrpc.trace import CountingTracer, DropReason, JsonLinesTracer, NullTracer, Tracer
+from rxrpc.trace import CountingTracer, DropReason, NullTracer, Tracer
 from rxrpc.wire.packet import Address
 
 __all__ = [
     "NULL",
     "Address",
     "BaseService",
+    "BundleSnapshot",
     "ByteCall",
     "ByteService",
     "CallAborted",
     "CallBusy",
     "CallError",
+    "CallSnapshot",
+    "CallState",
     "CallStream",
     "CallTimeout",
     "CallTimeouts",
@@ -90,6 +103,7 @@ __all__ = [
     "Connection",
     "ConnectionIdentity",
     "ConnectionSecurity",
+    "ConnectionSnapshot",
     "CountingTracer",
     "Datagram",
     "DatagramSocket",
@@ -105,6 +119,7 @@ __all__ = [
     "PacketIdentity",
     "Parameters",
     "ParseError",
+    "PeerSnapshot",
     "PeerStatistics",
     "PhaseError",
     "ProtocolError",
@@ -120,6 +135,7 @@ __all__ = [
     "ServerCall",
     "ServerSecurity",
     "Service",
+    "Snapshot",
     "Statistics",
     "Stream",
     "StreamCall",

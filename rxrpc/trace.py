@@ -7,11 +7,11 @@ reason, and the endpoint counts these whatever the tracer does.
 from __future__ import annotations
 
 import enum
-import json
 from collections import Counter
-from typing import NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from rxrpc.wire.packet import Address, Header
+if TYPE_CHECKING:
+    from rxrpc.wire.packet import Address, Header
 
 
 class DropReason(enum.Enum):
@@ -44,6 +44,7 @@ class PacketReceived(NamedTuple):
     address: Address
     header: Header
     size: int  # bytes behind the header
+    control: bytes = b""  # these bytes, of an ACK or an ABORT only; unchecked, as they came
 
 
 class PacketSent(NamedTuple):
@@ -52,6 +53,7 @@ class PacketSent(NamedTuple):
     address: Address
     header: Header
     size: int  # bytes behind the header
+    control: bytes = b""  # these bytes, of an ACK or an ABORT only
 
 
 class PacketDropped(NamedTuple):
@@ -161,22 +163,3 @@ class CountingTracer:
         self.events[type(event)] += 1
         if isinstance(event, PacketDropped):
             self.drops[event.reason] += 1
-
-
-class JsonLinesTracer:
-    """Writes each event as a line of JSON: its time, its class, its fields."""
-
-    def __init__(self, file: TextIO, *, every_packet: bool = True) -> None:
-        self._file = file
-        self.every_packet = every_packet
-
-    def record(self, now: float, event: Event) -> None:
-        """Write the line; the file decides when it reaches the disk."""
-        values: dict[str, object] = {"time": round(now, 6), "event": type(event).__name__}
-        for name, value in event._asdict().items():
-            if isinstance(value, enum.Enum):
-                value = value.value
-            elif isinstance(value, Header):
-                value = str(value)
-            values[name] = value
-        self._file.write(json.dumps(values) + "\n")

@@ -19,10 +19,13 @@ RXRPC: list[tuple[str, ...]] = [
     ("rpc",),
     ("wire",),
     ("trace",),
+    ("jsontrace",),
     ("security",),
     ("core",),
     ("net",),
     ("__init__",),
+    ("programs",),
+    ("__main__",),
 ]
 AFSFUSE: list[tuple[str, ...]] = [
     ("errors",),
@@ -45,8 +48,8 @@ COMMON = {"afsfuse": {"__init__"}, "rxrpc": set[str]()}
 RESERVED = {
     "pyfuse3": {("afsfuse", "fuse")},
     "socket": {("rxrpc", "net"), ("afsfuse", "cell"), ("afsfuse", "fuse")},
-    "trio": {("rxrpc", "net"), ("afsfuse", "*")},
-    "time": {("rxrpc", "net"), ("afsfuse", "*")},
+    "trio": {("rxrpc", "net"), ("rxrpc", "programs"), ("afsfuse", "*")},
+    "time": {("rxrpc", "net"), ("rxrpc", "programs"), ("afsfuse", "*")},
     "dns": {("afsfuse", "cell")},
 }
 

@@ -21,6 +21,7 @@ class Admission:
         self.parameters = parameters
         self._unproven: dict[ServerCall, None] = {}  # oldest first
         self.calls = 0
+        self.proven = 0  # calls since the start whose clients have shown that
 
     def begin(self, call: ServerCall, now: float) -> bool:
         """Whether the call may begin; it then counts until `end`."""
@@ -39,6 +40,12 @@ class Admission:
     def prove(self, call: ServerCall) -> None:
         """The client of the call is who he says."""
         self._unproven.pop(call, None)
+        self.proven += 1
+
+    @property
+    def unproven(self) -> int:
+        """Calls whose clients have not shown yet that their address is their own."""
+        return len(self._unproven)
 
     def end(self, call: ServerCall) -> None:
         """The call is over."""

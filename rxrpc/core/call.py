@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rxrpc.core.clocks import Clocks
 from rxrpc.core.events import CallChanged
+from rxrpc.core.outcomes import describe
 from rxrpc.core.packetizer import Packetizer
 from rxrpc.core.receiving import Receiving
 from rxrpc.core.sending import Outgoing, Sending
@@ -52,6 +53,8 @@ class Call(ABC):
     """One call, at one of its ends. Subclasses know which end."""
 
     is_client: bool
+    admitted = False
+    """Server: whether the service was shown the call."""
 
     def __init__(self, context: Context, timeouts: CallTimeouts, now: float) -> None:
         self.context = context
@@ -86,8 +89,7 @@ class Call(ABC):
     def bind(self, connection: Connection, channel: int, number: int, now: float) -> None:
         """The call gets its place."""
         self.connection = connection
-        self.channel = channel
-        self.number = number
+        self.channel, self.number = channel, number
         self.address = connection.peer.address
         self._packets = PacketWriter(self.context, connection, channel, number)
         self._plain_flags = 0 if self.is_client else CLIENT_INITIATED
@@ -302,8 +304,7 @@ class Call(ABC):
         self.mark()
 
     def _append(self, payload: bytes, flags: int, *, last: bool) -> None:
-        checksum = 0
-        connection = self._connection
+        connection, checksum = self._connection, 0
         if not connection.security.transparent:
             cid = connection.cid | self.channel
             packet = PacketIdentity(cid, self.number, self.sending.next_seq)
@@ -312,8 +313,7 @@ class Call(ABC):
 
     def abort(self, code: int, now: float, reason: str = "") -> None:
         """End the call from this side, and tell the peer if it may know of the call."""
-        if not self.over:
-            self.fail(CallAborted(code, remote=False, reason=reason), now)
+        self.fail(CallAborted(code, remote=False, reason=reason), now)
 
     def mark(self) -> None:
         """The call may have something to send."""
@@ -333,7 +333,7 @@ class Call(ABC):
         if known and not (isinstance(error, CallAborted) and error.remote):
             self._abort_due = True
             self.mark()
-        self._end(now, type(error).__name__)
+        self._end(now, describe(error))
 
     def _complete(self, now: float) -> None:
         self._become(CallState.COMPLETE)
@@ -350,6 +350,7 @@ class Call(ABC):
             self.receiving.discard()
         peer = self.connection.peer
         peer.remember_threshold(self.sending.threshold, now)
+        peer.count(self.sending, self.packetizer.written, self.receiving.bytes)
         self.context.journal.data_resent += self.sending.resends
         self.context.journal.record(
             now, CallEnded(self.address, self.connection.cid, self.number, outcome)
@@ -495,5 +496,5 @@ class Call(ABC):
             self.ping(now)
 
     def _lost(self, now: float, count: int, cause: str) -> None:
-        cid = self._connection.cid
-        self.context.journal.record(now, PacketsLost(cid, self.number, count, cause))
+        lost = PacketsLost(self._connection.cid, self.number, count, cause)
+        self.context.journal.record(now, lost)

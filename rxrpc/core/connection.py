@@ -6,9 +6,10 @@ import struct
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from rxrpc.core.outcomes import describe
 from rxrpc.core.timers import NEVER
 from rxrpc.errors import CallAborted, CallError, ParseError
-from rxrpc.trace import ConnectionClosed, ConnectionOpened, DropReason, PacketSent
+from rxrpc.trace import ConnectionClosed, ConnectionOpened, DropReason
 from rxrpc.wire.control import Abort
 from rxrpc.wire.packet import (
     CHANNELS,
@@ -83,6 +84,11 @@ class Connection(ABC):
         """Bytes of payload in the largest DATA packet of a new call."""
         return self.peer.payload_size - self.security.overhead
 
+    @property
+    def serial(self) -> int:
+        """Of the packet that was sent last."""
+        return self._serial
+
     def route(self, channel: int, number: int) -> bytes:
         """The first bytes of the packets of a call."""
         return _ROUTE.pack(self.epoch, self.cid | channel, number)
@@ -112,7 +118,7 @@ class Connection(ABC):
         journal.sent[kind] += 1
         if journal.every_packet:
             parsed, _body = Header.parse(header)
-            journal.record(now, PacketSent(self.peer.address, parsed, len(body)))
+            journal.packet_sent(now, self.peer.address, parsed, body)
         return serial
 
     def receive(self, header: Header, body: bytes, now: float) -> None:
@@ -204,7 +210,7 @@ class Connection(ABC):
             if call is not None:
                 call.fail(error, now)
                 call.settle()
-        self.discard(now, str(error))
+        self.discard(now, describe(error))
 
     def discard(self, now: float, reason: str) -> None:
         """Forget the connection and what is left of its calls."""

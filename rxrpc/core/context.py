@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rxrpc.core.events import Event
     from rxrpc.core.parameters import Parameters
     from rxrpc.trace import Tracer
-    from rxrpc.wire.packet import Address
+    from rxrpc.wire.packet import Address, Header
 
 
 class Context:
@@ -42,3 +42,10 @@ class Context:
             parameters.receive_window,
             parameters.jumbo_max,
         ).build()
+
+    def post(self, header: Header, body: bytes | memoryview, address: Address, now: float) -> None:
+        """Hand out a packet that belongs to no connection."""
+        self.outbox.append((header.build() + body, address))
+        self.journal.sent[header.type] += 1
+        if self.journal.every_packet:
+            self.journal.packet_sent(now, address, header, body)

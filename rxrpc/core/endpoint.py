@@ -15,12 +15,14 @@ from rxrpc.core.admission import Admission
 from rxrpc.core.bundle import Bundle, BundleKey
 from rxrpc.core.client_connection import ClientConnection
 from rxrpc.core.context import Context
+from rxrpc.core.debugging import DebugResponder
 from rxrpc.core.events import CallChanged, Event
 from rxrpc.core.parameters import Parameters
 from rxrpc.core.peer import Peer
 from rxrpc.core.ratelimit import RateLimit
 from rxrpc.core.server_connection import ServerConnection
 from rxrpc.core.services import Services
+from rxrpc.core.snapshot import Snapshot, take_snapshot
 from rxrpc.core.statistics import PeerStatistics, Statistics
 from rxrpc.errors import (
     CallError,
@@ -31,7 +33,7 @@ from rxrpc.errors import (
     SecurityLevelError,
 )
 from rxrpc.security.base import ClientSecurity, ConnectionIdentity, SecurityLevel
-from rxrpc.trace import DropReason, PacketReceived, PeerUnreachable, Tracer
+from rxrpc.trace import DropReason, PeerUnreachable, Tracer
 from rxrpc.wire.control import Abort, Version
 from rxrpc.wire.packet import (
     CHANNEL_MASK,
@@ -80,6 +82,9 @@ class EndpointCore:
         self._answers = RateLimit(parameters.answers_per_second)
         self._fast_packets = 0
         self.admission = Admission(parameters)
+        self._debug = DebugResponder(
+            self.context, self._connections, self._peers, self.admission, self.statistics
+        )
 
     @property
     def parameters(self) -> Parameters:
@@ -94,6 +99,7 @@ class EndpointCore:
         self.context.configure(parameters)
         self.admission.parameters = parameters
         self._answers.per_second = parameters.answers_per_second
+        self._debug.configure(parameters)
         for peer in self._peers.values():
             peer.configure(parameters)
             self.context.timers.update(peer)
@@ -235,6 +241,16 @@ class EndpointCore:
             ),
         )
 
+    def snapshot(self, now: float) -> Snapshot:
+        """A picture of every peer, bundle, connection and call."""
+        return take_snapshot(
+            self.statistics(now),
+            self._peers.values(),
+            self._bundles.values(),
+            self._connections.values(),
+            now,
+        )
+
     # Packets that take the long way
 
     def _receive(self, data: bytes, address: Address, now: float) -> None:
@@ -246,11 +262,14 @@ class EndpointCore:
             return
         journal.received[header.type] += 1
         if journal.every_packet:
-            journal.record(now, PacketReceived(address, header, len(body)))
+            journal.packet_received(now, address, header, body)
         if header.type is PacketType.VERSION:
             self._on_version(header, address, now)
             return
-        if header.type in (PacketType.DEBUG, PacketType.PARAMS):
+        if header.type is PacketType.DEBUG:
+            self._debug.receive(header, body, address, now)
+            return
+        if header.type is PacketType.PARAMS:
             journal.drop(now, address, DropReason.UNSUPPORTED, header)
             return
         # Who is client and who is server of the connection is said by the packet alone.
@@ -271,10 +290,8 @@ class EndpointCore:
             if peer is None:
                 journal.drop(now, address, DropReason.UNEXPECTED, header)
         elif self._may_answer(header, address, now):
-            journal.sent[PacketType.VERSION] += 1
             reply = self._reply_header(header, PacketType.VERSION)
-            body = Version(self.parameters.version).build()
-            self.context.outbox.append((reply.build() + body, address))
+            self.context.post(reply, Version(self.parameters.version).build(), address, now)
 
     def _reply_header(self, header: Header, kind: PacketType) -> Header:
         """A header for somebody with whom there is no connection."""
@@ -333,10 +350,8 @@ class EndpointCore:
     def _refuse(self, header: Header, address: Address, now: float) -> None:
         """There is no such service here."""
         if self._may_answer(header, address, now):
-            self.context.journal.sent[PacketType.ABORT] += 1
             reply = self._reply_header(header, PacketType.ABORT)
-            body = Abort(RxCode.INVALID_OPERATION).build()
-            self.context.outbox.append((reply.build() + body, address))
+            self.context.post(reply, Abort(RxCode.INVALID_OPERATION).build(), address, now)
 
     def _make_room(self, now: float) -> bool:
         """See to it that one more server connection may exist; the longest idle one goes."""

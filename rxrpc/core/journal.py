@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rxrpc.trace import DropReason, Event, NullTracer, PacketDropped, Tracer
+from rxrpc.trace import (
+    DropReason,
+    Event,
+    NullTracer,
+    PacketDropped,
+    PacketReceived,
+    PacketSent,
+    Tracer,
+)
 from rxrpc.wire.packet import PacketType
 
 if TYPE_CHECKING:
@@ -38,6 +46,24 @@ class Journal:
         self.drops[reason] += 1
         self._tracer.record(now, PacketDropped(address, reason, header, detail))
 
+    def packet_received(
+        self, now: float, address: Address, header: Header, body: bytes | memoryview
+    ) -> None:
+        """A packet came; only when the tracer wants to hear of each."""
+        event = PacketReceived(address, header, len(body), _control(header, body))
+        self._tracer.record(now, event)
+
+    def packet_sent(
+        self, now: float, address: Address, header: Header, body: bytes | memoryview
+    ) -> None:
+        """A packet was handed out; only when the tracer wants to hear of each."""
+        self._tracer.record(now, PacketSent(address, header, len(body), _control(header, body)))
+
     def record(self, now: float, event: Event) -> None:
         """Anything else that happened."""
         self._tracer.record(now, event)
+
+
+def _control(header: Header, body: bytes | memoryview) -> bytes:
+    """What a tracer may see of a body: nothing that a program or a security class wrote."""
+    return bytes(body) if header.type in (PacketType.ACK, PacketType.ABORT) else b""

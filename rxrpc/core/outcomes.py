@@ -1,4 +1,4 @@
-"""What the peer is told when a call fails on our side."""
+"""How the end of a call is told: to the peer, and to whoever looks on."""
 
 from __future__ import annotations
 
@@ -16,3 +16,10 @@ def abort_code(error: CallError | None, *, is_client: bool) -> int:
             return RxCode.CALL_TIMEOUT
         case _:
             return RxCode.CALL_DEAD
+
+
+def describe(error: CallError) -> str:
+    """An error for a trace or a snapshot: without the reason, which may quote what a peer sent."""
+    if isinstance(error, CallAborted):
+        return str(CallAborted(error.code, remote=error.remote))
+    return str(error) or type(error).__name__

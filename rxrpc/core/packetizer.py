@@ -19,9 +19,10 @@ class Packetizer:
     it has finished, so one packet always stays behind until then.
     """
 
-    __slots__ = ("_missing", "_tail", "finished", "size")
+    __slots__ = ("_missing", "_tail", "finished", "size", "written")
 
     def __init__(self) -> None:
+        self.written = 0  # bytes, in all
         self._missing: int | None = None  # bytes to be written still, when that was announced
         self.size = 0  # bytes that fit in a packet; 0: not known yet
         self._tail = bytearray()
@@ -48,6 +49,7 @@ class Packetizer:
         if self._missing is not None:
             self._missing -= size
             self.finished = not self._missing
+        self.written += size
         self._tail += data
 
     def finish(self) -> None:

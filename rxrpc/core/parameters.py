@@ -192,6 +192,15 @@ class Parameters:
     answers_per_second: int = 100
     """Packets a second that answer strangers without a connection (VERSION, ABORT, BUSY)."""
 
+    debug: bool = True
+    """Whether DEBUG packets, the questions of OpenAFS's `rxdebug`, are answered."""
+
+    debug_answers_per_second: int = 100
+    """Answers a second to DEBUG packets of other hosts."""
+
+    debug_stranger_bytes: int = 2048
+    """Bytes a second of DEBUG answers that are longer than their questions, to all strangers."""
+
     nat_interval: float = 20.0
     """A peer to which nothing was sent for this long gets a packet that keeps NATs open."""
 

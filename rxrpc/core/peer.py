@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from rxrpc.core.rtt import RttEstimator
 from rxrpc.core.timers import NEVER
 from rxrpc.wire.control import keepalive_datagram
-from rxrpc.wire.packet import HEADER_SIZE, MAX_DATAGRAM, Address
+from rxrpc.wire.packet import HEADER_SIZE, MAX_DATAGRAM, Address, Header
 
 if TYPE_CHECKING:
     from rxrpc.core.context import Context
     from rxrpc.core.parameters import Parameters
+    from rxrpc.core.sending import Sending
     from rxrpc.wire.ack import AckTrailer
 
 _LONG_AGO = -NEVER
@@ -22,9 +23,9 @@ class Peer:
     """An address with which packets are exchanged."""
 
     __slots__ = ("_asked_mtu", "_context", "_path_mtu", "_threshold",
-                 "_threshold_at", "address", "armed",
-                 "bundles", "connections", "heard", "mtu", "reached", "rtt", "sent",
-                 "server_calls", "used")  # fmt: skip
+                 "_threshold_at", "address", "armed", "bundles", "bytes_received", "bytes_sent",
+                 "connections", "heard", "mtu", "packets_resent", "packets_sent", "reached", "rtt",
+                 "sent", "server_calls", "used")  # fmt: skip
 
     def __init__(self, address: Address, context: Context) -> None:
         self.address = address
@@ -36,6 +37,9 @@ class Peer:
         self.connections = 0  # that point here
         self.bundles = 0  # in use, that point here
         self.server_calls = 0  # calls of the peer that run or wait
+        # Of calls that are over: DATA packets and payload
+        self.packets_sent = self.packets_resent = 0
+        self.bytes_sent = self.bytes_received = 0
         self.heard = _LONG_AGO  # when a packet that makes sense last came
         self.sent = _LONG_AGO
         self.used = _LONG_AGO  # when a client call last began or ended
@@ -91,6 +95,13 @@ class Peer:
         """A call ended, having learnt this slow-start threshold."""
         self._threshold, self._threshold_at = threshold, now
 
+    def count(self, sending: Sending, written: int, received: int) -> None:
+        """A call ended, in which the program had written, and the peer sent, so many bytes."""
+        self.packets_sent += sending.transmissions
+        self.packets_resent += sending.resends
+        self.bytes_sent += written
+        self.bytes_received += received
+
     def threshold(self, now: float) -> int | None:
         """The slow-start threshold for a new call, if one is known."""
         return self._threshold if now - self._threshold_at < _THRESHOLD_TIME else None
@@ -107,5 +118,5 @@ class Peer:
 
     def on_timer(self, now: float) -> None:
         """Send that packet."""
-        self._context.outbox.append((keepalive_datagram(), self.address))
+        self._context.post(*Header.parse(keepalive_datagram()), self.address, now)
         self.sent = now

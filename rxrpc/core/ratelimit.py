@@ -13,12 +13,12 @@ class RateLimit:
         self._tokens = float(per_second)
         self._at: float | None = None
 
-    def allow(self, now: float) -> bool:
-        """Take a token, if there is one."""
+    def allow(self, now: float, tokens: int = 1) -> bool:
+        """Take so many tokens, if they are there; else none."""
         passed = 0.0 if self._at is None else now - self._at
         self._tokens = min(self.per_second, self._tokens + passed * self.per_second)
         self._at = now
-        if self._tokens < 1:
+        if self._tokens < tokens:
             return False
-        self._tokens -= 1
+        self._tokens -= tokens
         return True

@@ -101,6 +101,16 @@ class Sending:
         return len(self._ready) + len(self._sent)
 
     @property
+    def in_flight(self) -> int:
+        """Packets that were sent and are neither acknowledged nor taken for lost."""
+        return self._in_flight
+
+    @property
+    def transmissions(self) -> int:
+        """Packets sent, repetitions with them."""
+        return self._transmissions
+
+    @property
     def sent_any(self) -> bool:
         """Whether the peer may know of this call."""
         return self._transmissions > 0
@@ -137,6 +147,7 @@ class Sending:
                         break
                     self._at_once = False
                     yield packet, True
+        unsent = bool(self._ready)
         while self._ready:
             if self._in_flight >= self.congestion.window:
                 self._limited = True
@@ -146,6 +157,8 @@ class Sending:
             packet = self._ready.popleft()
             self._sent.append(packet)
             yield packet, self._wants_ack(now)
+        if unsent and self.all_sent and len(self._sent) > 1:
+            self._restart_timers(now)  # the end may be acknowledged later than what went before
 
     def _wants_ack(self, now: float) -> bool:
         """Ask for an ACK where the flight ends, so that the next one can begin.

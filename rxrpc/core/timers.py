@@ -12,6 +12,7 @@ import math
 from typing import Protocol
 
 NEVER = math.inf
+_SWEEP_AT = 1024
 _RETIRED = -math.inf  # no time is earlier, so `arm` changes nothing any more
 
 
@@ -39,6 +40,7 @@ class Timers:
         self.overdue = 0  # turns that left something due behind, each a mistake of the item's
         self._heap: list[tuple[float, int, Timed]] = []
         self._count = 0
+        self._limit = _SWEEP_AT  # entries at which outdated ones are looked for
 
     def arm(self, item: Timed, when: float) -> None:
         """See to it that ``item`` is asked at ``when``, or earlier if that was so already."""
@@ -46,6 +48,18 @@ class Timers:
             item.armed = when
             self._count += 1
             heapq.heappush(self._heap, (when, self._count, item))
+            if len(self._heap) > self._limit:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop outdated entries.
+
+        Each goes by itself when its time comes, but that of a connection is minutes away: whoever
+        opens and leaves connections fast would have all of them kept until then.
+        """
+        self._heap[:] = [entry for entry in self._heap if entry[0] == entry[2].armed]
+        heapq.heapify(self._heap)
+        self._limit = max(_SWEEP_AT, 2 * len(self._heap))
 
     def update(self, item: Timed) -> None:
         """`arm` it for its next timer."""

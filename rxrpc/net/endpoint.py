@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rxrpc.core.clocks import CallTimeouts
     from rxrpc.core.parameters import Parameters, Value
+    from rxrpc.core.snapshot import Snapshot
     from rxrpc.core.statistics import Statistics
     from rxrpc.net.server import BaseService
     from rxrpc.net.sockets import DatagramSocket
@@ -182,6 +183,10 @@ class Endpoint:
     def statistics(self) -> Statistics:
         """A picture of what was and is. Only inside trio."""
         return self._core.statistics(trio.current_time())
+
+    def snapshot(self) -> Snapshot:
+        """A picture of every peer, bundle, connection and call. Only inside trio."""
+        return self._core.snapshot(trio.current_time())
 
     def _on_event(self, event: Event) -> None:
         match event:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import profiling, runner
+from tests.bench import loopback, profiling, runner
 from tests.bench.report import METRICS, Report
 from tests.bench.subjects import AfsdFuse, Afsfuse
 from tests.realcell import seed
@@ -25,21 +25,35 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each subject (default 3)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--profile", action="store_true", help="only profile a cold read")
+    parser.add_argument("--loopback", action="store_true", help="only the library; needs no cell")
     arguments = parser.parse_args()
     try:
-        with RealCell.start() as cell:
-            seed.populate(cell, runner.VOLUMES)
-            if arguments.profile:
-                with tempfile.TemporaryDirectory() as folder:
-                    output = Path(folder) / "profile"
-                    runner.profile(cell, output, say)
-                    print(profiling.as_table(output))
-                return 0
-            report = Report()
-            runner.Bench(cell, report, say).run(arguments.rounds)
+        if arguments.profile:
+            return _profile()
+        return _measure(arguments)
     except CellError as exc:
         say(f"no cell to measure on: {exc}")
         return 2
+
+
+def _profile() -> int:
+    with RealCell.start() as cell, tempfile.TemporaryDirectory() as folder:
+        seed.populate(cell, runner.VOLUMES)
+        output = Path(folder) / "profile"
+        runner.profile(cell, output, say)
+        print(profiling.as_table(output))
+    return 0
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    say("the library alone, on the loopback")
+    report = Report(loopback=loopback.measure())
+    if arguments.loopback:
+        print(report.loopback_json() if arguments.json else report.loopback_table())
+        return 0
+    with RealCell.start() as cell:
+        seed.populate(cell, runner.VOLUMES)
+        runner.Bench(cell, report, say).run(arguments.rounds)
     ours, peer = Afsfuse.name, AfsdFuse.name
     print(report.as_json(ours, peer) if arguments.json else report.as_table(ours, peer))
     missed = [

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.bench import loopback
+
+if TYPE_CHECKING:
+    from tests.bench.loopback import Figures
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Report:
     """All samples: by metric, then by subject."""
 
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    loopback: list[Figures] = field(default_factory=list)
+    """What was measured of the library alone; there is no peer to compare with."""
 
     def add(self, metric: str, subject: str, value: float) -> None:
         """One more sample."""
@@ -69,7 +77,18 @@ class Report:
                 f"| {metric.title} | {_number(mine)} {metric.unit} | {_number(other)} {metric.unit}"
                 f" | {'-' if ratio is None else f'{ratio:.2f}'} | {metric.target or ''} |"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, "", self.loopback_table()])
+
+    def loopback_table(self) -> str:
+        """The second table."""
+        return loopback.as_table(self.loopback)
+
+    def loopback_json(self) -> str:
+        """The same for a machine."""
+        return json.dumps(self._loopback_dict(), indent=2)
+
+    def _loopback_dict(self) -> dict[str, object]:
+        return {"loopback": [asdict(figures) for figures in self.loopback]}
 
     def as_json(self, ours: str, peer: str) -> str:
         """Medians, ratios and all samples."""
@@ -84,7 +103,8 @@ class Report:
                     "samples": self.samples.get(metric.key, {}),
                 }
                 for metric in METRICS
-            },
+            }
+            | self._loopback_dict(),
             indent=2,
         )
 

@@ -3,15 +3,21 @@
 Run it alone for longer: `python -m tests.fuzz.test_rxrpc_endpoint 1000000 [seed]`.
 """
 
+import io
+import json
 import random
 import sys
 import tracemalloc
 
 import pytest
 
+from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.parameters import Parameters
+from rxrpc.core.services import ServiceEntry
+from rxrpc.jsontrace import JsonLinesTracer
+from rxrpc.security.null import NULL
 from rxrpc.wire.packet import HEADER_SIZE, PacketType
-from tests.pair.world import CLIENT, SERVER, Flying, Pair, Program, echo
+from tests.pair.world import CLIENT, SERVER, SERVICE, Flying, Pair, Program, echo
 
 ADDRESSES = [CLIENT, SERVER, ("198.51.100.7", 7001), ("198.51.100.8", 1)]
 PARAMETERS = Parameters(
@@ -128,6 +134,21 @@ def run(count: int, seed: int) -> Fuzzer:
             fuzzer.live()
             fuzzer.check()
     return fuzzer
+
+
+def test_a_trace_of_hostile_datagrams_is_whole_lines_of_json() -> None:
+    fuzzer = Fuzzer(5)
+    file = io.StringIO()
+    tracer = JsonLinesTracer(file)
+    fuzzer.pair.server = EndpointCore(PARAMETERS, tracer, random.Random(3))
+    fuzzer.pair.server.services.add(ServiceEntry(SERVICE, {NULL.index: NULL}))
+    for number in range(2000):
+        fuzzer.shoot()
+        if number % 20 == 0:
+            fuzzer.live()
+    assert not tracer.stopped
+    for line in file.getvalue().splitlines():
+        assert "event" in json.loads(line)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -136,6 +136,15 @@ def test_the_lost_end_of_a_flight_is_probed() -> None:
     assert pair.now - start < 0.25
 
 
+@pytest.mark.parametrize("size", [10, 2000, 9000])
+def test_a_reply_that_nothing_follows_is_not_probed_before_its_late_ack(size: int) -> None:
+    pair = Pair()
+    pair.finish(pair.call(bytes(size)))
+    pair.run_for(1.0)
+    assert pair.incoming[0].sending.resends == 0
+    assert pair.client_trace.drops[DropReason.DUPLICATE] == 0
+
+
 def test_an_abort_of_the_client_reaches_the_server_and_repeats_on_demand() -> None:
     pair = Pair(server=NO_REACH_CHECK)
     pair.on_server = silent

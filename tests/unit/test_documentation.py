@@ -1,24 +1,77 @@
-"""The programs in the documentation run."""
+"""The programs and commands in the documentation run, and what is made from the source is fresh."""
 
 import re
+import shlex
 import textwrap
 from pathlib import Path
 
+import pytest
 import trio
 
+from rxrpc.programs import failures
+from tests.tools import guide
+from tests.unit.rxrpc.programs.commands import listening, rxrpc
+
 DOCS = Path(__file__).parent.parent.parent / "docs"
+GUIDE = (DOCS / "rxrpc.md").read_text()
 
 
-async def test_the_client_and_service_of_the_library_guide() -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", (DOCS / "rxrpc.md").read_text(), re.DOTALL)
+async def test_the_programs_of_the_library_guide(capsys: pytest.CaptureFixture[str]) -> None:
+    """They build on each other, so they are one program."""
+    programs = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    assert len(programs) >= 5
     names: dict[str, object] = {"trio": trio}
-    function = "async def program():\n" + textwrap.indent(program, "    ")
+    function = "async def program():\n" + textwrap.indent("\n".join(programs), "    ")
     exec(compile(function, str(DOCS / "rxrpc.md"), "exec"), names)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         await names["program"]()  # type: ignore[operator]
+    printed = capsys.readouterr().out
+    assert "complete" in printed
+    assert "connection opened" in printed
+
+
+def test_the_commands_of_the_library_guide() -> None:
+    (session,) = re.findall(r"```console\n(.*?)```", GUIDE, re.DOTALL)
+    assert session.startswith("$ ")
+    with listening() as server:
+        for step in session[2:].split("\n$ "):
+            line, _, expected = step.partition("\n")
+            words = shlex.split(line.replace("127.0.0.1:7009", server.address))
+            assert words[:3] == ["python", "-m", "rxrpc"]
+            done = rxrpc(*words[3:])
+            assert (done.output.decode() + done.errors).strip() == expected.strip()
+
+
+def test_the_other_commands_of_the_library_guide_are_known() -> None:
+    for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            help_of = rxrpc(words[3], "--help").output.decode()
+            for option in (word for word in words[4:] if word.startswith("--")):
+                assert option in help_of
+
+
+def test_what_is_made_from_the_source_is_fresh() -> None:
+    assert sorted(guide.marks(GUIDE)) == sorted(guide.MADE)
+    assert guide.renew(GUIDE) == GUIDE, "write it anew: python -m tests.tools.guide"
+    assert "SENDING --> AWAITING" in GUIDE
+    assert "`dead_time` | 20 | s" in GUIDE
+
+
+def test_the_statuses_of_the_guide_are_those_of_the_programs() -> None:
+    told = re.findall(r"^\| (\d+) \| (.*?)(?:;.*)? \|$", GUIDE, re.MULTILINE)
+    known = re.findall(r"^  (\d+)  ([^;\n]*)", failures.STATUSES, re.MULTILINE)
+    assert told == known
 
 
 def test_links_between_documents_lead_somewhere() -> None:
     for document in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_links_inside_the_library_guide_lead_somewhere() -> None:
+    headings = re.findall(r"^#+ (.*)$", GUIDE, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    for target in re.findall(r"\]\(#([^)]+)\)", GUIDE):
+        assert target in anchors

@@ -27,10 +27,12 @@ def test_the_defaults_are_those_of_the_dataclass() -> None:
 
 
 def test_options_are_words_separated_by_commas_and_the_last_one_wins(tmp_path: Path) -> None:
-    picked = options(f"confdir={tmp_path},port=7101,,cell=Example.ORG", "port=7102,nosubtype,debug")
+    picked = options(
+        f"confdir={tmp_path},port=7101,,cell=Example.ORG", "port=7102,nosubtype,norxdebug,debug"
+    )
     assert picked.confdir == str(tmp_path)
     assert (picked.port, picked.cell) == (7102, "example.org")
-    assert (picked.subtype, picked.debug) == (False, True)
+    assert (picked.subtype, picked.debug, picked.rxdebug) == (False, True, False)
     assert options("nosubtype,subtype").subtype
 
 

@@ -1,13 +1,8 @@
 """Tracers."""
 
-import io
-import json
-
 from rxrpc.trace import (
-    CallEnded,
     CountingTracer,
     DropReason,
-    JsonLinesTracer,
     NullTracer,
     PacketDropped,
     PacketsLost,
@@ -34,20 +29,3 @@ def test_the_counting_tracer_counts_reasons() -> None:
     assert tracer.events[PacketDropped] == 2
     assert tracer.events[PacketsLost] == 1
     assert tracer.drops == {DropReason.DUPLICATE: 1, DropReason.MALFORMED: 1}
-
-
-def test_json_lines() -> None:
-    file = io.StringIO()
-    tracer = JsonLinesTracer(file)
-    tracer.record(1.25, DROPPED)
-    tracer.record(2.0, CallEnded(ADDRESS, 2, 3, "complete"))
-    first, second = (json.loads(line) for line in file.getvalue().splitlines())
-    assert first == {
-        "time": 1.25,
-        "event": "PacketDropped",
-        "address": ["192.0.2.1", 7000],
-        "reason": "duplicate",
-        "header": "DATA cid=00000002 call=3 seq=4 serial=5 flags=0x00",
-        "detail": "seen",
-    }
-    assert second["outcome"] == "complete"

@@ -1,5 +1,6 @@
 """Lazy timers."""
 
+import weakref
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -80,6 +81,31 @@ def test_an_item_may_retire_in_its_own_turn() -> None:
     timers.run(2.0)
     assert timers.deadline() == NEVER
     assert timers.overdue == 0
+
+
+def test_items_that_are_no_more_are_let_go_long_before_their_time() -> None:
+    timers, kept = Timers(0.001), [Item(due=500.0 + number) for number in range(100)]
+    for item in kept:
+        timers.update(item)
+    gone = []
+    for number in range(20_000):
+        item = Item(due=700.0 + number)
+        gone.append(weakref.ref(item))
+        timers.update(item)
+        timers.retire(item)
+    del item
+    assert len(timers) <= 1025
+    assert sum(reference() is not None for reference in gone) <= 1025
+    timers.run(600.0)
+    assert all(item.rang for item in kept)
+
+
+def test_many_live_items_are_not_swept_again_and_again() -> None:
+    timers, items = Timers(0.001), [Item(due=float(number)) for number in range(5000)]
+    for item in items:
+        timers.update(item)
+    assert len(timers) == 5000
+    assert timers.deadline() == 0.0
 
 
 def test_an_item_that_stays_due_does_not_spin() -> None:

@@ -127,6 +127,22 @@ async def test_a_refused_port_on_real_sockets(nursery: trio.Nursery) -> None:
         await client.connect(address, 77).call(ECHO, Bytes(b""))
 
 
+async def test_a_snapshot_of_both_ends(
+    autojump_clock: MockClock, net: LossyNetwork, nursery: trio.Nursery
+) -> None:
+    one, other = (Endpoint(socket=net.socket(address)) for address in (CLIENT, SERVER))
+    other.add_service(make_service())
+    for endpoint in (one, other):
+        await nursery.start(endpoint.run)
+    connection = one.connect(SERVER, 77)
+    await connection.call(ECHO, Bytes(b"question"))
+    mine, its = one.snapshot(), other.snapshot()
+    assert [call.is_client for call in (*mine.calls, *its.calls)] == [True, False]
+    assert mine.connections[0].cid == its.connections[0].cid
+    assert mine.peers[0].address == SERVER
+    assert mine.statistics == one.statistics()
+
+
 async def test_parameters_change_by_name_while_it_runs(
     autojump_clock: MockClock, net: LossyNetwork, nursery: trio.Nursery
 ) -> None:
