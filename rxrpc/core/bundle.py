@@ -75,7 +75,8 @@ class Bundle:
         wait already, `SecurityLevelError` when the endpoint demands more than the identity gives.
         """
         context = self._core.context
-        self._core.check_level(self.security)
+        if context.parameters.min_security_level:
+            self._core.check_level(self.security)
         if not (self.connections or self.waiting):
             active = self._core.activate(self, now)
             if active is not self:  # another handle to the same, and in use

@@ -89,8 +89,7 @@ class Call(ABC):
     def bind(self, connection: Connection, channel: int, number: int, now: float) -> None:
         """The call gets its place."""
         self.connection = connection
-        self.channel = channel
-        self.number = number
+        self.channel, self.number = channel, number
         self.address = connection.peer.address
         self._packets = PacketWriter(self.context, connection, channel, number)
         self._plain_flags = 0 if self.is_client else CLIENT_INITIATED
@@ -305,8 +304,7 @@ class Call(ABC):
         self.mark()
 
     def _append(self, payload: bytes, flags: int, *, last: bool) -> None:
-        checksum = 0
-        connection = self._connection
+        connection, checksum = self._connection, 0
         if not connection.security.transparent:
             cid = connection.cid | self.channel
             packet = PacketIdentity(cid, self.number, self.sending.next_seq)
@@ -315,8 +313,7 @@ class Call(ABC):
 
     def abort(self, code: int, now: float, reason: str = "") -> None:
         """End the call from this side, and tell the peer if it may know of the call."""
-        if not self.over:
-            self.fail(CallAborted(code, remote=False, reason=reason), now)
+        self.fail(CallAborted(code, remote=False, reason=reason), now)
 
     def mark(self) -> None:
         """The call may have something to send."""
@@ -422,21 +419,20 @@ class Call(ABC):
                 self.context.timers.arm(self, receiving.ack_at)
         if self.over:
             return
+        sending, write = self.sending, self._packets.data
         if self._probe is not None:
-            self._send_data(self._probe, REQUEST_ACK, now)
+            sending.on_sent(self._probe, write(self._probe, REQUEST_ACK, now), now)
             self._probe = None
-        for packet, wants_ack in self.sending.take(now):
-            self._send_data(packet, REQUEST_ACK if wants_ack else 0, now)
-        due = self.sending.next_timer()
+        for packet, wants_ack in sending.take(now):
+            serial = write(packet, REQUEST_ACK if wants_ack else 0, now)
+            sending.on_sent(packet, serial, now)
+        due = sending.next_timer()
         if due < self.armed:
             self.context.timers.arm(self, due)
         self._after_transmit(now)
 
     def _after_transmit(self, now: float) -> None:  # noqa: B027
         """Packets were sent."""
-
-    def _send_data(self, packet: Outgoing, flags: int, now: float) -> None:
-        self.sending.on_sent(packet, self._packets.data(packet, flags, now), now)
 
     def ping(self, now: float) -> None:
         """Ask the peer for a sign of life."""
@@ -500,5 +496,5 @@ class Call(ABC):
             self.ping(now)
 
     def _lost(self, now: float, count: int, cause: str) -> None:
-        cid = self._connection.cid
-        self.context.journal.record(now, PacketsLost(cid, self.number, count, cause))
+        lost = PacketsLost(self._connection.cid, self.number, count, cause)
+        self.context.journal.record(now, lost)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import struct
 from abc import ABC, abstractmethod
@@ -130,8 +129,11 @@ class ServerCall(CallStream):
 
     async def _take_turn(self, limit: trio.Semaphore) -> bool:
         """Wait for a handler to be free; False when the call was over before."""
-        with contextlib.suppress(trio.WouldBlock):
+        try:
             limit.acquire_nowait()
+        except trio.WouldBlock:
+            pass
+        else:
             return True
         if self._call.over:
             return False

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_ROLES = ("_receiver", "_sender", "_watcher")
+"""Who may wait in a call at a time: one of each. Attributes, since a call is made often."""
+
 
 class CallStream:
     """The bytes of a call, at either end.
@@ -36,31 +39,35 @@ class CallStream:
     has its reply to send then, and a reply wants to be acknowledged.
     """
 
+    _receiver: trio.lowlevel.Task | None = None
+    _sender: trio.lowlevel.Task | None = None
+    _watcher: trio.lowlevel.Task | None = None
+
     def __init__(self, call: Call, driver: Driver, max_tail: int) -> None:
         """``max_tail``: the most bytes that `receive_rest` takes."""
         self._call = call
         self._driver = driver
         self._max_tail = max_tail
-        self._waiters: dict[str, trio.lowlevel.Task] = {}  # by what they wait to do
         call.user = self
 
     def wake(self) -> None:
         """The core has news of the call."""
-        for task in self._waiters.values():
-            trio.lowlevel.reschedule(task)
-        self._waiters.clear()
+        for role in _ROLES:
+            task = getattr(self, role)
+            if task is not None:
+                setattr(self, role, None)
+                trio.lowlevel.reschedule(task)
 
-    async def _wait(self, purpose: str) -> None:
+    async def _wait(self, role: str) -> None:
         """Until the core has news. Whoever calls has just looked whether there is need to wait."""
-        waiters = self._waiters
-        if purpose in waiters:
-            raise LocalError(f"two tasks {purpose} in one call")
+        if getattr(self, role) is not None:
+            raise LocalError("two tasks do the same in one call")
 
         def forget(_raise: object) -> trio.lowlevel.Abort:
-            del waiters[purpose]
+            setattr(self, role, None)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        waiters[purpose] = trio.lowlevel.current_task()
+        setattr(self, role, trio.lowlevel.current_task())
         await trio.lowlevel.wait_task_rescheduled(forget)
 
     def _check(self) -> None:
@@ -120,7 +127,7 @@ class CallStream:
                 self._check_reading()
                 if receiving.complete:
                     raise ProtocolError("the stream ended early", code=RxgenCode.CC_UNMARSHAL)
-                await self._wait("receive")
+                await self._wait("_receiver")
                 self._check_reading()  # a call that failed has let go of the buffers: not full
                 done = not receiving.room
         finally:
@@ -132,7 +139,7 @@ class CallStream:
     async def _wait_for_channel(self) -> None:
         while self._call.connection is None:
             self._check()
-            await self._wait("receive")
+            await self._wait("_receiver")
 
     async def receive_exactly(self, count: int) -> bytes:
         """The next ``count`` bytes, which the caller must know to be a sane number."""
@@ -150,7 +157,7 @@ class CallStream:
         receiving.demand(1)
         while not receiving.unread and not receiving.complete:
             self._check_reading()
-            await self._wait("receive")
+            await self._wait("_receiver")
         return self._take()
 
     def _take(self) -> bytes:
@@ -169,7 +176,7 @@ class CallStream:
         rest = b""
         while not receiving.complete:
             self._check_reading()
-            await self._wait("receive")
+            await self._wait("_receiver")
             if receiving.unread_bytes + len(rest) > self._max_tail:
                 break
             if not receiving.complete and receiving.unread_bytes:
@@ -207,7 +214,7 @@ class CallStream:
         while view:
             while not call.room:
                 self._check()
-                await self._wait("send")
+                await self._wait("_sender")
             self._check()
             call.write(view[:size])
             view = view[size:]
@@ -240,7 +247,7 @@ class CallStream:
         call.watched = True
         while not call.confirmed:
             self._check()
-            await self._wait("wait for the ACK")
+            await self._wait("_watcher")
 
     def abort(self, code: int, reason: str = "") -> None:
         """End the call, if it is not over, and tell the peer the code (signed, 32 bits).

@@ -376,3 +376,18 @@ def test_no_packet_breaks_the_books(story: list[tuple[int, int]]) -> None:
                    or (seq - receiving.next) & MASK >= 1 << 31
                    for seq in range(first, first + len(table)))  # fmt: skip
         receiver.ack()
+
+
+def test_a_program_that_waits_for_more_is_no_slow_reader() -> None:
+    """Whose turn it is decides whether the idle clock of the call runs."""
+    receiver = Receiver()
+    receiving = receiver.receiving
+    assert receiving.starved
+    receiver.put(1, b"abcd")
+    assert not receiving.starved, "nobody has said that this is not enough"
+    receiving.demand(5)
+    assert receiving.starved
+    receiver.put(2, b"e")
+    assert not receiving.starved
+    receiving.take_unread()
+    assert receiving.starved

@@ -143,3 +143,40 @@ async def test_a_small_window_is_opened_as_the_reader_goes_on(
         await trio.sleep(1)
         assert await call.receive_exactly(200_000) == pattern(200_000)
         await call.finish()
+
+
+async def test_what_has_come_is_given_in_one_piece(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """The data of many packets is joined; the end is told by an empty piece, and once read."""
+    world = await World(nursery, make_service()).start()
+    size = 60_000
+    async with world.connection.stream(GIVE, Number(size)) as call:
+        await trio.sleep(1)
+        assert not call.at_end
+        assert (await call.receive_some())[:size] == pattern(size)
+        assert call.at_end
+        assert call.over
+        assert call.error is None
+        assert await call.receive_some() == b""
+
+
+async def test_silence_is_told_and_ended_by_pings(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    service = Service(TEST)
+
+    @service.handles(GIVE)
+    async def give(call: ServerCall, args: Number) -> Bytes:
+        await trio.sleep(60)
+        return Bytes(b"late")
+
+    world = await World(nursery, service).start()
+    async with world.connection.stream(GIVE, Number(1)) as call:
+        await trio.sleep(3)
+        assert 2.5 < call.silence < 3.5
+        await trio.sleep(30)
+        assert call.silence < 4.5
+        world.net.partition(CLIENT, SERVER)
+        await trio.sleep(10)
+        assert call.silence >= 10
