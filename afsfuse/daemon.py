@@ -17,7 +17,7 @@ import sys
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -38,10 +38,12 @@ from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, V
 from afsfuse.vfs.inodes import holders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from afsfuse.cache import Vnode
     from afsfuse.config import Config
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -211,8 +213,13 @@ def run(config: Config, on_mounted: Callable[[], None]) -> None:
 
     for line in settings.describe(config):
         log.debug("%s", line)
+    run_async(serve, config, mounted)
+
+
+def run_async(main: Callable[..., Awaitable[T]], *args: object) -> T:
+    """`trio.run`, with the one cause of a failure in place of a group of errors."""
     try:
-        trio.run(serve, config, mounted)
+        return trio.run(main, *args)
     except BaseExceptionGroup as group:
         raise _cause(group) from group
 

@@ -28,7 +28,7 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("errors",),
     ("interfaces",),
     ("model",),
-    ("auth",),
+    ("auth", "democell"),
     ("cell",),
     ("fileserver",),
     ("cache",),
@@ -36,6 +36,7 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("fuse", "callback_service"),
     ("config", "logs"),
     ("daemon",),
+    ("demo",),
     ("cli",),
     ("__main__",),
 ]
