@@ -99,7 +99,7 @@ class _Reading:
 
     async def bulk_status(self, request: Request, args: fs.FidsArgs) -> fs.BulkStatusReply:
         if not args.fids:
-            raise Refused(errno.EINVAL)
+            raise Refused(errno.EINVAL, plain=True)
         replies = [self._status_reply(request, fid) for fid in args.fids]
         return fs.BulkStatusReply(
             tuple(reply.status for reply in replies),
@@ -109,7 +109,7 @@ class _Reading:
 
     async def inline_bulk_status(self, request: Request, args: fs.FidsArgs) -> fs.BulkStatusReply:
         if not args.fids:
-            raise Refused(errno.EINVAL)
+            raise Refused(errno.EINVAL, plain=True)
         statuses, promises = [], []
         sync = fs.VolSync(0)
         for fid in args.fids:
@@ -127,7 +127,7 @@ class _Reading:
 
     async def lookup(self, request: Request, args: fs.NameArgs) -> fs.CreateReply:
         """OpenAFS's servers have it for another kind of client only, and refuse it to all."""
-        raise Refused(errno.EINVAL)
+        raise Refused(errno.EINVAL, plain=True)
 
     async def give_up_callbacks(self, request: Request, args: fs.GiveUpCallBacksArgs) -> Void:
         self._server.hosts.give_up(request.host, args.fids)

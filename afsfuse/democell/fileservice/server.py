@@ -148,7 +148,7 @@ class Server:
     @staticmethod
     def told(host: Host, refusal: Refused) -> int:
         """The code of a refusal as a client understands it."""
-        return unified(refusal.code) if host.unified_errors else refusal.code
+        return unified(refusal.code) if host.unified_errors and not refusal.plain else refusal.code
 
 
 Serve = Callable[["Rpc[Any, Any]", "Handler[Any, Any]"], None]

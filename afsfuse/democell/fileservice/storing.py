@@ -38,7 +38,7 @@ class _Storing:
 
     async def store_data(self, request: Request, args: fs.StoreDataArgs) -> fs.StatusReply:
         if max(args.file_length, args.position + args.length) > _LAST_32_BIT:
-            raise Refused(errno.EFBIG)
+            raise Refused(errno.EFBIG, plain=True)
         return await self._store(
             request,
             fs.StoreData64Args(*args),  # type: ignore[misc]  # it is a named tuple

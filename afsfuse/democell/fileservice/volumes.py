@@ -75,7 +75,7 @@ class _Volumes:
 
     async def get_root_volume(self, request: Request, args: Void) -> fs.RootVolumeReply:
         """OpenAFS's servers do not tell, either: each client has it in its configuration."""
-        raise Refused(NOT_SUPPORTED)
+        raise Refused(NOT_SUPPORTED, plain=True)
 
     async def get_time(self, request: Request, args: Void) -> fs.GetTimeReply:
         now = time.time()
