@@ -126,6 +126,11 @@ class HostTable:
         """A client needs none of its promises any more."""
         self.give_up(host, list(host.fids))
 
+    def discard(self, fid: Fid) -> None:
+        """Nobody will ask for this vnode again: its promises end without a word."""
+        for host in list(self._holders.get(fid, ())):
+            self._drop(host, fid)
+
     async def break_promises(self, fids: Iterable[Fid], *, by: Host | None = None) -> None:
         """Tell everybody who was promised something about these, but for who changed them.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 from afsfuse.democell import DemoCell, names
 from afsfuse.democell.acl import AccessList
 from afsfuse.interfaces.fileserver import FileType, StoreMask, StoreStatus
 from tests.realcell import contents, seed
+from tests.realcell.configuration import CELL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ async def planted(
     volumes: Sequence[str] = VOLUMES, addresses: Sequence[str] = ADDRESSES
 ) -> DemoCell:
     """A cell with these volumes of `tests.realcell.seed`, on servers of the same names."""
-    cell = DemoCell(seed.CELL, addresses)
+    cell = DemoCell(CELL, addresses)
     for name in volumes:
         described = seed.VOLUMES[name]
         tree = described.tree()
@@ -75,6 +75,5 @@ def _facts(node: contents.Node) -> tuple[FileType, bytes, int, int]:
             return FileType.SYMLINK, node.body, _MOUNT_POINT_MODE, 0
 
 
-@cache
 def whole(content: contents.Content) -> bytes:
     return content.read(0, content.length)

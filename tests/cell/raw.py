@@ -13,7 +13,7 @@ from afsfuse.errors import abort_name
 from afsfuse.interfaces import callback as cb
 from afsfuse.interfaces import fileserver as fs
 from rxrpc import CallAborted, Endpoint, ServerCall, Service
-from rxrpc.rpc import Rpc, Void
+from rxrpc.rpc import Rpc, RxgenCode, Void
 
 if TYPE_CHECKING:
     from afsfuse.interfaces.common import Fid
@@ -104,6 +104,22 @@ class RawClient:
 
     async def remove_dir(self, directory: Fid, name: bytes) -> fs.FetchStatus:
         return (await self.call(fs.REMOVE_DIR, fs.NameArgs(directory, name))).status
+
+    async def set_acl(self, fid: Fid, text: bytes) -> fs.FetchStatus:
+        """Store an access list, by the older procedure where a server has no other."""
+        args = fs.StoreAclArgs(fid, text)
+        try:
+            return (await self.call(fs.STORE_ACL, args)).status
+        except CallAborted as exc:
+            if exc.code != RxgenCode.OPCODE:
+                raise
+        return (await self.call(fs.OLD_STORE_ACL, args)).status
+
+    async def acl_refusal(self, fid: Fid, text: bytes) -> str:
+        """The name of the code with which an access list is refused."""
+        with pytest.raises(CallAborted) as caught:
+            await self.set_acl(fid, text)
+        return code_name(caught.value)
 
     # Broken promises
 

@@ -110,15 +110,17 @@ class _Naming:
         )
         status = opened.status_of(removal.directory)
         await self._server.changed(volume, args.directory, by=request.host)
-        await self._tell_of(removal, volume.fid(removal.target), request)
+        await self._tell_of(removal, volume.fid(removal.target))
         return fs.StatusReply(status, volume.sync)
 
-    async def _tell_of(self, removal: names.Removal, fid: fs.Fid, request: Request) -> None:
+    async def _tell_of(self, removal: names.Removal, fid: fs.Fid) -> None:
         """Whoever has a file that lost one of its names hears of that, the remover, too: the
-        reply does not have that file's status.
+        reply does not have that file's status. Of a file that is gone nobody need hear.
         """
-        by = request.host if removal.gone else None
-        await self._server.hosts.break_promises([fid], by=by)
+        if removal.gone:
+            self._server.hosts.discard(fid)
+        else:
+            await self._server.hosts.break_promises([fid])
 
     async def rename(self, request: Request, args: fs.RenameArgs) -> fs.RenameReply:
         names.check_name(args.new_name)
@@ -143,5 +145,5 @@ class _Naming:
         if done.reparented:
             await self._server.hosts.break_promises([volume.fid(done.moved)])
         if done.replaced is not None:
-            await self._tell_of(done.replaced, volume.fid(done.replaced.target), request)
+            await self._tell_of(done.replaced, volume.fid(done.replaced.target))
         return reply
