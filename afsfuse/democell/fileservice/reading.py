@@ -142,4 +142,6 @@ class _Reading:
 
     async def flush_cps(self, request: Request, args: fs.FlushCpsArgs) -> fs.FlushCpsReply:
         """Groups are looked up for each call, so there is nothing to forget."""
+        if not request.who.administrator:
+            raise Refused(errno.EPERM, plain=True)
         return fs.FlushCpsReply(0, 0)
