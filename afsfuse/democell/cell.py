@@ -75,7 +75,7 @@ class DemoCell:
         self._next_volume = FIRST_VOLUME
         self.keep: Callable[[Volume, bool], None] = _keep_in_memory
         self.servers: dict[str, Server] = {}
-        self._endpoints: dict[str, trio.CancelScope] = {}
+        self._endpoints: dict[str, tuple[trio.CancelScope, trio.Event]] = {}
         self._nursery: trio.Nursery | None = None
         self._open: Callable[[Address], DatagramSocket] | None = None
         for number, address in enumerate(addresses, 1):
@@ -134,17 +134,21 @@ class DemoCell:
         assert self._nursery is not None
 
         async def run(*, task_status: trio.TaskStatus[None]) -> None:
-            with trio.CancelScope() as scope:
-                self._endpoints[what] = scope
-                await endpoint.run(task_status=task_status)
+            ended = trio.Event()
+            try:
+                with trio.CancelScope() as scope:
+                    self._endpoints[what] = scope, ended
+                    await endpoint.run(task_status=task_status)
+            finally:
+                ended.set()
 
         await self._nursery.start(run)
 
     async def stop_server(self, name: str) -> None:
         """A file server is gone, with all that it knew of its clients."""
-        self._endpoints.pop(name).cancel()
-        for _ in range(3):  # so that its socket is closed
-            await trio.lowlevel.checkpoint()
+        scope, ended = self._endpoints.pop(name)
+        scope.cancel()
+        await ended.wait()
 
     async def start_server(self, name: str) -> None:
         """A file server that was stopped is back, and knows nobody."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import errno
 import struct
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from afsfuse.democell.refusal import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 PAGE_BYTES = 2048
 BLOB_BYTES = 32
@@ -117,6 +118,11 @@ class DirectoryPages:
     def is_empty(self) -> bool:
         """Nothing but ``.`` and ``..``."""
         return len(self._slots) <= 2
+
+    @property
+    def slots(self) -> Mapping[bytes, int]:
+        """Where each name stands: the number of its first blob, counted over all pages."""
+        return MappingProxyType(self._slots)
 
     def data(self) -> bytes:
         """All pages."""

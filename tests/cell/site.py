@@ -113,7 +113,7 @@ async def in_process(
     cell: DemoCell, network: LossyNetwork | None = None
 ) -> AsyncIterator[InProcess]:
     """Serve a cell on a perfect network, for the time of a test."""
-    network = network or LossyNetwork(random.Random(1), max_delay=0.0)
+    network = network or LossyNetwork(random.Random(1), min_delay=0.0001, max_delay=0.0001)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         async with cell.serving(network.socket):

@@ -31,7 +31,7 @@ def tidy(pages: bytes) -> bytes:
     for page in range(len(pages) // dirpages.PAGE_BYTES):
         start = page * dirpages.PAGE_BYTES
         used = int.from_bytes(pages[start + 5 : start + 13], "little")
-        for blob in range(dirpages.BLOBS_PER_PAGE):
+        for blob in range(64):
             if not used >> blob & 1:
                 begin = start + blob * dirpages.BLOB_BYTES
                 clean[begin : begin + dirpages.BLOB_BYTES] = bytes(dirpages.BLOB_BYTES)
