@@ -221,13 +221,13 @@ def run_async(main: Callable[..., Awaitable[T]], *args: object) -> T:
     try:
         return trio.run(main, *args)
     except BaseExceptionGroup as group:
-        raise _cause(group) from group
+        raise cause_of(group) from group
 
 
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error in nested groups, as nurseries make them; of several, one to tell of."""
     for exc in group.exceptions:
-        cause = _cause(exc) if isinstance(exc, BaseExceptionGroup) else exc
+        cause = cause_of(exc) if isinstance(exc, BaseExceptionGroup) else exc
         if isinstance(cause, AfsError) or len(group.exceptions) == 1:
             return cause
     return group

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from afsfuse import config as settings
 from afsfuse import daemon
 from afsfuse.democell import DemoCell
 from afsfuse.democell.contents import furnish
+from afsfuse.democell.folder import Folder
 from afsfuse.errors import UsageError
 from afsfuse.fuse import mount
 from afsfuse.interfaces import fileserver as fs
@@ -106,8 +108,13 @@ async def _serving(asked: Demonstration) -> AsyncIterator[DemoCell]:
     """The cell, at the first address whose ports are free."""
     for address in _ADDRESSES:
         cell = DemoCell(CELL, [address])
-        await furnish(cell)
         async with contextlib.AsyncExitStack() as stack:
+            kept = False
+            if asked.store is not None:
+                folder = stack.enter_context(contextlib.closing(Folder(asked.store)))
+                kept = folder.load(cell)
+            if not kept:
+                await furnish(cell)
             try:
                 await stack.enter_async_context(cell.serving())
             except OSError as exc:
@@ -151,8 +158,8 @@ async def _take_tour(cell: DemoCell, shown: str, mounted_at: str, failures: list
     """Show what there is, let another client change it, show that the mount sees that."""
     try:
         await _Tour(cell, Path(shown) / cell.name).take()
-    except (CallError, OSError, _Unexpected) as exc:
-        failures.append(str(exc))
+    except (CallError, OSError, _Unexpected, ExceptionGroup) as exc:
+        failures.append(str(daemon.cause_of(exc) if isinstance(exc, ExceptionGroup) else exc))
     finally:
         with trio.CancelScope(shield=True):
             # Never from the event loop: it serves what the kernel asks meanwhile.
@@ -185,12 +192,15 @@ class _Tour:
 
     async def _change_things(self, server: Connection) -> None:
         """What another client does, by the very calls that any client makes."""
-        root = Fid(self._cell.volume("scratch").id, _ROOT, _ROOT)
+        scratch = self._cell.volume("scratch")
+        root = Fid(scratch.id, _ROOT, _ROOT)
+        tours = itertools.count(1)
+        name = next(n for n in (f"tour-{i}" for i in tours) if n.encode() not in scratch.names)
         print("\nanother client calls MakeDir, CreateFile and StoreData64:", flush=True)
         nothing = fs.StoreStatus(fs.StoreMask.NONE)
-        folder = await server.call(fs.MAKE_DIR, fs.CreateArgs(root, b"folder", nothing))
+        folder = await server.call(fs.MAKE_DIR, fs.CreateArgs(root, name.encode(), nothing))
         file = await server.call(fs.CREATE_FILE, fs.CreateArgs(folder.fid, b"hello", nothing))
-        path = self._home / "scratch/folder/hello"
+        path = self._home / "scratch" / name / "hello"
         await self._store(server, file.fid, _HELLO, path)
         await _show("ls", "-l", str(path.parent))
         print("\nanother client stores something else in it:", flush=True)

@@ -72,8 +72,11 @@ class DemoCell:
         self.people = People()
         self.locations = Locations(self.faults)
         self._rng = rng or random.Random()
-        self._next_volume = FIRST_VOLUME
+        self.next_volume = FIRST_VOLUME
         self.keep: Callable[[Volume, bool], None] = _keep_in_memory
+        """Called after each change of a volume; see `Folder`."""
+        self.forget: Callable[[str, int], None] = lambda server, number: None
+        """Called when a volume is not at a server any more."""
         self.servers: dict[str, Server] = {}
         self._endpoints: dict[str, tuple[trio.CancelScope, trio.Event]] = {}
         self._nursery: trio.Nursery | None = None
@@ -161,9 +164,13 @@ class DemoCell:
 
     def change_uuid(self, name: str = "fs1") -> None:
         """A file server calls itself by another UUID from now on."""
+        self.set_uuid(name, self._new_uuid())
+
+    def set_uuid(self, name: str, uuid: UUID) -> None:
+        """A file server calls itself by this UUID from now on."""
         server = self.servers[name]
-        server.uuid = server.hosts.uuid = self._new_uuid()
-        self.locations.register(name, server.uuid, self.address_of(name))
+        server.uuid = server.hosts.uuid = uuid
+        self.locations.register(name, uuid, self.address_of(name))
 
     def _new_uuid(self) -> UUID:
         return UUID(int=self._rng.getrandbits(128), version=4)
@@ -189,9 +196,9 @@ class DemoCell:
         """
         if name in self.locations.records:
             raise CellError(f"there is a volume {name} already")
-        number = self._next_volume
+        number = self.next_volume
         ids = dict(zip(VolumeType, range(number, number + len(VolumeType)), strict=True))
-        self._next_volume += len(VolumeType)
+        self.next_volume += len(VolumeType)
         there = self.servers[server]
         volume = Volume.create(number, name, there.partition, quota=quota, acl=acl)
         there.volumes[number] = volume
@@ -241,7 +248,10 @@ class DemoCell:
         )
 
     async def move(self, name: str, server: str) -> None:
-        """Bring the read/write volume to another server. Clients of the old one are told so."""
+        """Bring the read/write volume to another server. Clients of the old one are told so.
+
+        Its backup is made anew there when that is asked for.
+        """
         record = self._record(name)
         assert record.writable is not None
         number = record.number(VolumeType.RW)
@@ -253,6 +263,9 @@ class DemoCell:
         new.volumes[number] = volume
         record.writable = server
         self.keep(volume, False)
+        self.forget(old.name, number)
+        record.existing.discard(VolumeType.BACKUP)
+        await self._drop(old, record.number(VolumeType.BACKUP))
         await old.hosts.break_volume(number)
 
     async def set_state(self, name: str, state: int | None, *, server: str | None = None) -> None:
@@ -291,4 +304,5 @@ class DemoCell:
         volume = server.volumes.pop(number, None)
         if volume is not None:
             volume.charge(-volume.used)
+            self.forget(server.name, number)
             await server.hosts.break_volume(number)

@@ -18,6 +18,8 @@ from afsfuse.interfaces.protection import ANYUSER
 from afsfuse.model import VolumeType
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from afsfuse.democell.filedata import FileData
     from afsfuse.democell.partition import Partition
 
@@ -60,6 +62,8 @@ class Volume:
         self.next_unique = ROOT
         self._gaps: dict[bool, list[int]] = {True: [], False: []}
         self._next = dict(_SMALLEST_NUMBER)
+        self.fresh = True
+        """Nothing of it was kept on disk yet, at the server where it is."""
         self.changed: set[int] = set()
         """Vnodes that were made, changed or removed since the volume was last kept on disk."""
 
@@ -99,6 +103,11 @@ class Volume:
     def root(self) -> Vnode:
         """The directory at its top."""
         return self.vnodes[ROOT]
+
+    @property
+    def names(self) -> Collection[bytes]:
+        """The names in its root, ``.`` and ``..`` among them."""
+        return self.root.directory.slots
 
     def fid(self, vnode: Vnode) -> Fid:
         """What names a vnode to clients."""
@@ -184,6 +193,8 @@ class Volume:
         self.partition.used -= self.used
         self.partition = partition
         self.partition.used += self.used
+        self.fresh = True
+        self.changed = set(self.vnodes)
 
     def adopt(self, vnodes: dict[int, Vnode]) -> None:
         """Take over vnodes that were kept on disk."""

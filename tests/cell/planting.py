@@ -23,9 +23,13 @@ _LINK_MODE, _MOUNT_POINT_MODE = 0o755, 0o644
 
 
 async def planted(
-    volumes: Sequence[str] = VOLUMES, addresses: Sequence[str] = ADDRESSES
+    volumes: Sequence[str] = VOLUMES,
+    addresses: Sequence[str] = ADDRESSES,
+    sites: Sequence[str] | None = None,
 ) -> DemoCell:
-    """A cell with these volumes of `tests.realcell.seed`, on servers of the same names."""
+    """A cell with these volumes of `tests.realcell.seed`, on servers of the same names; replicas
+    are at `sites`, by default where the real cell has them.
+    """
     cell = DemoCell(CELL, addresses)
     for name in volumes:
         described = seed.VOLUMES[name]
@@ -37,7 +41,7 @@ async def planted(
         root = volume.root
         root.mode, root.mtime, root.owner, root.version = tree.mode, tree.mtime, 0, 1
         if described.replicas:
-            await cell.replicate(name, described.replicas)
+            await cell.replicate(name, sites or described.replicas)
         if described.backup:
             await cell.backup(name)
     return cell
