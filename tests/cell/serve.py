@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.democell import DemoCell
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import Fid
 from rxrpc import Endpoint
 from tests.cell.planting import VOLUMES, planted
 from tests.cell.raw import RawClient
 from tests.cell.site import ROOT
+
+if TYPE_CHECKING:
+    from afsfuse.democell import DemoCell
 
 
 async def serve(address: str) -> None:
