@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from afsfuse.democell import DemoCell
-from afsfuse.democell.trees import Link, MountPoint, plant
+from afsfuse.democell.trees import Link, MountPoint, Tree, plant
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces import protection as pr
 from afsfuse.interfaces import vldb
@@ -35,7 +35,7 @@ MOST_BYTES = 100_000
 
 def make_cell() -> DemoCell:
     cell = DemoCell("test.afs", ["192.0.2.11"])
-    tree = {b"file": b"data", b"folder": {b"inner": b""}, b"link": Link(b"file")}
+    tree: Tree = {b"file": b"data", b"folder": {b"inner": b""}, b"link": Link(b"file")}
     plant(cell.create_volume("data", quota=1000), {**tree, b"point": MountPoint(b"#data.")})
     return cell
 
