@@ -1,11 +1,12 @@
 # Everyday work on the project. Each target installs what it needs (see .ci/setup).
 PYTHON_BIN := .venv/bin/python
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
 
 .PHONY: help setup demo test lint types bench profile clean
 
 help:
-	@echo "make demo     bring up a real OpenAFS cell, mount it, list something in it (root)"
+	@echo "make demo     a cell in one process, mounted; CELL=openafs: real servers instead (root)"
 	@echo "make test     lint, types, and the whole suite; PYTEST_ARGS='-k name' narrows it"
 	@echo "make bench    measure against afsd.fuse on the same cell (root); BENCH_ARGS=--json"
 	@echo "make profile  where a cold read spends its time, layer by layer (root)"
@@ -14,8 +15,13 @@ setup:
 	@.ci/setup
 
 demo:
+ifeq ($(CELL),openafs)
 	@CELL=required .ci/setup
 	@$(PYTHON_BIN) -m tests.demo
+else
+	@CELL=unneeded .ci/setup
+	@.venv/bin/afsfuse demo $(DEMO_ARGS)
+endif
 
 lint: setup
 	@.venv/bin/ruff check .

@@ -127,6 +127,21 @@ def parser() -> argparse.ArgumentParser:
         "-l", dest="lazy", action="store_true", help="detach it now, even when it is in use"
     )
     umount.set_defaults(run=_umount)
+
+    demo = commands.add_parser(
+        "demo",
+        help="try AFS out: a cell in this process, mounted",
+        description="Serve the cell demo.afs from this process, mount it on DIR, and end both at "
+        "Ctrl-C. Where there is no terminal, take a short tour and end.",
+        epilog=_STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    demo.add_argument("directory", metavar="DIR", nargs="?", default="afs", help="else ./afs")
+    demo.add_argument("--store", metavar="FOLDER", help="keep what was written there")
+    demo.add_argument(
+        "--tour", action="store_true", help="take the tour, be there a terminal or not"
+    )
+    demo.set_defaults(run=_demo)
     return top
 
 
@@ -177,6 +192,24 @@ def _mount(known: argparse.Namespace) -> int:
         return _mount_in_background(config)
     _set_up_log(config)
     return _serve(config, lambda: None)
+
+
+def _demo(known: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from afsfuse import daemon, demo, logs
+
+    logs.set_up(foreground=True, logfile=None, debug=False)
+    logging.getLogger("afsfuse").setLevel(logging.WARNING)  # the tour speaks for itself
+    asked = demo.Demonstration(
+        directory=known.directory,
+        store=None if known.store is None else Path(known.store),
+        tour=known.tour or not (sys.stdin.isatty() and sys.stdout.isatty()),
+    )
+    try:
+        return demo.run(asked)
+    except AfsError as exc:
+        raise UsageError(str(exc), exit_code=daemon.exit_status(exc)) from exc
 
 
 def _set_up_log(config: Config) -> None:

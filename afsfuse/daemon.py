@@ -17,7 +17,7 @@ import sys
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -38,10 +38,12 @@ from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, V
 from afsfuse.vfs.inodes import holders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from afsfuse.cache import Vnode
     from afsfuse.config import Config
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -212,16 +214,21 @@ def run(config: Config, on_mounted: Callable[[], None]) -> None:
 
     for line in settings.describe(config):
         log.debug("%s", line)
+    run_async(serve, config, mounted)
+
+
+def run_async(main: Callable[..., Awaitable[T]], *args: object) -> T:
+    """`trio.run`, with the one cause of a failure in place of a group of errors."""
     try:
-        trio.run(serve, config, mounted)
+        return trio.run(main, *args)
     except BaseExceptionGroup as group:
-        raise _cause(group) from group
+        raise cause_of(group) from group
 
 
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error in nested groups, as nurseries make them; of several, one to tell of."""
     for exc in group.exceptions:
-        cause = _cause(exc) if isinstance(exc, BaseExceptionGroup) else exc
+        cause = cause_of(exc) if isinstance(exc, BaseExceptionGroup) else exc
         if isinstance(cause, AfsError) or len(group.exceptions) == 1:
             return cause
     return group

@@ -348,6 +348,27 @@ ABORT_CODES = _build_table()
 """Abort code -> its name, and the errno that it becomes."""
 
 
+def _build_unified() -> Mapping[int, int]:
+    table: dict[int, int] = {}
+    for i, name in enumerate(_UAE_NAMES.split()):
+        if (number := getattr(errno, name, None)) is not None:
+            table.setdefault(number, _UAE_BASE + i)
+    return MappingProxyType(table)
+
+
+_UNIFIED = _build_unified()
+
+
+def unified(code: int) -> int:
+    """What a server answers a client that understands unified errors in place of an errno.
+
+    Codes of volumes stay as they are. Source: sys_error_to_et in viced/afsfileprocs.c.
+    """
+    if ViceCode.VSALVAGE <= code <= ViceCode.VIO or code == ViceCode.VRESTRICTED:
+        return code
+    return _UNIFIED.get(code, code)
+
+
 def errno_of_abort(code: int) -> int:
     """The errno for an abort code, whatever a server sends; always within 1 and 4095."""
     entry = ABORT_CODES.get(code)

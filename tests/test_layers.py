@@ -31,7 +31,7 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("errors",),
     ("interfaces",),
     ("model",),
-    ("auth",),
+    ("auth", "democell"),
     ("cell",),
     ("fileserver",),
     ("cache",),
@@ -39,6 +39,7 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("fuse", "callback_service"),
     ("config", "logs"),
     ("daemon",),
+    ("demo",),
     ("cli",),
     ("__main__",),
 ]

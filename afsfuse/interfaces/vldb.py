@@ -19,6 +19,7 @@ SERVERS_OLD = 8  # OMAXNSERVERS
 SERVERS_NEW = 13  # NMAXNSERVERS
 TYPES = 3  # MAXTYPES: read/write, read-only, backup
 ADDRESSES_MAX = 500  # bulkaddrs
+ENTRIES_MAX = 400  # of one bulk reply; the definition has no bound, 400 are what servers give
 
 VolumeName = Annotated[bytes, CharVector(NAME_MAX)]
 VolumeIds = Annotated[tuple[u32, ...], Vector(TYPES)]
@@ -53,6 +54,15 @@ class AddressMask(enum.IntFlag):
     ADDRESS = 0x1
     INDEX = 0x2
     UUID = 0x4
+
+
+class ListMask(enum.IntFlag):
+    """Which members of `ListAttributes` count."""
+
+    SERVER = 0x1
+    PARTITION = 0x2
+    VOLUME_ID = 0x8
+    FLAG = 0x10
 
 
 @xdr_struct
@@ -189,6 +199,36 @@ class GetAddrsReply:
     addresses: Addresses
 
 
+@xdr_struct
+class ListAttributes:
+    """VldbListByAttributes: which records."""
+
+    mask: u32  # ListMask
+    server: i32
+    partition: i32
+    spare: i32
+    volume: u32
+    flag: i32
+
+
+@xdr_struct
+class ListAttributesN2Args:
+    """Which records, those whose names match an expression, from which one on."""
+
+    attributes: ListAttributes
+    name: Annotated[bytes, String(NAME_MAX)]
+    start: i32
+
+
+@xdr_struct
+class ListAttributesN2Reply:
+    """How many records, the records, and where to go on; -1 behind the last one."""
+
+    count: i32
+    entries: Annotated[tuple[EntryN, ...], Array(ENTRIES_MAX)]
+    next_start: i32
+
+
 GET_ENTRY_BY_ID_O = Rpc("GetEntryByID", 503, VolumeIdArgs, EntryOReply, idempotent=True)
 GET_ENTRY_BY_NAME_O = Rpc("GetEntryByNameO", 504, VolumeNameArgs, EntryOReply, idempotent=True)
 PROBE_SERVER = Rpc("ProbeServer", 514, Void, Void, idempotent=True)
@@ -198,6 +238,9 @@ GET_ENTRY_BY_NAME_N = Rpc("GetEntryByNameN", 519, VolumeNameArgs, EntryNReply, i
 GET_ENTRY_BY_ID_U = Rpc("GetEntryByIDU", 526, VolumeIdArgs, EntryUReply, idempotent=True)
 GET_ENTRY_BY_NAME_U = Rpc("GetEntryByNameU", 527, VolumeNameArgs, EntryUReply, idempotent=True)
 GET_ADDRS_U = Rpc("GetAddrsU", 533, GetAddrsUArgs, GetAddrsUReply, idempotent=True)
+LIST_ATTRIBUTES_N2 = Rpc(
+    "ListAttributesN2", 534, ListAttributesN2Args, ListAttributesN2Reply, idempotent=True
+)
 # Not in OpenAFS's own interface: other servers answer it. Source: Linux fs/afs/afs_vl.h.
 GET_CAPABILITIES = Rpc("GetCapabilities", 65537, Void, CapabilitiesReply, idempotent=True)
 
@@ -214,6 +257,7 @@ VL = Interface(
         GET_ENTRY_BY_ID_U,
         GET_ENTRY_BY_NAME_U,
         GET_ADDRS_U,
+        LIST_ATTRIBUTES_N2,
         GET_CAPABILITIES,
     ),
 )

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import afsfuse.daemon
-import afsfuse.logs  # noqa: F401 (both are for the processes that are forked below)
+import afsfuse.demo
+import afsfuse.logs  # noqa: F401 (all are for the processes that are forked below)
 from afsfuse import cli
 from afsfuse.fuse import mount
 from tests.mount.harness import state_of
@@ -61,6 +62,18 @@ def command(*arguments: str) -> Callable[[], object]:
         with contextlib.redirect_stderr(said):
             status = cli.main(arguments)
         return [status, said.getvalue()]
+
+    return run
+
+
+def silently(action: Callable[[], object]) -> Callable[[], object]:
+    """An action whose processes print nothing."""
+
+    def run() -> object:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        sys.stdout = open(null, "w")  # noqa: SIM115 (the process ends soon)
+        return action()
 
     return run
 
@@ -115,6 +128,7 @@ def main(scratch: Path) -> dict[str, object]:
     told["cleared"] = as_user(command("mount", "afs", path, "-o", options))
     told["list again"] = as_user(lambda: sorted(os.listdir(path)))
     told["end"] = as_user(command("umount", path))
+    told["demo"] = as_user(silently(command("demo", path, "--tour")))
 
     Path(mount.DEVICE).chmod(0o600)
     told["no device"] = as_user(command("mount", "afs", path, "-o", options))

@@ -86,7 +86,7 @@ def write(root: Directory, *, name: str, quota: int = 0, data_version: int = 1) 
     """The dump of a volume with this tree, a piece at a time.
 
     `quota` is in KiB, 0 for none. `vos restore` gives the volume its own id and name. Raises
-    ValueError, DirectoryFull for what AFS cannot hold."""
+    ValueError for an access list that is too long, Refused for names that no directory can hold."""
     numbering = Numbering(root)
     directories = [(numbered, dirpages.build(names)) for numbered, names in numbering.directories]
     blocks = sum(_kib(len(pages)) for _, pages in directories)

@@ -34,19 +34,6 @@ def test_blobs_of_a_name(length: int, blobs: int) -> None:
     assert dirpages.blobs_for(b"n" * length) == blobs
 
 
-def test_the_limit_is_64435_short_names() -> None:
-    names = [(b"n%06d" % number, 2, 1) for number in range(64_435 + 2)]
-    assert len(dirpages.build(names)) == dirpages.MAX_PAGES * dirpages.PAGE_BYTES
-    with pytest.raises(dirpages.DirectoryFull):
-        dirpages.build([*names, (b"too many", 2, 1)])
-
-
-@pytest.mark.parametrize("name", [b"", b"a/b", b"a\0b", b"x" * 256])
-def test_names_that_cannot_be(name: bytes) -> None:
-    with pytest.raises(ValueError, match="no name"):
-        dirpages.build([(name, 2, 1)])
-
-
 def test_a_damaged_chain_is_seen() -> None:
     pages = bytearray(dirpages.build([(b".", 1, 1), (b"..", 1, 1), (b"file", 2, 2)]))
     pages[15 * dirpages.BLOB_BYTES + 12] ^= 1  # the name no longer belongs to its chain

@@ -101,11 +101,11 @@ async def test_a_volume_needs_a_cell(tmp_path: Path, expected_warnings: Expected
 def test_the_cause_is_found_in_nested_groups() -> None:
     cause = MountError("busy")
     nested = BaseExceptionGroup("outer", [ExceptionGroup("inner", [cause])])
-    assert daemon._cause(nested) is cause
+    assert daemon.cause_of(nested) is cause
     several = BaseExceptionGroup("outer", [KeyError("a"), ExceptionGroup("inner", [cause])])
-    assert daemon._cause(several) is cause
+    assert daemon.cause_of(several) is cause
     bugs = ExceptionGroup("outer", [KeyError("a"), ValueError("b")])
-    assert daemon._cause(bugs) is bugs
+    assert daemon.cause_of(bugs) is bugs
 
 
 def test_exit_statuses() -> None:

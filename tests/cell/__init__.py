@@ -1,0 +1,1 @@
+"""How a cell behaves: one suite, asked of the cell in one process and of OpenAFS's servers."""

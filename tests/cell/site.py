@@ -1,0 +1,164 @@
+"""A cell to be tested, whichever it is, and the clients that test it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import uuid
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from afsfuse.cache import CacheManager
+from afsfuse.callback_service import CallbackService, cache_config
+from afsfuse.cell.cellservdb import CellFiles, load, parse_cellservdb
+from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.servers import ServerRegistry
+from afsfuse.cell.volumes import VolumeLocator
+from afsfuse.fileserver import FileServerClient
+from afsfuse.interfaces import fileserver as fs
+from afsfuse.vfs import FileSystem, KernelInvalidator, NodeTable, NullNotifier, VfsOptions
+from rxrpc import Endpoint
+from tests.cell.raw import RawClient
+from tests.cell.walker import Walker
+from tests.net import LossyNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from afsfuse.democell import DemoCell
+    from tests.realcell.cell import RealCell
+
+ROOT = 1
+
+
+class Site(Protocol):
+    """A cell that is there, with the contents of `tests.realcell.seed`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def endpoint(self) -> Endpoint:
+        """A client's endpoint, at an address of its own port."""
+        ...
+
+    def files(self) -> CellFiles:
+        """What a client's configuration says."""
+        ...
+
+    def server(self, number: int) -> tuple[str, int]:
+        """Where a file server is, counted from 1."""
+        ...
+
+    def volume_id(self, name: str) -> int: ...
+
+    async def release(self, name: str) -> None:
+        """Make the read-only copies what the volume is now."""
+        ...
+
+
+class InProcess:
+    """The cell in one process, on a network in memory."""
+
+    def __init__(self, cell: DemoCell, network: LossyNetwork) -> None:
+        self.name = cell.name
+        self.cell = cell
+        self.network = network
+        self._ports = itertools.count(7001)
+
+    def endpoint(self) -> Endpoint:
+        return Endpoint(socket=self.network.socket(("192.0.2.100", next(self._ports))))
+
+    def files(self) -> CellFiles:
+        text = f">{self.name}\n{self.cell.addresses[0]} #fs1\n"
+        return CellFiles(self.name, parse_cellservdb(text, "test"))
+
+    def server(self, number: int) -> tuple[str, int]:
+        return self.cell.addresses[number - 1], fs.PORT
+
+    def volume_id(self, name: str) -> int:
+        return self.cell.volume(name).id
+
+    async def release(self, name: str) -> None:
+        await self.cell.release(name)
+
+
+class Real:
+    """OpenAFS's own servers."""
+
+    def __init__(self, cell: RealCell) -> None:
+        self.name = cell.name
+        self._cell = cell
+
+    def endpoint(self) -> Endpoint:
+        return Endpoint(bind=(self._cell.main_address, 0))
+
+    def files(self) -> CellFiles:
+        return load([Path(self._cell.confdir)])
+
+    def server(self, number: int) -> tuple[str, int]:
+        return self._cell.servers[f"fs{number}"].address, fs.PORT
+
+    def volume_id(self, name: str) -> int:
+        return self._cell.volumes.volume_id(name)
+
+    async def release(self, name: str) -> None:
+        await trio.to_thread.run_sync(self._cell.volumes.release, name)
+
+
+@asynccontextmanager
+async def in_process(
+    cell: DemoCell, network: LossyNetwork | None = None
+) -> AsyncIterator[InProcess]:
+    """Serve a cell on a perfect network, for the time of a test."""
+    network = network or LossyNetwork(random.Random(1), min_delay=0.0001, max_delay=0.0001)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        async with cell.serving(network.socket):
+            yield InProcess(cell, network)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def raw_client(site: Site, server: int = 1) -> AsyncIterator[RawClient]:
+    """A client that is nothing but its calls."""
+    async with trio.open_nursery() as nursery:
+        client = RawClient(site.endpoint())
+        await nursery.start(client.endpoint.run)
+        client.use(site.server(server))
+        yield client
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def walker(site: Site) -> AsyncIterator[Walker]:
+    """This project's client, all of it but FUSE."""
+    endpoint = site.endpoint()
+    cells = CellDirectory(site.files())
+    registry = ServerRegistry()
+    locator = VolumeLocator(endpoint, cells, registry)
+    client = FileServerClient(endpoint, locator)
+    cache = CacheManager(client, channels=client.channels)
+    nodes = NodeTable()
+    options = VfsOptions(sysnames=(b"amd64_linux26",))
+    quiet = NullNotifier()
+    cache.listener = KernelInvalidator(nodes, quiet, options.sysnames)
+    filesystem = FileSystem(
+        cells, locator, cache, client, nodes=nodes, notifier=quiet, options=options
+    )
+    callbacks = CallbackService(
+        cache, cells, registry, uuid.uuid4(),
+        config=cache_config(vnodes=1000, data_bytes=1 << 20, chunk_size=1 << 15),
+    )  # fmt: skip
+    endpoint.add_service(callbacks.service)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(endpoint.run)
+        await nursery.start(client.run)
+        await nursery.start(cache.run)
+        await nursery.start(filesystem.run)
+        await filesystem.prepare()
+        yield Walker(filesystem, site.name)
+        await cache.give_up_all()
+        nursery.cancel_scope.cancel()
