@@ -45,6 +45,8 @@ AFSFUSE: list[tuple[str, ...]] = [
 ]
 # Modules with no arrows of their own may be used by everyone in the package.
 COMMON = {"afsfuse": {"__init__"}, "rxrpc": set[str]()}
+# Rooms that are not for all that stand above them: a client has no business in its servers.
+GUESTS = {"democell": {"democell", "demo"}}
 # What only some rooms may touch at all.
 RESERVED = {
     "pyfuse3": {("afsfuse", "fuse")},
@@ -93,6 +95,8 @@ def violations(path: Path) -> Iterator[str]:
             yield f"{where}: {top} is not for {package}/{room}"
         if top == "afsfuse" and package == "rxrpc":
             yield f"{where}: rxrpc knows nothing of afsfuse"
+        if top == package and rest and room not in GUESTS.get(rest[0], {room}):
+            yield f"{where}: {rest[0]} is not for {room}"
         if top != package or not rest or rest[0] == room or rest[0] in COMMON[package]:
             continue
         if rest[0] not in order:

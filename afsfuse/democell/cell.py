@@ -100,14 +100,19 @@ class DemoCell:
         `open_socket` makes sockets of another network than the machine's own.
         """
         self._open = open_socket
+        failure: OSError | None = None
         async with trio.open_nursery() as self._nursery:
-            for server in self.servers.values():
-                await self._start_file_server(server)
-            await self._start_databases()
             try:
+                for server in self.servers.values():
+                    await self._start_file_server(server)
+                await self._start_databases()
+            except OSError as exc:  # told as it is, not in a group
+                failure = exc
+            else:
                 yield self
-            finally:
-                self._nursery.cancel_scope.cancel()
+            self._nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     def address_of(self, server: str) -> str:
         """The IPv4 address of a file server."""
