@@ -236,6 +236,16 @@ static void carry(const int *taps, const struct settings *line)
     }
 }
 
+/* Stay on one processor: the kernel queues frames for each, so one that moves reorders them. */
+static void stay(void)
+{
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(sched_getcpu(), &here);
+    if (sched_setaffinity(0, sizeof here, &here) != 0)
+        fail("sched_setaffinity");
+}
+
 int main(int count, char **arguments)
 {
     struct settings line;
@@ -252,6 +262,7 @@ int main(int count, char **arguments)
     line.duplicate = atof(arguments[9]);
     line.reorder = atof(arguments[10]);
     random_state = strtoull(arguments[11], NULL, 10) * 2654435769ULL + 88172645463325252ULL;
+    stay();
     prctl(PR_SET_TIMERSLACK, 1000UL);
     signal(SIGTERM, stop);
     signal(SIGINT, SIG_IGN);
