@@ -42,7 +42,12 @@ class ServiceKeys:
 
     def __repr__(self) -> str:
         """Which keys there are."""
-        return f"<ServiceKeys {sorted(self._keys)}>"
+        return f"<ServiceKeys {self.names}>"
+
+    @property
+    def names(self) -> list[tuple[int, int]]:
+        """Version and type of each key."""
+        return sorted(self._keys)
 
     def find(self, kvno: int, enctype: int) -> bytes | None:
         """A key, if it is here."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import os
+import shutil
 import struct
 import time
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -25,20 +27,24 @@ from rxrpc import (
     SecurityLevel,
     ServerCall,
 )
+from rxrpc.net.sockets import UdpSocket
 from rxrpc.rpc import Void
-from rxrpc.security.rxkad import RxkadCode
+from rxrpc.security.rxkad import RxkadCode, RxkadServer, RxkadServerConnection
+from rxrpc.security.servicekeys import ServiceKeys
+from rxrpc.wire.packet import PacketType
 from tests.realcell import dump, seed
-from tests.realcell.configuration import USERS
+from tests.realcell.configuration import USERS, cell_database
 from tests.realcell.contents import Directory
 from tests.realcell.tokens import ADMIN, kerberos_token, local_token, service_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import subprocess
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from rxrpc.net.sockets import DatagramSocket
     from rxrpc.security.base import ClientSecurity
-    from rxrpc.security.servicekeys import ServiceKeys
+    from rxrpc.wire.packet import Address
     from tests.realcell.cell import RealCell
 
 pytestmark = [pytest.mark.realcell, pytest.mark.xdist_group("realcell")]
@@ -47,7 +53,7 @@ MIB = 1 << 20
 FS_PORT, PR_PORT, VL_PORT = 7000, 7002, 7003
 PR_SERVICE = 73
 PR_LIST_MAX, PR_LIST_ENTRIES = 510, 521  # ptint.xg
-VL_NEW_VOLUME_ID = 505  # vldbint.xg
+VL_NEW_VOLUME_ID, VL_SET_LOCK = 505, 508  # vldbint.xg
 STORE_DATA64 = 65538  # afsint.xg
 NOT_ALLOWED = 13  # EACCES, of the file server
 PR_DENIED, VL_DENIED = 267269, 363546  # PRPERM, VL_PERM
@@ -252,3 +258,175 @@ async def test_what_openafs_refuses(real_cell: RealCell, keys: ServiceKeys) -> N
     assert await refusal(real_cell, wrong) == RxkadCode.SEALED_INCONSISTENT
     old = local_token(keys, SecurityLevel.CRYPT, end=int(time.time()) - 3600)
     assert await refusal(real_cell, old) == RxkadCode.EXPIRED
+
+
+@pytest.mark.parametrize("level", [SecurityLevel.AUTH, SecurityLevel.CRYPT])
+async def test_a_packet_that_was_changed_on_the_way(
+    real_cell: RealCell, keys: ServiceKeys, level: SecurityLevel
+) -> None:
+    """OpenAFS's server finds it in our request, and we in its reply."""
+    token = local_token(keys, level)
+    for changes in (Changes.SENT, Changes.RECEIVED):
+        socket = ChangingSocket(UdpSocket((real_cell.main_address, 0), 1 << 20))
+        async with client(real_cell, socket) as endpoint:
+            address = (real_cell.fs1.address, VL_PORT)
+            server = endpoint.connect(address, vldb.SERVICE_ID, security=token)
+            assert await server.call(vldb.PROBE_SERVER, Void()) == Void()
+            socket.changes = changes
+            with pytest.raises(CallAborted) as caught:
+                await server.call(vldb.GET_ENTRY_BY_NAME_N, vldb.VolumeNameArgs(b"root.cell"))
+            assert caught.value.code in (RxkadCode.SEALED_INCONSISTENT, RxkadCode.DATA_LENGTH)
+            assert caught.value.remote == (changes is Changes.SENT)
+
+
+class Changes(enum.Enum):
+    """Whose DATA a `ChangingSocket` changes."""
+
+    NOTHING = enum.auto()
+    SENT = enum.auto()
+    RECEIVED = enum.auto()
+
+
+class ChangingSocket:
+    """A socket that turns a bit of the body of DATA over, with a UDP checksum that is right."""
+
+    def __init__(self, socket: UdpSocket) -> None:
+        self._socket = socket
+        self.changes = Changes.NOTHING
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def _change(self, data: bytes, when: Changes) -> bytes:
+        if self.changes is not when or data[20] != PacketType.DATA:
+            return data
+        return data[:29] + bytes([data[29] ^ 0x10]) + data[30:]
+
+    def send(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+        changed = [(self._change(data, Changes.SENT), to) for data, to in datagrams]
+        return self._socket.send(changed)
+
+    def receive(self, limit: int) -> list[tuple[bytes, Address]]:
+        batch = self._socket.receive(limit)
+        return [(self._change(data, Changes.RECEIVED), source) for data, source in batch]
+
+
+# OpenAFS's tools at our server
+
+ENTRIES = 150
+
+
+class OurServer:
+    """A little of a protection and of a volume location server: enough for some commands."""
+
+    def __init__(self) -> None:
+        self.callers: list[tuple[str, SecurityLevel]] = []
+
+    async def serve(self, call: ServerCall) -> None:
+        request = await call.receive_rest()
+        assert isinstance(call.security, RxkadServerConnection)
+        self.callers.append((str(call.security.principal), call.security_level))
+        (opcode,) = struct.unpack_from("!I", request)
+        if opcode == PR_LIST_MAX:
+            await call.send(struct.pack("!2i", 4711, -815))
+        elif opcode == PR_LIST_ENTRIES:
+            entries = b"".join(self._entry(number) for number in range(ENTRIES))
+            await call.send(struct.pack("!I", ENTRIES) + entries + struct.pack("!i", -1))
+        elif opcode != VL_SET_LOCK:  # whose reply is empty
+            raise CallAborted(RxgenCode.OPCODE)
+
+    def _entry(self, number: int) -> bytes:
+        """prlistentries of ptint.xg: each character of the name is a word."""
+        name = b"user%03d" % number
+        words = (0, number + 1, -204, -204, 0, 0, 0, *[0] * 5, *name, *[0] * (64 - len(name)))
+        return struct.pack(f"!{len(words)}i", *words)
+
+
+@asynccontextmanager
+async def our_server(cell: RealCell, security: RxkadServer) -> AsyncIterator[OurServer]:
+    """On the machine's own address, under the ports that the tools ask."""
+    service = OurServer()
+    async with trio.open_nursery() as nursery:
+        for port, number in ((PR_PORT, PR_SERVICE), (VL_PORT, vldb.SERVICE_ID)):
+            endpoint = Endpoint(bind=(cell.main_address, port))
+            endpoint.add_service(ByteService(number, service.serve, security=[security]))
+            await nursery.start(endpoint.run)
+        with trio.fail_after(120):
+            yield service
+        nursery.cancel_scope.cancel()
+
+
+async def tool(
+    cell: RealCell, folder: Path, *command: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """A tool with the servers' key on the host fs1, where our server is the database server.
+
+    It sees another /etc/openafs/server, which goes away with the namespace it is in.
+    """
+    shutil.copytree(cell.fs1.root / "etc/openafs/server", folder, dirs_exist_ok=True)
+    (folder / "CellServDB").write_text(cell_database(cell.main_address))
+    script = 'mount --bind "$0" /etc/openafs/server && exec "$@"'
+    whole = ["unshare", "--mount", "sh", "-c", script, str(folder), *command, "-localauth"]
+    return await trio.to_thread.run_sync(partial(cell.fs1.run, whole, check=check))
+
+
+async def test_pts_at_our_server(real_cell: RealCell, keys: ServiceKeys, tmp_path: Path) -> None:
+    """Its ticket is of the form 213, and it encrypts; the list takes many packets."""
+    async with our_server(real_cell, RxkadServer(keys, clock=time.time)) as service:
+        done = await tool(real_cell, tmp_path, "pts", "listmax")
+        assert "4711" in done.stdout
+        assert "-815" in done.stdout
+        listed = await tool(real_cell, tmp_path, "pts", "listentries")
+    lines = [line for line in listed.stdout.splitlines() if line.startswith("user")]
+    assert len(lines) == ENTRIES
+    assert set(service.callers) == {("afs@", SecurityLevel.CRYPT)}
+
+
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [((), SecurityLevel.CLEAR), (("-encrypt",), SecurityLevel.CRYPT)],
+    ids=["CLEAR", "CRYPT"],
+)
+async def test_vos_at_our_server(
+    real_cell: RealCell,
+    keys: ServiceKeys,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    level: SecurityLevel,
+) -> None:
+    async with our_server(real_cell, RxkadServer(keys, clock=time.time)) as service:
+        done = await tool(real_cell, tmp_path, "vos", "lock", "536870999", *options)
+    assert "Locked VLDB entry for volume 536870999" in done.stdout
+    assert service.callers == [("afs@", level)]
+
+
+async def test_tools_are_refused_by_our_server(
+    real_cell: RealCell, keys: ServiceKeys, tmp_path: Path
+) -> None:
+    """By one with another key or none, by one of another time, by one that wants more."""
+    wrong = ServiceKeys({(kvno, enctype): bytes(32) for kvno, enctype in keys.names})
+    for server, text in (
+        (RxkadServer(wrong, clock=time.time), "bad ticket"),
+        (RxkadServer(ServiceKeys(), clock=time.time), "unknown key version"),
+        (RxkadServer(keys, clock=lambda: 2.0**31 + 1000), "expired"),
+        (RxkadServer(keys, clock=time.time, min_level=SecurityLevel.CRYPT), "level negotiation"),
+    ):
+        async with our_server(real_cell, server) as service:
+            done = await tool(real_cell, tmp_path, "vos", "lock", "536870999", check=False)
+        assert text in done.stdout + done.stderr
+        assert not service.callers
+
+
+async def test_a_ticket_of_the_kdc_at_our_server(
+    real_cell: RealCell, keys: ServiceKeys, tmp_path: Path
+) -> None:
+    """A ticket that we did not make, of the form 256."""
+    alice = kerberos_token(
+        real_cell.clients["client1"], "alice", USERS["alice"], SecurityLevel.CRYPT, tmp_path
+    )
+    server = RxkadServer(keys, clock=time.time)
+    async with our_server(real_cell, server) as service, client(real_cell) as endpoint:
+        address = (real_cell.main_address, PR_PORT)
+        reply = await ask(endpoint, address, PR_SERVICE, struct.pack("!I", PR_LIST_MAX), alice)
+    assert struct.unpack("!2i", reply) == (4711, -815)
+    assert service.callers == [("alice@TEST.AFS", SecurityLevel.CRYPT)]
