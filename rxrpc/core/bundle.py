@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from rxrpc.core.client_call import ClientCall
-from rxrpc.errors import CallBusy
+from rxrpc.errors import CallAborted, CallBusy, SecurityError
 
 if TYPE_CHECKING:
     from rxrpc.core.client_connection import ClientConnection
@@ -98,11 +98,22 @@ class Bundle:
     def on_channel_free(self, now: float) -> None:
         """Let calls that wait have what channels there are."""
         while self.waiting:
-            place = self._find_channel() or self._open(now)
+            try:
+                place = self._find_channel() or self._open(now)
+            except SecurityError as exc:  # the identity has expired
+                self._fail_waiting(exc, now)
+                return
             if place is None:
                 return
             connection, channel = place
             connection.start(self.waiting.popleft(), channel, now)
+
+    def _fail_waiting(self, error: SecurityError, now: float) -> None:
+        """There will be no connection for those that wait."""
+        while self.waiting:
+            call = self.waiting.popleft()
+            call.fail(CallAborted(error.code, remote=False, reason=error.reason), now)
+        self._core.on_bundle_changed(self)
 
     def _find_channel(self) -> tuple[ClientConnection, int] | None:
         if self.key.exclusive:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from rxrpc.core.clocks import Clocks
 from rxrpc.core.events import CallChanged
+from rxrpc.core.hotpath import HotPath
 from rxrpc.core.outcomes import describe
 from rxrpc.core.packetizer import Packetizer
 from rxrpc.core.receiving import Receiving
@@ -23,11 +23,8 @@ from rxrpc.wire.ack import Ack, AckReason
 from rxrpc.wire.control import Abort
 from rxrpc.wire.packet import (
     CLIENT_INITIATED,
-    DATA,
-    HEADER_SIZE,
     JUMBO,
     LAST_PACKET,
-    MORE_PACKETS,
     REQUEST_ACK,
     Address,
     Header,
@@ -40,16 +37,11 @@ if TYPE_CHECKING:
     from rxrpc.core.connection import Connection
     from rxrpc.core.context import Context
 
-_FAST = struct.Struct("!II2B")  # seq, serial, type, flags: what changes within a call
-_FAST_OFFSET = 12
-_SUFFIX = struct.Struct("!BHH")  # security index, checksum, service
-_SUFFIX_OFFSET = 23
 _USUAL_RTT = 0.05  # seconds, while none was measured
 _INCOMING = (CallState.RECEIVING, CallState.REQUEST)
-_IGNORED_FLAGS = REQUEST_ACK | MORE_PACKETS  # DATA with no other flag is plain
 
 
-class Call(ABC):
+class Call(HotPath):
     """One call, at one of its ends. Subclasses know which end."""
 
     is_client: bool
@@ -76,14 +68,13 @@ class Call(ABC):
         self.receiving: Receiving
         self.sending: Sending
         self._packets: PacketWriter
-        self._plain_flags = 0
         self._route = b""
-        self._suffix = b""  # the last bytes of the headers of plain packets
         self._clocks = Clocks(context.parameters, timeouts, now)
         self._ping_serial = 0
         self.packetizer = Packetizer()
         self._probe: Outgoing | None = None
         self._abort_due = False  # the peer is to be told that the call has failed
+        self._refused: SecurityError | None = None  # what was written cannot be protected
         self._over_at = 0.0
 
     def bind(self, connection: Connection, channel: int, number: int, now: float) -> None:
@@ -92,15 +83,14 @@ class Call(ABC):
         self.channel, self.number = channel, number
         self.address = connection.peer.address
         self._packets = PacketWriter(self.context, connection, channel, number)
-        self._plain_flags = 0 if self.is_client else CLIENT_INITIATED
         self._route = connection.route(channel, number)
-        self._suffix = _SUFFIX.pack(connection.security_index, 0, connection.service_id)
         self.receiving = Receiving(
             self.context,
             is_client=self.is_client,
             transparent=connection.security.transparent,
             now=now,
         )
+        self.expect_packets()
         self.sending = Sending(connection.peer, self.context.parameters, now=now)
         self.packetizer.size = connection.payload_size
         self.heard = self._clocks.pinged = now
@@ -109,67 +99,6 @@ class Call(ABC):
         self.context.journal.record(now, CallStarted(self.address, connection.cid, number))
 
     # Packets
-
-    def take(self, datagram: bytes, address: Address, now: float) -> bool:
-        """The hot path: the expected plain DATA packet, straight into the reader's buffer.
-
-        False when the datagram is anything else; then it goes the long way, from the start. The
-        caller has found this call by the first bytes of the datagram.
-        """
-        receiving = self.receiving
-        size = len(datagram) - HEADER_SIZE
-        if not receiving.plain or size <= 0 or address != self.address:
-            return False
-        seq, serial, kind, flags = _FAST.unpack_from(datagram, _FAST_OFFSET)
-        if kind != DATA or seq != receiving.next:
-            return False
-        if (
-            not receiving.fast
-            or size > receiving.room
-            or flags & ~_IGNORED_FLAGS != self._plain_flags
-        ):
-            return self._take_short(seq, serial, flags, datagram, now)
-        start = receiving.filled
-        receiving.filled = end = start + size
-        receiving.sink[start:end] = datagram[HEADER_SIZE:]
-        receiving.next = receiving.delivered = (seq + 1) & MASK
-        receiving.previous = seq
-        receiving.serial = serial
-        receiving.paused = not flags & MORE_PACKETS
-        receiving.pending += 1
-        receiving.bytes += size
-        receiving.room -= size
-        receiving.progress_at = self.heard = now
-        if flags & REQUEST_ACK and receiving.urgent is None:
-            receiving.urgent, receiving.urgent_serial = AckReason.REQUESTED, serial
-        if not receiving.room:
-            receiving.sink_full()
-            self.wake_reader()
-        if not self.dirty:
-            self.dirty = True
-            self.context.dirty.append(self)
-        return True
-
-    def _take_short(self, seq: int, serial: int, flags: int, datagram: bytes, now: float) -> bool:
-        """As `take`: an expected packet at the beginning or end of its stream, or unasked for.
-
-        A short reply consists of nothing else. False as well.
-        """
-        if (
-            flags & ~(_IGNORED_FLAGS | LAST_PACKET) != self._plain_flags
-            or datagram[_SUFFIX_OFFSET:HEADER_SIZE] != self._suffix
-            or not self._accepts >> DATA & 1
-            or self.over
-        ):
-            return False
-        drop = self.receiving.accept(seq, serial, flags, datagram[HEADER_SIZE:], now)
-        if drop is not None:
-            self._drop(now, drop, Header.parse(datagram)[0])
-        if drop is not DropReason.BEYOND_END:
-            self._heard_from(now)
-        self._after_data(now)
-        self.mark()
-        return True
 
     def receive(self, header: Header, body: bytes, now: float) -> None:
         """Feed one packet of this call. A peer's mistake never raises out of here."""
@@ -263,7 +192,7 @@ class Call(ABC):
     def _after_ack(self, now: float) -> None:
         """The peer has acknowledged something."""
 
-    def _on_busy(self, now: float) -> None:  # noqa: B027
+    def _on_busy(self, now: float) -> None:
         """The server has no room for the call. No state of a server's call listens to BUSY."""
 
     # What the user asks
@@ -291,7 +220,7 @@ class Call(ABC):
         self.packetizer.finish()
         self._make_packets()
 
-    def _begin_sending(self) -> None:  # noqa: B027
+    def _begin_sending(self) -> None:
         """Something is about to be sent."""
 
     def _make_packets(self) -> None:
@@ -299,8 +228,12 @@ class Call(ABC):
         if self.over or self.connection is None or self.sending.finished:
             return
         flags = CLIENT_INITIATED if self.is_client else 0
-        for payload, last in self.packetizer.cut():
-            self._append(payload, flags | LAST_PACKET if last else flags, last=last)
+        try:
+            for payload, last in self.packetizer.cut():
+                self._append(payload, flags | LAST_PACKET if last else flags, last=last)
+        except SecurityError as exc:
+            self._refused = exc
+            self._abort_due = True
         self.mark()
 
     def _append(self, payload: bytes, flags: int, *, last: bool) -> None:
@@ -403,9 +336,8 @@ class Call(ABC):
         """Send what there is to send now: an ACK, packets, a probe."""
         self.dirty = False
         receiving = self.receiving
-        if self._abort_due:  # also in answer to whatever still comes of the call
-            self._abort_due = False
-            self._packets.abort(self.error, now)
+        if self._abort_due:
+            self._send_abort(now)
         if receiving.pending or receiving.urgent is not None:
             self._connection.peer.heard = self.heard  # the hot path leaves that to us
             receiving.schedule_ack(now)
@@ -431,13 +363,21 @@ class Call(ABC):
             self.context.timers.arm(self, due)
         self._after_transmit(now)
 
-    def _after_transmit(self, now: float) -> None:  # noqa: B027
+    def _after_transmit(self, now: float) -> None:
         """Packets were sent."""
 
     def ping(self, now: float) -> None:
         """Ask the peer for a sign of life."""
         self._clocks.pinged = now
         self._ping_serial = self._packets.ack(self.receiving, AckReason.PING, 0, now)
+
+    def _send_abort(self, now: float) -> None:
+        """Tell the peer that the call is over; also in answer to whatever still comes of it."""
+        self._abort_due = False
+        if self._refused is not None and not self.over:
+            self._connection.abort(self._refused.code, now)
+        else:
+            self._packets.abort(self.error, now)
 
     # Clocks
 

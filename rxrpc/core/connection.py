@@ -82,7 +82,7 @@ class Connection(ABC):
     @property
     def payload_size(self) -> int:
         """Bytes of payload in the largest DATA packet of a new call."""
-        return self.peer.payload_size - self.security.overhead
+        return self.security.capacity(self.peer.payload_size)
 
     @property
     def serial(self) -> int:
@@ -219,6 +219,7 @@ class Connection(ABC):
                 call.retire()
                 self.calls[channel] = None
         self.context.timers.retire(self)
+        self.security.discard()
         self.peer.connections -= 1
         self.core.on_connection_closed(self)
         self.context.journal.record(

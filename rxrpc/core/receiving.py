@@ -108,7 +108,7 @@ class Receiving:
             self.previous = seq
         if flags & REQUEST_ACK and self.urgent is None and not self._may_wait(seq):
             self.urgent, self.urgent_serial = AckReason.REQUESTED, serial
-        self.fast = self.plain and not self._held and self.last is None
+        self.fast = not self._held and self.last is None
         return drop
 
     def _may_wait(self, seq: int) -> bool:

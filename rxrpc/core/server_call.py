@@ -8,6 +8,8 @@ from rxrpc.core.call import Call
 from rxrpc.core.events import IncomingCall
 from rxrpc.core.states import CallState
 from rxrpc.errors import CallAborted, CallTimeout, RxCode
+from rxrpc.trace import DropReason
+from rxrpc.wire.packet import Header, PacketType
 
 if TYPE_CHECKING:
     from rxrpc.core.connection import Connection
@@ -35,6 +37,7 @@ class ServerCall(Call):
         self.admitted = False
         self._service = service
         self._counted = False
+        self._unread: dict[int, tuple[Header, bytes]] = {}  # until the client is known
 
     def bind(self, connection: Connection, channel: int, number: int, now: float) -> None:
         """The first packet of the call has come."""
@@ -55,6 +58,48 @@ class ServerCall(Call):
     def security(self) -> ConnectionSecurity:
         """What protects the connection, and knows who the client is."""
         return self._connection.security
+
+    def receive(self, header: Header, body: bytes, now: float) -> None:
+        """Feed one packet of this call. DATA waits until it can be read: until there is a key."""
+        known = self._connection.security.established
+        if known or self.over or header.type is not PacketType.DATA:
+            super().receive(header, body, now)
+            return
+        drop = self._put_aside(header, body)
+        if drop is not None:
+            self._drop(now, drop, header)
+        else:
+            self.heard = now
+
+    def _put_aside(self, header: Header, body: bytes) -> DropReason | None:
+        """Keep a packet of a client that has yet to say who it is; a few, in no order."""
+        parameters = self.context.parameters
+        if not 0 < header.seq <= parameters.receive_window:
+            return DropReason.BEYOND_WINDOW
+        if header.seq in self._unread:
+            return DropReason.DUPLICATE
+        full = self.context.buffered >= parameters.max_buffered_packets
+        if full or len(self._unread) >= parameters.read_ahead:
+            return DropReason.NO_SPACE
+        self._unread[header.seq] = header, body
+        self.context.buffered += 1
+        return None
+
+    def on_established(self, now: float) -> None:
+        """The client is known: its packets can be read, and replies take what its level leaves."""
+        self.packetizer.size = self._connection.payload_size
+        for header, body in self._take_aside():
+            self.receive(header, body, now)
+
+    def _take_aside(self) -> list[tuple[Header, bytes]]:
+        packets = [self._unread[seq] for seq in sorted(self._unread)]
+        self.context.buffered -= len(packets)
+        self._unread.clear()
+        return packets
+
+    def _end(self, now: float, outcome: str) -> None:
+        self._take_aside()
+        super()._end(now, outcome)
 
     def admit(self, now: float) -> None:
         """Show the call to the service, if it is time for that."""
@@ -118,6 +163,7 @@ class ServerCall(Call):
 
     def retire(self) -> None:
         """Nobody remembers the call."""
+        self._take_aside()
         if self.cut:
             self.receiving.discard()  # what was out of order never got into it
         super().retire()

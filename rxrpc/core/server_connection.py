@@ -157,6 +157,9 @@ class ServerConnection(Connection):
                 # What was over before this one is no new call, should it come late. The call with
                 # this very number may be under way: its first packet need not have come yet.
                 self.numbers[channel] = add(number, -1)
+        for call in list(self.calls):
+            if isinstance(call, ServerCall):
+                call.on_established(now)
         self._admit_waiting(now)
 
     def next_timer(self) -> float:

@@ -71,9 +71,8 @@ class ConnectionSecurity(Protocol):
         """How much of a packet is protected."""
         ...
 
-    @property
-    def overhead(self) -> int:
-        """The most bytes that `protect` adds to a payload, in front and behind together."""
+    def capacity(self, size: int) -> int:
+        """The longest payload that `protect` makes no longer than this."""
         ...
 
     @property
@@ -87,6 +86,23 @@ class ConnectionSecurity(Protocol):
 
     def verify(self, packet: PacketIdentity, checksum: int, body: bytes) -> bytes:
         """The payload that a body carries; `SecurityError` when it was tampered with."""
+        ...
+
+    def verify_into(
+        self,
+        cid: int,
+        call_number: int,
+        seq: int,
+        checksum: int,
+        datagram: bytes,
+        sink: memoryview,
+        start: int,
+        /,
+    ) -> int:
+        """As `verify`, for the hot path: a whole datagram, its payload into ``sink`` from there.
+
+        How many bytes that were; negative, and nothing has changed, when they do not fit.
+        """
         ...
 
     def challenge(self) -> bytes:
@@ -105,6 +121,10 @@ class ConnectionSecurity(Protocol):
 
         ``call_numbers`` are those of the four channels.
         """
+        ...
+
+    def discard(self) -> None:
+        """The connection is no more: forget its key."""
         ...
 
 
@@ -126,7 +146,7 @@ class ClientSecurity(Protocol):
         ...
 
     def connect(self, identity: ConnectionIdentity) -> ConnectionSecurity:
-        """The protection of a new connection."""
+        """The protection of a new connection; `SecurityError` when the identity has expired."""
         ...
 
     def __hash__(self) -> int: ...

@@ -31,10 +31,9 @@ class NullConnection:
         """Nothing is protected."""
         return SecurityLevel.CLEAR
 
-    @property
-    def overhead(self) -> int:
+    def capacity(self, size: int) -> int:
         """Nothing is added."""
-        return 0
+        return size
 
     @property
     def established(self) -> bool:
@@ -49,6 +48,20 @@ class NullConnection:
         """The body itself."""
         return body
 
+    def verify_into(
+        self,
+        cid: int,
+        call_number: int,
+        seq: int,
+        checksum: int,
+        datagram: bytes,
+        sink: memoryview,
+        start: int,
+        /,
+    ) -> int:
+        """Never asked for, since the class is transparent."""
+        return -1
+
     def challenge(self) -> bytes:
         """Never asked for, since the connection is established from the start."""
         return b""
@@ -60,6 +73,9 @@ class NullConnection:
     def respond(self, challenge: bytes, call_numbers: Sequence[int]) -> bytes | None:
         """Somebody without an identity has no answer."""
         return None
+
+    def discard(self) -> None:
+        """There is no key."""
 
 
 _CONNECTION: Final = NullConnection()

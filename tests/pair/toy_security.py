@@ -27,7 +27,10 @@ class ToyConnection:
     seen_numbers: Sequence[int] = ()
     transparent: bool = False
     level: SecurityLevel = SecurityLevel.CRYPT
-    overhead: int = 4 + 7
+    discarded: bool = False
+
+    def capacity(self, size: int) -> int:
+        return size - 4 - 7
 
     def _pad(self, packet: PacketIdentity, size: int) -> bytes:
         seed = self.key + _PACKET.pack(packet.cid, packet.call_number, packet.seq)
@@ -49,6 +52,19 @@ class ToyConnection:
         plain = bytes(a ^ b for a, b in zip(body, self._pad(packet, len(body)), strict=True))
         (size,) = _LENGTH.unpack_from(plain)
         return plain[4 : 4 + size]
+
+    def verify_into(
+        self, cid: int, call_number: int, seq: int, checksum: int, datagram: bytes,
+        sink: memoryview, start: int, /,
+    ) -> int:  # fmt: skip
+        payload = self.verify(PacketIdentity(cid, call_number, seq), checksum, datagram[28:])
+        if start + len(payload) > len(sink):
+            return -1
+        sink[start : start + len(payload)] = payload
+        return len(payload)
+
+    def discard(self) -> None:
+        self.discarded = True
 
     def challenge(self) -> bytes:
         self.nonce = b"nonce-%d" % self.identity.cid

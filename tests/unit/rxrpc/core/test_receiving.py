@@ -327,10 +327,11 @@ def test_what_is_discarded_leaves_nothing_behind() -> None:
     assert not receiver.receiving.fast
 
 
-def test_packets_of_a_security_class_never_take_the_fast_path() -> None:
+def test_packets_of_a_security_class_are_not_plain() -> None:
     receiver = Receiver(transparent=False)
     receiver.put(1)
-    assert not receiver.receiving.fast
+    assert receiver.receiving.fast
+    assert not receiver.receiving.plain
 
 
 @given(st.data(), st.integers(0, 300), st.integers(1, 60))

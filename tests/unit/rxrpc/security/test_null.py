@@ -30,7 +30,7 @@ def test_it_changes_nothing() -> None:
     security = NULL.connect(IDENTITY)
     assert security.transparent
     assert security.established
-    assert security.overhead == 0
+    assert security.capacity(1416) == 1416
     assert security.level is SecurityLevel.CLEAR
     assert security.protect(PACKET, b"payload") == (b"payload", 0)
     assert security.verify(PACKET, 0xFFFF, b"payload") == b"payload"
