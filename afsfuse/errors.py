@@ -158,6 +158,13 @@ class TicketRefused(AfsError):
 
     errno = errno.EKEYREJECTED
 
+    def __init__(
+        self, message: str, *, kerberos: int | None = None, cell: str | None = None
+    ) -> None:
+        super().__init__(message, cell=cell)
+        self.kerberos = kerberos
+        """The library's code, if it had one."""
+
 
 class TokenMalformed(AfsError):
     """Bytes that should be a token are none. The message tells nothing of what is in them."""
