@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import afsfuse.daemon
 import afsfuse.logs  # noqa: F401 (both are for the processes that are forked below)
 from afsfuse import cli
+from afsfuse.auth.folders import OVERRIDE
 from afsfuse.fuse import mount
 from tests.mount.harness import state_of
 
@@ -92,6 +93,10 @@ def main(scratch: Path) -> dict[str, object]:
     path = str(directory)
     options = f"confdir={confdir},logfile=/dev/null"
     told: dict[str, object] = {}
+    runtime = scratch / "run"
+    runtime.mkdir()
+    os.chown(runtime, NOBODY, NOBODY)
+    os.environ[OVERRIDE] = str(runtime)
 
     told["mount"] = as_user(command("mount", "afs", path, "-o", options))
     shown = mount.find_mount(path)

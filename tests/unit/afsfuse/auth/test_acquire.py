@@ -74,7 +74,7 @@ class FakeKerberos:
 
 @pytest.fixture
 def realm(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    there: ClassVar[dict[str, int]] = {}
+    there: dict[str, int] = {}
     monkeypatch.setattr(FakeKerberos, "there", there)
     monkeypatch.setattr(acquire, "Kerberos", FakeKerberos)
     return there
