@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import importlib
 import logging
 import os
 import select
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from afsfuse import version
 from afsfuse.errors import AfsError, UsageError
+from afsfuse.tools import COMMANDS
 
 if TYPE_CHECKING:
     import io
@@ -142,6 +144,9 @@ def parser() -> argparse.ArgumentParser:
         "--tour", action="store_true", help="take the tour, be there a terminal or not"
     )
     demo.set_defaults(run=_demo)
+
+    for name, text in COMMANDS.items():  # for the help: `main` takes them before it comes to this
+        commands.add_parser(name, help=text, add_help=False)
     return top
 
 
@@ -162,8 +167,11 @@ def _options_help() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Whatever goes wrong is told in one line."""
     try:
-        known = parser().parse_args(arguments)
-        status: int = known.run(known)
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `afsfuse tokens | head`: nobody reads on, and nobody is to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_OK
     except UsageError as exc:
         complain(str(exc))
         return exc.exit_code
@@ -176,6 +184,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as exc:
         complain(f"a bug in afsfuse: {type(exc).__name__}: {exc}: run it with -f -o debug")
         return EXIT_BUG
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Only the command that is asked for is loaded: they are to start at once."""
+    if arguments and arguments[0] in COMMANDS:
+        tool = importlib.import_module(f"afsfuse.tools.{arguments[0]}")
+        status: int = tool.main(arguments[1:])
+    else:
+        known = parser().parse_args(arguments)
+        status = known.run(known)
     return status
 
 

@@ -1,7 +1,8 @@
 """The composition root: builds the parts, starts them, stops them. Imported by nobody but `cli`.
 
 From below: an endpoint on one UDP port, cells and their volumes, the file servers' client, the
-cache, the vfs, the callback service beside it, and on top the mount. Each part's background work
+cache, the vfs, the callback service beside it, and on top the mount; the tokens and their control
+socket stand beside them. Each part's background work
 is one task in the nursery of `serve`. The end comes by umount or by a signal, and is the same:
 the mount goes first, while everything below still works; then the callback promises are given
 back to the servers; then the tasks are cancelled.
@@ -23,12 +24,17 @@ import trio
 
 import rxrpc
 from afsfuse import config as settings
+from afsfuse.auth.folders import in_memory, own_folder
+from afsfuse.auth.following import Follower
+from afsfuse.auth.hardening import harden
+from afsfuse.auth.store import TokenStore
 from afsfuse.cache import CacheManager
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.volumes import VolumeLocator
+from afsfuse.control.server import ControlServer
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
 from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
@@ -66,6 +72,7 @@ class Parts:
     filesystem: FileSystem
     callbacks: CallbackService
     session: FuseSession
+    tokens: TokenStore
 
 
 def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
@@ -115,7 +122,24 @@ def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
     )
-    return Parts(client, cache, filesystem, callbacks, session)
+    return Parts(client, cache, filesystem, callbacks, session, TokenStore(own_folder()))
+
+
+async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
+    """Take over the tokens that are there, and begin to listen for more.
+
+    A mount is of use without tokens: when none can be kept, the log says why, and that is all.
+    """
+    try:
+        store.load()
+        await nursery.start(Follower(store).run)
+        path = await nursery.start(ControlServer(store).run)
+    except (UsageError, OSError) as exc:
+        log.warning("no tokens can be kept: %s", exc)
+        return
+    log.info("tokens in %s, control socket %s", store.folder, path.name)
+    if not in_memory(store.folder):
+        log.info("%s is on a disk, and so are the keys of tokens", store.folder)
 
 
 async def open_endpoint(nursery: trio.Nursery, config: Config) -> rxrpc.Endpoint:
@@ -174,6 +198,7 @@ async def serve(config: Config, on_mounted: Callable[[], None]) -> None:
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
+                await hold_tokens(parts.tokens, services)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 try:
                     await parts.filesystem.prepare()
@@ -205,6 +230,7 @@ def run(config: Config, on_mounted: Callable[[], None]) -> None:
 
     Raises `AfsError`, of which `UsageError` has an exit status of its own, when it cannot be made.
     """
+    harden()
     gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
     sys.setswitchinterval(_SWITCH_SECONDS)
 

@@ -3,11 +3,14 @@
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from afsfuse.auth.folders import OVERRIDE
 
 pytest_plugins = ["tests.realcell.fixtures"]
 
@@ -19,6 +22,16 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("project")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_runtime_folder() -> Iterator[None]:
+    """Daemons and commands of tests keep no tokens where those of the machine do."""
+    with tempfile.TemporaryDirectory(prefix="afsfuse-test-") as folder:
+        os.chmod(folder, 0o755)
+        os.environ[OVERRIDE] = f"{folder}/run"
+        yield
+        del os.environ[OVERRIDE]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -36,8 +36,9 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("fileserver",),
     ("cache",),
     ("vfs",),
-    ("fuse", "callback_service"),
+    ("fuse", "callback_service", "control"),
     ("config", "logs"),
+    ("tools",),
     ("daemon",),
     ("demo",),
     ("cli",),
@@ -50,7 +51,7 @@ GUESTS = {"democell": {"democell", "demo"}}
 # What only some rooms may touch at all.
 RESERVED = {
     "pyfuse3": {("afsfuse", "fuse")},
-    "socket": {("rxrpc", "net"), ("afsfuse", "cell"), ("afsfuse", "fuse")},
+    "socket": {("rxrpc", "net"), *(("afsfuse", room) for room in ("cell", "fuse", "control"))},
     "trio": {("rxrpc", "net"), ("rxrpc", "programs"), ("afsfuse", "*")},
     "time": {("rxrpc", "net"), ("rxrpc", "programs"), ("afsfuse", "*")},
     "dns": {("afsfuse", "cell")},

@@ -21,6 +21,7 @@ import afsfuse.daemon
 import afsfuse.demo
 import afsfuse.logs  # noqa: F401 (all are for the processes that are forked below)
 from afsfuse import cli
+from afsfuse.auth.folders import OVERRIDE
 from afsfuse.fuse import mount
 from tests.mount.harness import state_of
 
@@ -105,6 +106,10 @@ def main(scratch: Path) -> dict[str, object]:
     path = str(directory)
     options = f"confdir={confdir},logfile=/dev/null"
     told: dict[str, object] = {}
+    runtime = scratch / "run"
+    runtime.mkdir()
+    os.chown(runtime, NOBODY, NOBODY)
+    os.environ[OVERRIDE] = str(runtime)
 
     told["mount"] = as_user(command("mount", "afs", path, "-o", options))
     shown = mount.find_mount(path)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 import rxrpc
 from afsfuse import config as settings
 from afsfuse import daemon
+from afsfuse.auth import folders
 from afsfuse.config import Config
+from afsfuse.control import places
 from afsfuse.errors import AfsError, CellUnknown, UsageError
 from afsfuse.fuse.mount import MountError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import trio
 
     from tests.conftest import ExpectedWarnings
 
@@ -98,6 +100,30 @@ async def test_a_volume_needs_a_cell(tmp_path: Path, expected_warnings: Expected
         )
 
 
+async def test_tokens_are_held(
+    nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(folders.OVERRIDE, str(tmp_path / "run"))
+    parts = daemon.compose(rxrpc.Endpoint(), configured(tmp_path))
+    assert not (tmp_path / "run").exists()
+    await daemon.hold_tokens(parts.tokens, nursery)
+    (place,) = places.places()
+    assert (await trio.to_thread.run_sync(place.ask, "hello"))["pid"] == os.getpid()
+    parts.tokens.close()
+
+
+async def test_a_mount_works_without_tokens(
+    nursery: trio.Nursery,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    monkeypatch.setenv(folders.OVERRIDE, str(tmp_path / "ThisCell"))
+    parts = daemon.compose(rxrpc.Endpoint(), configured(tmp_path))
+    expected_warnings("no tokens can be kept: .*ThisCell: cannot be made: File exists")
+    await daemon.hold_tokens(parts.tokens, nursery)
+
+
 def test_the_cause_is_found_in_nested_groups() -> None:
     cause = MountError("busy")
     nested = BaseExceptionGroup("outer", [ExceptionGroup("inner", [cause])])
@@ -118,6 +144,7 @@ def test_a_failed_start_raises_its_cause(
     tmp_path: Path, taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gc.set_threshold", lambda *_: None)
+    monkeypatch.setattr(daemon, "harden", lambda: None)
     monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
     with pytest.raises(UsageError, match="taken"):
         daemon.run(configured(tmp_path, bind="127.0.0.1", port=taken), lambda: None)

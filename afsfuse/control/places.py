@@ -1,0 +1,134 @@
+"""The commands' end: where tokens can be kept, and whom to ask.
+
+A *place* is the folder of one owner's daemons. One daemon of a place is enough: they share their
+tokens. A place of the user's own can be used when no daemon runs there: the command then does by
+itself what a daemon would do, and a mount that is made later finds the token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+from afsfuse.auth.folders import CONTROL, folders, is_ours
+from afsfuse.control.protocol import ANSWER_MAX, read_answer, request_line
+from afsfuse.errors import ControlRefused, NoDaemon
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ANSWER_SECONDS = 10.0
+_CREDENTIALS = struct.Struct("iII")  # struct ucred
+
+
+class Place:
+    """One folder of tokens."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.by_daemon = False
+        """Whether a daemon answered the last request."""
+
+    def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
+        """Have something done. Raises `ControlRefused`, or `NoDaemon` if nobody can do it."""
+        line = request_line(verb, **arguments)
+        silent = 0
+        for name in self._sockets():
+            try:
+                with self._connect(name) as connection:
+                    answer = _converse(connection, line)
+            except (TimeoutError, BlockingIOError):  # the other: its queue is full
+                silent += 1
+                continue
+            except OSError:  # its daemon is dead, or ends just now
+                continue
+            self.by_daemon = True
+            return read_answer(answer)
+        if silent:
+            raise NoDaemon("the daemon does not answer: see its log")
+        return self._do_it_here(line)
+
+    def _do_it_here(self, line: bytes) -> dict[str, Any]:
+        if not is_ours(self.folder):
+            raise NoDaemon("no mount for all users is running here")
+        from afsfuse.auth.store import TokenStore
+        from afsfuse.control.protocol import read_request
+        from afsfuse.control.verbs import Peer, Verbs
+
+        store = TokenStore(self.folder)
+        try:
+            store.load()
+            return Verbs(store).do(read_request(line), Peer.here())
+        finally:
+            store.close()
+
+    def _sockets(self) -> list[str]:
+        """Names of the daemons' sockets."""
+        try:
+            names = os.listdir(self.folder / CONTROL)
+        except OSError:
+            return []
+        return sorted(name for name in names if name.endswith(".sock") and name[0] != ".")
+
+    def _connect(self, name: str) -> socket.socket:
+        """Raises OSError."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(ANSWER_SECONDS)
+        try:
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            descriptor = os.open(self.folder / CONTROL, flags)
+            try:  # an address has room for 107 bytes only
+                connection.connect(f"/proc/self/fd/{descriptor}/{name}")
+            finally:
+                os.close(descriptor)
+            uid = _CREDENTIALS.unpack(
+                connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            )[1]
+            if uid not in (0, os.geteuid()):
+                raise PermissionError("a token is not for anybody who waits at this place")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _converse(connection: socket.socket, line: bytes) -> bytes:
+    """Send a line, and wait for one. Raises OSError."""
+    with contextlib.suppress(BrokenPipeError):  # it may have refused us before it read the line
+        connection.sendall(line)
+    answer = bytearray()
+    while not answer.endswith(b"\n"):
+        if not (chunk := connection.recv(1 << 16)) or len(answer) > ANSWER_MAX:
+            raise ConnectionResetError
+        answer += chunk
+    return bytes(answer)
+
+
+def places() -> list[Place]:
+    """Where this user's tokens may be: with the machine's daemons, and his own."""
+    return [Place(folder) for folder in folders()]
+
+
+def tell_all(verb: str, **arguments: object) -> list[tuple[Place, dict[str, Any]]]:
+    """Have something done at each place that there is. Raises `NoDaemon` if there is none.
+
+    A place that refuses raises `ControlRefused`, after the others were asked.
+    """
+    answers = []
+    missing: NoDaemon | None = None
+    refused: ControlRefused | None = None
+    for place in places():
+        try:
+            answers.append((place, place.ask(verb, **arguments)))
+        except NoDaemon as exc:
+            missing = exc
+        except ControlRefused as exc:
+            refused = exc
+    if refused is not None:
+        raise refused
+    if not answers:
+        raise missing or NoDaemon("no daemon is running here")
+    return answers

@@ -1,0 +1,127 @@
+"""What can be asked over the control socket, and by whom.
+
+Everybody may set, see and drop the tokens of the identity that he has himself, and no other's.
+Root may see who has tokens. Nobody is given a key: no verb answers with one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from afsfuse.auth.identity import Caller, Identity
+from afsfuse.auth.processes import Unclear, kin
+from afsfuse.auth.token import Token
+from afsfuse.errors import ControlRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from afsfuse.auth.store import TokenStore
+
+    Request = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process at the other end; the kernel vouches for its numbers."""
+
+    uid: int
+    gid: int
+    pid: int
+    """0 when it is in a pid namespace that we do not see."""
+    lives: Callable[[], bool] = lambda: True
+    """Whether it is still there: if so after its number was used, the number was its own."""
+
+    @classmethod
+    def here(cls) -> Peer:
+        """This process."""
+        return cls(os.geteuid(), os.getegid(), os.getpid())
+
+
+class Verbs:
+    """Does what is asked for, with one store."""
+
+    def __init__(self, store: TokenStore, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+        self._verbs: dict[str, Callable[[Request, Peer], dict[str, Any]]] = {
+            "hello": self._hello,
+            "set": self._set,
+            "tokens": self._tokens,
+            "drop": self._drop,
+            "begin-pag": self._begin_pag,
+        }
+
+    def do(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """The answer to a request. Raises `ControlRefused` or `TokenMalformed`."""
+        verb = self._verbs.get(request["do"])
+        if verb is None:
+            raise ControlRefused("this daemon does not know how to do that: is it an older one?")
+        return verb(request, peer)
+
+    def identity(self, peer: Peer) -> Identity:
+        """Whom the process at the other end is."""
+        identity = self._store.identities.of(Caller(peer.uid, peer.gid, peer.pid))
+        if not peer.lives():
+            raise ControlRefused("the process that asks has ended")
+        if identity == Identity():
+            raise ControlRefused("it is not clear which PAG asks: try again")
+        return identity
+
+    def _hello(self, request: Request, peer: Peer) -> dict[str, Any]:
+        return {"pid": os.getpid(), "identity": self.identity(peer).text}
+
+    def _set(self, request: Request, peer: Peer) -> dict[str, Any]:
+        text = request.get("token")
+        if not isinstance(text, str):
+            raise ControlRefused("a token is expected")
+        token = Token.decode(text)
+        if token.expired(self._clock()):
+            raise ControlRefused("the token has expired already: see that the clock is right")
+        identity = self.identity(peer)
+        self._store.set(identity, token)
+        return {"identity": identity.text}
+
+    def _tokens(self, request: Request, peer: Peer) -> dict[str, Any]:
+        identity = self.identity(peer)
+        if request.get("all") is True:
+            if peer.uid != 0:
+                raise ControlRefused("only root may see who has tokens")
+            pairs = self._store.all()
+        else:
+            pairs = [(identity, token) for token in self._store.of(identity)]
+        return {"identity": identity.text, "tokens": [_shown(*pair) for pair in pairs]}
+
+    def _drop(self, request: Request, peer: Peer) -> dict[str, Any]:
+        cells = request.get("cells")
+        if cells is not None and not _is_words(cells):
+            raise ControlRefused("a list of cells is expected")
+        return {"dropped": self._store.drop(self.identity(peer), cells)}
+
+    def _begin_pag(self, request: Request, peer: Peer) -> dict[str, Any]:
+        try:
+            process = kin(peer.pid).process
+        except Unclear:
+            raise ControlRefused("a PAG cannot begin with a process that is out of sight") from None
+        if not peer.lives():
+            raise ControlRefused("the process that asks has ended")
+        return {"pag": self._store.begin_pag(process, peer.uid)}
+
+
+def _shown(identity: Identity, token: Token) -> dict[str, Any]:
+    """What is told of a token."""
+    return {
+        "identity": identity.text,
+        "cell": token.cell,
+        "client": token.client,
+        "viceid": token.viceid,
+        "start": token.start,
+        "end": token.end,
+    }
+
+
+def _is_words(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)

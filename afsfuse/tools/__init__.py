@@ -1,0 +1,14 @@
+"""The commands beside `mount` and `umount`, one a file; `cli` loads the one that is run.
+
+Each has `main(arguments)`, which returns the exit status, and raises `AfsError` with the line that
+the user is to see. Start-up counts here: nothing loads an event loop, rxrpc or FUSE.
+"""
+
+COMMANDS = {
+    "aklog": "get tokens with the Kerberos tickets that you have",
+    "klog": "get a token with a password or a keytab",
+    "tokens": "show your tokens",
+    "unlog": "drop your tokens",
+    "pagsh": "start a shell whose tokens are its own",
+}
+"""What the help says of each."""

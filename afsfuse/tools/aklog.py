@@ -1,0 +1,53 @@
+"""`afsfuse aklog`: tokens from the Kerberos tickets that the user has."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from afsfuse.auth.acquire import KDC_SECONDS, from_cache, quiet, within
+from afsfuse.auth.hardening import harden
+from afsfuse.errors import AfsError
+from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Cells, Parser, complain, hand_over
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def parser() -> Parser:
+    """The command line."""
+    known = Parser(
+        "aklog",
+        "Get a token for each CELL, or for the local one, with your Kerberos tickets (kinit).",
+    )
+    known.add_cells("cells to get tokens for")
+    known.add_argument("-k", dest="realm", metavar="REALM", help="the cells' Kerberos realm")
+    known.add_argument("-d", dest="debug", action="store_true", help="tell what is tried")
+    known.add_confdir()
+    return known
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run it; returns the exit status."""
+    given = parser().parse_args(arguments)
+    harden()
+    cells = Cells.load(given.confdir)
+    say = _say if given.debug else quiet
+    status = EXIT_OK
+    names = [cells.name(name) for name in (*given.cells, *given.more_cells)] or [cells.local()]
+    for name in dict.fromkeys(names):
+        wanted = cells.wanted(name, given.realm)
+        say(f"Authenticating to cell {name}")
+        try:
+            token = within(KDC_SECONDS, partial(from_cache, wanted, say))
+            hand_over(token)
+        except AfsError as exc:
+            complain(f"{name}: {exc}")
+            status = EXIT_FAILED
+        else:
+            say(f"{name}: token for {token.client}")
+    return status
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

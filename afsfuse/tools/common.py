@@ -1,0 +1,109 @@
+"""What several commands share: their command lines, cells, and where a new token goes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from afsfuse.auth import keyring
+from afsfuse.auth.acquire import Wanted
+from afsfuse.cell.cellservdb import CellFiles, is_cell_name, load, search_folders
+from afsfuse.control.places import tell_all
+from afsfuse.errors import UsageError
+
+if TYPE_CHECKING:
+    from afsfuse.auth.token import Token
+
+EXIT_OK = 0
+EXIT_USAGE = 1
+EXIT_FAILED = 32
+
+STATUSES = """\
+exit status:
+  0   done
+  1   wrong command line or configuration
+  4   a bug of afsfuse
+  8   interrupted by the user
+  32  Kerberos, or the daemon, did not do it for at least one cell
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with our exit status."""
+
+    def __init__(self, command: str, description: str, epilog: str = STATUSES) -> None:
+        super().__init__(
+            prog=f"afsfuse {command}",
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # it raises, as the other
+        raise UsageError(f"{message}: see {self.prog} --help", exit_code=EXIT_USAGE)
+
+    def add_cells(self, help_text: str) -> None:
+        """Cells as arguments, and as OpenAFS's commands take them."""
+        self.add_argument("cells", metavar="CELL", nargs="*", help=help_text)
+        self.add_argument(
+            "-c", "-cell", "--cell", dest="more_cells", metavar="CELL", action="append",
+            default=[], help="the same, as OpenAFS has it",
+        )  # fmt: skip
+
+    def add_confdir(self) -> None:
+        self.add_argument(
+            "--confdir", metavar="DIR", type=Path,
+            help="look for ThisCell and CellServDB there first",
+        )  # fmt: skip
+
+
+def complain(message: str) -> None:
+    """One line on standard error, whatever is in the message."""
+    print(f"afsfuse: {' '.join(message.split())}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells that the configuration files know."""
+
+    files: CellFiles
+
+    @classmethod
+    def load(cls, confdir: Path | None) -> Cells:
+        """Raises `UsageError` when there is something wrong with the files."""
+        return cls(load(search_folders(confdir)))
+
+    def name(self, given: str) -> str:
+        """The full name of a cell, from that or an alias, in whatever case."""
+        folded = given.lower()
+        name = self.files.aliases.get(folded, folded)
+        if not is_cell_name(name):
+            raise UsageError(f"{given}: not a cell's name", exit_code=EXIT_USAGE)
+        return name
+
+    def local(self) -> str:
+        """The cell of those who say none."""
+        if self.files.this_cell is None:
+            raise UsageError(
+                "which cell? name one, or have ThisCell in /etc/afsfuse or /etc/openafs",
+                exit_code=EXIT_USAGE,
+            )
+        return self.files.this_cell
+
+    def wanted(self, cell: str, realm: str | None) -> Wanted:
+        """What Kerberos is asked for."""
+        entry = self.files.cells.get(cell)
+        hosts = [server.host for server in entry.servers if server.host] if entry else []
+        return Wanted(cell, realm, hosts[0].split()[0].rstrip(",") if hosts else None)
+
+
+def hand_over(token: Token) -> None:
+    """Give a token to whoever keeps tokens here. Raises `AfsError`."""
+    answers = tell_all("set", token=token.encode())
+    keyring.show(token)
+    if not any(place.by_daemon for place, _ in answers):
+        complain(f"{token.cell}: no mount is running: the token is kept for one that you make")

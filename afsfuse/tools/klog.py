@@ -1,0 +1,114 @@
+"""`afsfuse klog`: a token with a password or a keytab, without any ticket before."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import sys
+from typing import TYPE_CHECKING
+
+from afsfuse.auth.acquire import KDC_SECONDS, by_keytab, by_password, quiet, within
+from afsfuse.auth.hardening import harden
+from afsfuse.auth.token import Secret
+from afsfuse.errors import TicketRefused, UsageError
+from afsfuse.tools.common import EXIT_OK, EXIT_USAGE, Cells, Parser, hand_over
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from afsfuse.auth.acquire import Wanted
+
+_PASSWORD_MAX = 1024
+
+
+def parser() -> Parser:
+    """The command line."""
+    known = Parser(
+        "klog",
+        "Get a token for USER, or for yourself, with a password, which is asked for. "
+        "It is never an argument: everybody could see it.",
+    )
+    known.add_argument("user", metavar="USER[@REALM]", nargs="?", help="whom to authenticate as")
+    known.add_argument(
+        "-c", "-cell", "--cell", dest="cell", metavar="CELL", help="the cell, if not the local one"
+    )
+    known.add_argument("-k", dest="realm", metavar="REALM", help="the cell's Kerberos realm")
+    source = known.add_mutually_exclusive_group()
+    source.add_argument("--keytab", metavar="FILE", help="take the key from there")
+    source.add_argument(
+        "--password-stdin", "-pipe", dest="pipe", action="store_true",
+        help="read the password from the standard input",
+    )  # fmt: skip
+    known.add_argument("-d", dest="debug", action="store_true", help="tell what is tried")
+    known.add_confdir()
+    return known
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run it; returns the exit status."""
+    given = parser().parse_args(arguments)
+    harden()
+    cells = Cells.load(given.confdir)
+    cell = cells.name(given.cell) if given.cell else cells.local()
+    wanted = cells.wanted(cell, given.realm)
+    user = given.user or _own_name()
+    say = print if given.debug else quiet
+    try:
+        if given.keytab is not None:
+            keytab = _readable(given.keytab)
+            token = within(KDC_SECONDS, lambda: by_keytab(wanted, user, keytab, say))
+        else:
+            password = _from_input() if given.pipe else _asked_for(user, wanted)
+            token = within(KDC_SECONDS, lambda: by_password(wanted, user, password, say))
+    except TicketRefused as exc:
+        raise TicketRefused(f"{cell}: {user}: {exc}", kerberos=exc.kerberos) from None
+    hand_over(token)
+    return EXIT_OK
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise UsageError("you have no user name here: name a USER", exit_code=EXIT_USAGE) from None
+
+
+def _readable(keytab: str) -> str:
+    """The name of a keytab as Kerberos takes it."""
+    kind, colon, path = keytab.partition(":")
+    if not colon or kind != "FILE":
+        path = keytab
+    try:
+        with open(path, "rb"):
+            return f"FILE:{os.path.abspath(path)}"
+    except OSError as exc:
+        raise UsageError(f"{keytab}: {exc.strerror}", exit_code=EXIT_USAGE) from None
+
+
+def _from_input() -> Secret:
+    """The first line of the standard input."""
+    return _password(sys.stdin.buffer.readline(_PASSWORD_MAX + 2).rstrip(b"\r\n"))
+
+
+def _asked_for(user: str, wanted: Wanted) -> Secret:
+    """What the user types at the terminal, unseen."""
+    try:
+        with open("/dev/tty", "rb"):
+            pass
+    except OSError:
+        raise UsageError(
+            "there is no terminal to ask for the password at: use --password-stdin or --keytab",
+            exit_code=EXIT_USAGE,
+        ) from None
+    try:
+        typed = getpass.getpass(f"Password for {user} in cell {wanted.cell}: ")
+    except EOFError:
+        typed = ""
+    return _password(os.fsencode(typed))
+
+
+def _password(value: bytes) -> Secret:
+    if not 0 < len(value) <= _PASSWORD_MAX or b"\0" in value:
+        raise UsageError("no password was given, or one that cannot be", exit_code=EXIT_USAGE)
+    return Secret(value)
