@@ -76,6 +76,36 @@ def test_the_hot_path_takes_what_is_encrypted() -> None:
     assert pair.client_trace.drops == {}
 
 
+@pytest.mark.parametrize("bad", [1, 7, 72])
+def test_a_changed_packet_on_the_hot_path(bad: int) -> None:
+    """At the beginning, in the middle and at the end of what fits: the connection ends."""
+    realm = Realm()
+    pair = realm.pair()
+    pair.on_server = silent
+    call = pair.call(b"give", security=realm.client())
+    pair.run(lambda: bool(pair.incoming))
+    buffer = bytearray(100_000)
+    call.receiving.read_into([memoryview(buffer)])
+    del pair.programs[call]
+
+    def mangle(datagram: Flying) -> list[Flying]:
+        header = datagram.header
+        if datagram.target == CLIENT and header.type is PacketType.DATA and header.seq == bad:
+            data = datagram.data[:30] + bytes([datagram.data[30] ^ 1]) + datagram.data[31:]
+            datagram = Flying(data, datagram.source, datagram.target)
+        return [datagram]
+
+    pair.mangle = mangle
+    pair.incoming[0].write(b"x" * 200_000)
+    pair.run(lambda: call.over)
+    assert isinstance(call.error, CallAborted)
+    assert call.error.code == RxkadCode.SEALED_INCONSISTENT
+    assert pair.client_trace.drops[DropReason.INSECURE] == 1
+    end = buffer.find(b"\0")
+    assert end == min(len(buffer), (bad - 1) * 1408)
+    assert not any(buffer[end:])
+
+
 @LEVELS
 @pytest.mark.parametrize("seed", range(5))
 def test_echo_on_a_bad_network(level: SecurityLevel, seed: int) -> None:

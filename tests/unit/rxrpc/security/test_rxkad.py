@@ -85,6 +85,14 @@ def test_capacity(level: SecurityLevel) -> None:
     assert not client.transparent
 
 
+def test_a_length_that_cannot_be() -> None:
+    client, server = connect(Realm())
+    body, checksum = client.protect(PACKET, bytes(40))
+    with pytest.raises(SecurityError) as caught:
+        server.verify(PACKET, checksum, body[:-8])
+    assert caught.value.code == RxkadCode.DATA_LENGTH
+
+
 def test_who_called() -> None:
     _client, server = connect(Realm())
     assert server.principal == ALICE
