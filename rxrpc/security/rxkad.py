@@ -26,7 +26,7 @@ from rxrpc.security.base import (
     SecurityIndex,
     SecurityLevel,
 )
-from rxrpc.security.deskeys import KEY_SIZE
+from rxrpc.security.deskeys import KEY_SIZE, with_odd_parity
 from rxrpc.security.fcrypt import BAD_CHECKSUM, BAD_SEAL, BLOCK, DOES_NOT_FIT, new_session
 from rxrpc.security.handshake import Challenge, Response, build_response
 from rxrpc.security.rxkadcodes import RxkadCode
@@ -145,6 +145,28 @@ class RxkadClient:
         proof = hashlib.sha256(self._key + self._ticket)
         proof.update(repr((kvno, level, expires)).encode())
         self._mark = proof.digest()
+
+    @classmethod
+    def of_service(
+        cls,
+        keys: ServiceKeys,
+        who: Principal,
+        level: SecurityLevel,
+        *,
+        clock: Callable[[], float],
+        rng: random.Random | None = None,
+    ) -> RxkadClient:
+        """Anybody, by the service's own keys, without an end: OpenAFS's ``-localauth``.
+
+        Raises `LocalError` when there is no AES key among them.
+        """
+        rng = rng or random.SystemRandom()
+        session_key = with_odd_parity(rng.randbytes(KEY_SIZE))
+        kvno, ticket = tickets.make_ticket(keys, who, session_key, rng.randbytes(16))
+        return cls(
+            ticket=ticket, session_key=session_key, kvno=kvno, level=level,
+            expires=tickets.LAST, clock=clock,
+        )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
         """Whether the two may share connections."""
