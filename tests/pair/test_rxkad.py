@@ -9,10 +9,12 @@ import pytest
 from rxrpc.core.bundle import BundleKey
 from rxrpc.errors import CallAborted, SecurityError
 from rxrpc.security.base import ConnectionIdentity, SecurityLevel
+from rxrpc.security.krbcrypto import AES256_SHA1
 from rxrpc.security.rxkad import RxkadCode, RxkadServerConnection
+from rxrpc.security.servicekeys import ServiceKeys
 from rxrpc.trace import DropReason
 from rxrpc.wire.packet import PacketType
-from tests.pair.rxkad_world import ALICE, NOW, Realm
+from tests.pair.rxkad_world import ALICE, KVNO, NOW, SERVICE_KEY, Realm
 from tests.pair.world import CLIENT, NO_REACH_CHECK, SERVER, SERVICE, Flying, Pair, drop_nth, silent
 
 LEVELS = pytest.mark.parametrize("level", list(SecurityLevel), ids=lambda each: each.name)
@@ -298,6 +300,38 @@ def test_a_wrong_checksum_ends_the_connection(level: SecurityLevel, target: obje
 
     pair.mangle = mangle
     assert code_of(pair, client) == RxkadCode.SEALED_INCONSISTENT
+
+
+def test_bad_handshakes_leave_nothing() -> None:
+    realm = Realm()
+    pair = realm.pair(server=NO_REACH_CHECK)
+    wrong = realm.client(sealed_key=b"another!")
+    for _ in range(300):
+        assert code_of(pair, wrong, bytes(5000)) == RxkadCode.SEALED_INCONSISTENT
+    pair.run_for(5.0)
+    for core in (pair.client, pair.server):
+        assert not core._connections
+        assert not core.context.buffered
+        assert not core.context.routes
+    assert not pair.incoming
+
+
+def test_a_new_key_of_the_service() -> None:
+    """Tickets for the old one are good until they end, those for the new one at once."""
+    realm = Realm()
+    server = realm.server()
+    pair = Pair(securities=[server])
+    old = realm.client()
+    fresh = Realm(realm.clock, ServiceKeys({(KVNO + 1, AES256_SHA1): bytes(32)}))
+    assert pair.finish(pair.call(b"old", security=old)) == b"old"
+    assert code_of(pair, fresh.client()) == RxkadCode.UNKNOWN_KEY
+    server.keys = ServiceKeys(
+        {(KVNO, AES256_SHA1): SERVICE_KEY, (KVNO + 1, AES256_SHA1): bytes(32)}
+    )
+    assert pair.finish(pair.call(b"old", security=old)) == b"old"
+    other = realm.client(end=int(NOW) + 600)
+    assert pair.finish(pair.call(b"old, again", security=other)) == b"old, again"
+    assert pair.finish(pair.call(b"new", security=fresh.client())) == b"new"
 
 
 def test_connections_are_shared_by_equal_identities_only() -> None:
