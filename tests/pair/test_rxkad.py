@@ -7,6 +7,7 @@ import random
 import pytest
 
 from rxrpc.core.bundle import BundleKey
+from rxrpc.core.services import ServiceEntry
 from rxrpc.errors import CallAborted, SecurityError
 from rxrpc.security.base import ConnectionIdentity, SecurityLevel
 from rxrpc.security.krbcrypto import AES256_SHA1
@@ -300,6 +301,19 @@ def test_a_wrong_checksum_ends_the_connection(level: SecurityLevel, target: obje
 
     pair.mangle = mangle
     assert code_of(pair, client) == RxkadCode.SEALED_INCONSISTENT
+
+
+def test_the_better_service_is_learnt_from_a_protected_reply() -> None:
+    realm = Realm()
+    pair = realm.pair()
+    server = realm.server()
+    pair.server.services.add(ServiceEntry(SERVICE + 1, {server.index: server}))
+    pair.server.services.offer_upgrade(SERVICE, SERVICE + 1)
+    for request in (b"first", b"second"):
+        call = pair.call(request, security=realm.client(), upgrade=True)
+        assert pair.finish(call) == request
+        assert pair.bundle(realm.client(), upgrade=True).service_id == SERVICE + 1
+    assert {call.service_id for call in pair.incoming} == {SERVICE + 1}
 
 
 def test_bad_handshakes_leave_nothing() -> None:
