@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import random
+import traceback
 
 import pytest
 
 from rxrpc.core.bundle import BundleKey
+from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.services import ServiceEntry
 from rxrpc.errors import CallAborted, SecurityError
+from rxrpc.jsontrace import JsonLinesTracer
 from rxrpc.security.base import ConnectionIdentity, SecurityLevel
 from rxrpc.security.krbcrypto import AES256_SHA1
 from rxrpc.security.rxkad import RxkadCode, RxkadServerConnection
 from rxrpc.security.servicekeys import ServiceKeys
 from rxrpc.trace import DropReason
 from rxrpc.wire.packet import PacketType
-from tests.pair.rxkad_world import ALICE, KVNO, NOW, SERVICE_KEY, Realm
+from tests.pair.rxkad_world import ALICE, KVNO, NOW, SERVICE_KEY, SESSION_KEY, Realm
 from tests.pair.world import CLIENT, NO_REACH_CHECK, SERVER, SERVICE, Flying, Pair, drop_nth, silent
 
 LEVELS = pytest.mark.parametrize("level", list(SecurityLevel), ids=lambda each: each.name)
@@ -314,6 +319,27 @@ def test_the_better_service_is_learnt_from_a_protected_reply() -> None:
         assert pair.finish(call) == request
         assert pair.bundle(realm.client(), upgrade=True).service_id == SERVICE + 1
     assert {call.service_id for call in pair.incoming} == {SERVICE + 1}
+
+
+def test_nothing_that_is_told_has_a_secret() -> None:
+    """Neither a trace of every packet, nor a snapshot, nor an error."""
+    realm = Realm()
+    pair = realm.pair()
+    file = io.StringIO()
+    pair.client = EndpointCore(None, JsonLinesTracer(file), random.Random(8))
+    client = realm.client()
+    words = b"my secret words"
+    assert pair.finish(pair.call(words, security=client)) == words
+    told = file.getvalue() + repr(pair.client.snapshot(pair.now)) + repr(pair.bundle(client).key)
+    wrong = realm.client(sealed_key=b"another!")
+    with pytest.raises(CallAborted) as caught:
+        pair.finish(pair.call(words, security=wrong))
+    told += repr(caught.value) + "".join(traceback.format_exception(caught.value))
+    assert "CHALLENGE" in told
+    for secret in (SESSION_KEY, SERVICE_KEY, client._ticket, words, b"another!"):
+        encoded = base64.b64encode(secret).decode()
+        for shown in (secret.hex(), secret.hex(" "), repr(secret)[2:-1], encoded):
+            assert shown not in told
 
 
 def test_bad_handshakes_leave_nothing() -> None:
