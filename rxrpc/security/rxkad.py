@@ -189,7 +189,9 @@ class RxkadClient:
         session = new_session(
             self._key, identity.epoch, identity.cid, identity.security_index, self.level
         )
-        return RxkadClientConnection(identity, session, self.level, self.kvno, self._ticket)
+        return RxkadClientConnection(
+            identity, session, self.level, self.kvno, self._ticket, self.expires
+        )
 
     def wipe(self) -> None:
         """Forget the key: no further connections. Those that exist end by themselves."""
@@ -200,7 +202,7 @@ class RxkadClient:
 class RxkadClientConnection(_Packets):
     """The client's end of a connection."""
 
-    __slots__ = ("_identity", "_kvno", "_session", "_ticket", "level")
+    __slots__ = ("_identity", "_kvno", "_session", "_ticket", "expires", "level")
 
     established: Final = True
 
@@ -211,8 +213,10 @@ class RxkadClientConnection(_Packets):
         level: SecurityLevel,
         kvno: int,
         ticket: bytes,
+        expires: float,
     ) -> None:
         self.level = level
+        self.expires = expires
         self._identity = identity
         self._session = session
         self._kvno = kvno
