@@ -42,4 +42,4 @@ profile:
 	@$(PYTHON_BIN) -m tests.bench --profile
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf rxrpc/security/*.so .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -27,6 +27,7 @@ RXRPC_SET_CALL_TIMEOUT                  `CallTimeouts`, `CallStream.set_timeouts
 RXRPC_EXCLUSIVE_CALL                    ``exclusive`` of `Endpoint.connect`
 RXRPC_UPGRADE_SERVICE                   ``upgrade`` of `Endpoint.connect`; `Connection.service_id`
 RXRPC_UPGRADEABLE_SERVICE               `Endpoint.offer_upgrade`
+RXRPC_SECURITY_KEY, _KEYRING          `RxkadClient`, `RxkadServer` with `ServiceKeys`
 RXRPC_MIN_SECURITY_LEVEL                ``min_level``, `Parameters.min_security_level`
 sysctl net.rxrpc                        `Parameters`, `Endpoint.configure`
 ======================================  ==========================================================
@@ -81,6 +82,9 @@ from rxrpc.security.base import (
     ServerSecurity,
 )
 from rxrpc.security.null import NULL
+from rxrpc.security.rxkad import RxkadClient, RxkadCode, RxkadServer, RxkadServerConnection
+from rxrpc.security.servicekeys import ServiceKeys
+from rxrpc.security.tickets import Principal
 from rxrpc.trace import CountingTracer, DropReason, NullTracer, Tracer
 from rxrpc.wire.packet import Address
 
@@ -122,11 +126,16 @@ __all__ = [
     "PeerSnapshot",
     "PeerStatistics",
     "PhaseError",
+    "Principal",
     "ProtocolError",
     "Rpc",
     "RxCode",
     "RxError",
     "RxgenCode",
+    "RxkadClient",
+    "RxkadCode",
+    "RxkadServer",
+    "RxkadServerConnection",
     "SecurityError",
     "SecurityIndex",
     "SecurityLevel",
@@ -135,6 +144,7 @@ __all__ = [
     "ServerCall",
     "ServerSecurity",
     "Service",
+    "ServiceKeys",
     "Snapshot",
     "Statistics",
     "Stream",

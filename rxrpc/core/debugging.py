@@ -260,7 +260,12 @@ def _describe(connection: Connection, now: float, *, ids: bool) -> bytes:
         ),
         call_flags=_four([0 if call is None else _call_flags(call) for call in calls]),
         queues=_four([0 if call is None else _queues(call) for call in calls]),
-        security=SecurityAnswer(kind, security.level, 0 if kind == SecurityKind.NULL else proven),
+        security=SecurityAnswer(
+            kind,
+            security.level,
+            0 if kind == SecurityKind.NULL else proven,
+            int(security.expires) & MASK,
+        ),
         epoch=connection.epoch if ids else 0,
         mtu=connection.peer.mtu,
     ).build()

@@ -36,6 +36,7 @@ _SEALED = struct.Struct("!II2B2xH")  # the same, and the checksum
 _FAST_OFFSET = 12
 _SUFFIX = struct.Struct("!BHH")  # security index, checksum, service
 _SUFFIX_OFFSET = 23
+_SERVICE_OFFSET = 26
 _IGNORED_FLAGS = REQUEST_ACK | MORE_PACKETS  # DATA with no other flag is plain
 
 
@@ -154,6 +155,8 @@ class HotPath(ABC):
         """As `_take_sealed`, for what does not fit into the reader's buffer, or ends the stream."""
         connection = self.connection
         assert connection is not None
+        if datagram[_SERVICE_OFFSET:HEADER_SIZE] != self._suffix[-2:]:
+            return False
         try:
             payload = connection.security.verify(
                 PacketIdentity(self._cid, self.number, seq), checksum, datagram[HEADER_SIZE:]

@@ -12,10 +12,13 @@ import trio
 
 from rxrpc import CallTimeouts
 from rxrpc.programs.failures import EXIT_OK, EXIT_SYSTEM, EXIT_USAGE, Failure
+from rxrpc.programs.identity import client_security
 from rxrpc.programs.running import MAX_MESSAGE, beside, make_endpoint, resolve, tracing
 
 if TYPE_CHECKING:
     import argparse
+
+    from rxrpc import ClientSecurity
 
 _OPCODE = struct.Struct("!I")
 _ROW = 16
@@ -33,6 +36,7 @@ class Request:
     local_port: int
     timeout: float | None
     trace: str | None
+    security: ClientSecurity
 
 
 def run(known: argparse.Namespace) -> int:
@@ -40,7 +44,7 @@ def run(known: argparse.Namespace) -> int:
     host, port = known.address
     request = Request(
         host, port, known.service, known.opcode, arguments(known), known.local_port,
-        known.timeout, known.trace,
+        known.timeout, known.trace, client_security(known),
     )  # fmt: skip
     reply = trio.run(make_call, request)
     sys.stdout.buffer.write(render(reply, known.output))
@@ -80,7 +84,7 @@ async def make_call(request: Request) -> bytes:
         endpoint = make_endpoint(("0.0.0.0", request.local_port), tracer)
 
         async def body() -> bytes:
-            connection = endpoint.connect(address, request.service)
+            connection = endpoint.connect(address, request.service, security=request.security)
             data = _OPCODE.pack(request.opcode) + request.arguments
             timeouts = CallTimeouts(hard=request.timeout)
             async with connection.begin(length=len(data), timeouts=timeouts) as call:

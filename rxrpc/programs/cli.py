@@ -61,6 +61,13 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if name != "debug":
+        made.add_argument(
+            "--keytab", metavar="FILE", help="rxkad, with the keys of the service in this keytab"
+        )
+        made.add_argument(
+            "--level", choices=("clear", "auth", "crypt"), default="crypt",
+            help="with --keytab: how much of each packet is protected, at least (default crypt)",
+        )  # fmt: skip
         made.add_argument("--trace", metavar="FILE", help="write events and packets as JSON lines")
     return made
 

@@ -3,7 +3,18 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from rxrpc import ByteService, CallAborted, Interface, Rpc, ServerCall, Service, Stream, Void
+from rxrpc import (
+    NULL,
+    ByteService,
+    CallAborted,
+    Interface,
+    Rpc,
+    ServerCall,
+    ServerSecurity,
+    Service,
+    Stream,
+    Void,
+)
 from rxrpc.xdr import i32, u64, xdr_struct
 from rxrpc.xdr.fields import Data, Variable
 
@@ -41,9 +52,12 @@ SOURCE = Rpc("Source", 3, Size, Void, stream=Stream.FROM_SERVER)
 ABORT = Rpc("Abort", 4, Code, Void)
 
 
-def make_service(service_id: int, report: Callable[[str], None]) -> Service:
+def make_service(
+    service_id: int, report: Callable[[str], None], security: ServerSecurity = NULL
+) -> Service:
     """The procedures above; ``report`` gets a line for each call."""
-    service = Service(Interface("Test", service_id, (ECHO, SINK, SOURCE, ABORT)))
+    interface = Interface("Test", service_id, (ECHO, SINK, SOURCE, ABORT))
+    service = Service(interface, security=[security])
 
     @service.handles(ECHO)
     async def echo(call: ServerCall, args: Raw) -> Raw:
@@ -75,7 +89,10 @@ def make_service(service_id: int, report: Callable[[str], None]) -> Service:
 
 
 def make_uniform_service(
-    service_id: int, answer: Callable[[bytes], bytes], report: Callable[[str], None]
+    service_id: int,
+    answer: Callable[[bytes], bytes],
+    report: Callable[[str], None],
+    security: ServerSecurity = NULL,
 ) -> ByteService:
     """Treats all calls alike, whatever their opcode.
 
@@ -88,7 +105,7 @@ def make_uniform_service(
         report(f"{_name(call)}: opcode {opcode}, {len(arguments)} bytes")
         await call.send(answer(arguments))
 
-    return ByteService(service_id, handle)
+    return ByteService(service_id, handle, security=[security])
 
 
 def _name(call: ServerCall) -> str:

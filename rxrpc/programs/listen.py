@@ -10,6 +10,7 @@ import trio
 
 from rxrpc import CallAborted
 from rxrpc.programs.failures import EXIT_OK, EXIT_USAGE, Failure
+from rxrpc.programs.identity import server_security
 from rxrpc.programs.interface import make_service, make_uniform_service
 from rxrpc.programs.running import beside, make_endpoint, resolve, tracing
 
@@ -44,6 +45,7 @@ def _say_nothing(text: str) -> None:
 def choose_service(known: argparse.Namespace, report: Callable[[str], None]) -> BaseService:
     """The service of the command line."""
     answer: Callable[[bytes], bytes]
+    security = server_security(known)
     if known.echo:
         answer = _same
     elif known.reply is not None:
@@ -57,8 +59,8 @@ def choose_service(known: argparse.Namespace, report: Callable[[str], None]) -> 
     elif known.abort is not None:
         answer = _refuse(known.abort)
     else:
-        return make_service(known.service, report)
-    return make_uniform_service(known.service, answer, report)
+        return make_service(known.service, report, security)
+    return make_uniform_service(known.service, answer, report, security)
 
 
 def _same(request: bytes) -> bytes:

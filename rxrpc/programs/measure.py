@@ -13,6 +13,7 @@ import trio
 
 from rxrpc import ProtocolError, Void
 from rxrpc.programs.failures import EXIT_OK
+from rxrpc.programs.identity import client_security
 from rxrpc.programs.interface import ECHO, SINK, SOURCE, Raw, Size
 from rxrpc.programs.running import beside, make_endpoint, resolve, tracing
 
@@ -132,7 +133,7 @@ async def measure(known: argparse.Namespace, plan: Plan) -> list[Result]:
     address = await resolve(host, port)
     with tracing(known.trace) as tracer:
         endpoint = make_endpoint(("0.0.0.0", 0), tracer)
-        connection = endpoint.connect(address, known.service)
+        connection = endpoint.connect(address, known.service, security=client_security(known))
 
         async def body() -> list[Result]:
             await connection.call(ECHO, Raw(b"is anybody there?"))

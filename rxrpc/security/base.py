@@ -71,6 +71,11 @@ class ConnectionSecurity(Protocol):
         """How much of a packet is protected."""
         ...
 
+    @property
+    def expires(self) -> float:
+        """When the client's identity ends, in seconds since 1970; 0: never, or not known."""
+        ...
+
     def capacity(self, size: int) -> int:
         """The longest payload that `protect` makes no longer than this."""
         ...

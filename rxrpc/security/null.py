@@ -31,6 +31,11 @@ class NullConnection:
         """Nothing is protected."""
         return SecurityLevel.CLEAR
 
+    @property
+    def expires(self) -> float:
+        """Nobody is nobody for ever."""
+        return 0
+
     def capacity(self, size: int) -> int:
         """Nothing is added."""
         return size

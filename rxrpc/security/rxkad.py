@@ -26,7 +26,7 @@ from rxrpc.security.base import (
     SecurityIndex,
     SecurityLevel,
 )
-from rxrpc.security.deskeys import KEY_SIZE
+from rxrpc.security.deskeys import KEY_SIZE, with_odd_parity
 from rxrpc.security.fcrypt import BAD_CHECKSUM, BAD_SEAL, BLOCK, DOES_NOT_FIT, new_session
 from rxrpc.security.handshake import Challenge, Response, build_response
 from rxrpc.security.rxkadcodes import RxkadCode
@@ -146,6 +146,28 @@ class RxkadClient:
         proof.update(repr((kvno, level, expires)).encode())
         self._mark = proof.digest()
 
+    @classmethod
+    def of_service(
+        cls,
+        keys: ServiceKeys,
+        who: Principal,
+        level: SecurityLevel,
+        *,
+        clock: Callable[[], float],
+        rng: random.Random | None = None,
+    ) -> RxkadClient:
+        """Anybody, by the service's own keys, without an end: OpenAFS's ``-localauth``.
+
+        Raises `LocalError` when there is no AES key among them.
+        """
+        rng = rng or random.SystemRandom()
+        session_key = with_odd_parity(rng.randbytes(KEY_SIZE))
+        kvno, ticket = tickets.make_ticket(keys, who, session_key, rng.randbytes(16))
+        return cls(
+            ticket=ticket, session_key=session_key, kvno=kvno, level=level,
+            expires=tickets.LAST, clock=clock,
+        )  # fmt: skip
+
     def __eq__(self, other: object) -> bool:
         """Whether the two may share connections."""
         return isinstance(other, RxkadClient) and hmac.compare_digest(self._mark, other._mark)
@@ -167,7 +189,9 @@ class RxkadClient:
         session = new_session(
             self._key, identity.epoch, identity.cid, identity.security_index, self.level
         )
-        return RxkadClientConnection(identity, session, self.level, self.kvno, self._ticket)
+        return RxkadClientConnection(
+            identity, session, self.level, self.kvno, self._ticket, self.expires
+        )
 
     def wipe(self) -> None:
         """Forget the key: no further connections. Those that exist end by themselves."""
@@ -178,7 +202,7 @@ class RxkadClient:
 class RxkadClientConnection(_Packets):
     """The client's end of a connection."""
 
-    __slots__ = ("_identity", "_kvno", "_session", "_ticket", "level")
+    __slots__ = ("_identity", "_kvno", "_session", "_ticket", "expires", "level")
 
     established: Final = True
 
@@ -189,8 +213,10 @@ class RxkadClientConnection(_Packets):
         level: SecurityLevel,
         kvno: int,
         ticket: bytes,
+        expires: float,
     ) -> None:
         self.level = level
+        self.expires = expires
         self._identity = identity
         self._session = session
         self._kvno = kvno

@@ -29,14 +29,16 @@ class ServiceKeys:
         self._keys = {which: bytearray(key) for which, key in (keys or {}).items()}
 
     @classmethod
-    def from_keytab(cls, data: bytes, principal: str, *, des: bool = False) -> ServiceKeys:
-        """The keys of a principal (``afs/cell@REALM``) in the bytes of a keytab file.
+    def from_keytab(
+        cls, data: bytes, principal: str | None = None, *, des: bool = False
+    ) -> ServiceKeys:
+        """The keys of a principal (``afs/cell@REALM``), or all, in the bytes of a keytab file.
 
         DES keys are left out unless ``des`` asks for them. `ParseError` when it is no keytab.
         """
         found = {}
         for name, kvno, enctype, key in read_keytab(data):
-            if name == principal and (des or enctype not in DES):
+            if principal in (name, None) and (des or enctype not in DES):
                 found[kvno, enctype] = key
         return cls(found)
 

@@ -26,6 +26,7 @@ KERBEROS_5_PART: Final = 213
 
 MIN_SIZE, MAX_SIZE = 32, 12000  # bytes of a ticket. Source: rxkad.p.h
 NEVER: Final = 0xFFFFFFFF  # a time of Kerberos 4
+LAST: Final = 0x7FFFFFFF  # the latest time that OpenAFS writes into a ticket of Kerberos 5
 _SKEW: Final = 15 * 60  # seconds that clocks of two machines may differ. Source: rxkad.p.h
 _LONGEST: Final = 30 * 24 * 3600
 
@@ -166,7 +167,7 @@ def make_ticket(
     confounder: bytes,
     *,
     start: int = 0,
-    end: int = 0x7FFFFFFF,
+    end: int = LAST,
 ) -> tuple[int, bytes]:
     """A ticket of one's own service for anybody: what stands for its key version, and itself.
 

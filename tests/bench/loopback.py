@@ -10,10 +10,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rxrpc.security.krbcrypto import AES256_SHA1
+from tests.tools.keytab import AFS, build_keytab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-m", "rxrpc")
 CASES = (("echo", 1), ("echo", 16), ("send", 4), ("receive", 4))
 """Directions as our client sees them, and how many calls go at a time."""
+ENCRYPTED_CASES = (("echo", 16), ("send", 4), ("receive", 4))
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,21 @@ def as_table(figures: list[Figures]) -> str:
 def measure(*, rounds: int = 3, seconds: float = 0.4) -> list[Figures]:
     """All cases; takes a bit longer than the seconds of all rounds."""
     with _server() as (pid, address):
-        return [_case(pid, address, *case, rounds, seconds) for case in CASES]
+        figures = [_case(pid, address, *case, rounds, seconds) for case in CASES]
+    with tempfile.NamedTemporaryFile() as keytab:
+        keytab.write(build_keytab([(AFS, 1, AES256_SHA1, bytes(range(32)))]))
+        keytab.flush()
+        options = ("--keytab", keytab.name)
+        with _server(*options) as (pid, address):
+            for case in ENCRYPTED_CASES:
+                figures.append(_case(pid, address, *case, rounds, seconds, *options))
+    return figures
 
 
 @contextmanager
-def _server() -> Iterator[tuple[int, str]]:
+def _server(*options: str) -> Iterator[tuple[int, str]]:
     """A `listen`: its process and its address."""
-    argv = [*COMMAND, "listen", "--port", "0"]
+    argv = [*COMMAND, "listen", "--port", "0", *options]
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
     ) as process:
@@ -76,11 +89,18 @@ def _server() -> Iterator[tuple[int, str]]:
 
 
 def _case(
-    pid: int, address: str, direction: str, concurrency: int, rounds: int, seconds: float
+    pid: int,
+    address: str,
+    direction: str,
+    concurrency: int,
+    rounds: int,
+    seconds: float,
+    *options: str,
 ) -> Figures:
     argv = [
         *COMMAND, "measure", address, "--json", "--only", direction,
         "--concurrency", str(concurrency), "--rounds", str(rounds), "--seconds", str(seconds),
+        *options,
     ]  # fmt: skip
     before = _processor_seconds(pid)
     done = subprocess.run(argv, capture_output=True, check=True, cwd=ROOT)
@@ -88,8 +108,9 @@ def _case(
     result: dict[str, Any]
     (result,) = json.loads(done.stdout)
     what = {"echo": "echo of 100 bytes", "send": "send 1 MiB", "receive": "receive 1 MiB"}
+    how = ", encrypted" if options else ""
     return Figures(
-        f"{what[direction]}, {concurrency} at a time", result["unit"],
+        f"{what[direction]}, {concurrency} at a time{how}", result["unit"],
         result["min"], result["median"], result["max"],
         result["cpu_us_per_packet"], 1e6 * server / result["packets"], result["resent"],
     )  # fmt: skip

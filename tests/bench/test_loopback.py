@@ -5,7 +5,7 @@ from tests.bench import loopback
 
 def test_all_cases() -> None:
     figures = loopback.measure(rounds=1, seconds=0.05)
-    assert len(figures) == len(loopback.CASES)
+    assert len(figures) == len(loopback.CASES + loopback.ENCRYPTED_CASES)
     for one in figures:
         assert 0 < one.least <= one.median <= one.most
         assert one.client_us > 0

@@ -15,11 +15,15 @@ from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.parameters import Parameters
 from rxrpc.core.services import ServiceEntry
 from rxrpc.jsontrace import JsonLinesTracer
+from rxrpc.security.base import ClientSecurity, SecurityLevel
 from rxrpc.security.null import NULL
 from rxrpc.wire.packet import HEADER_SIZE, PacketType
+from tests.pair.rxkad_world import Realm
 from tests.pair.world import CLIENT, SERVER, SERVICE, Flying, Pair, Program, echo
 
 ADDRESSES = [CLIENT, SERVER, ("198.51.100.7", 7001), ("198.51.100.8", 1)]
+REALM = Realm()
+PROTECTED = tuple(REALM.client(level) for level in SecurityLevel)
 PARAMETERS = Parameters(
     max_server_connections=50, max_peers=60, max_server_calls=40, max_unproven_calls=20
 )
@@ -37,11 +41,13 @@ def lazy_echo(program: Program) -> None:
 
 
 class Fuzzer:
-    """A pair under fire."""
+    """A pair under fire; some or all of its calls may be protected."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *identities: ClientSecurity) -> None:
         self.rng = random.Random(seed)
-        self.pair = Pair(PARAMETERS, PARAMETERS, seed=seed)
+        self.identities = identities or (NULL,)
+        securities = (NULL, REALM.server())
+        self.pair = Pair(PARAMETERS, PARAMETERS, seed=seed, securities=securities)
         self.pair.on_server = lazy_echo
         self.corpus: list[Flying] = []
 
@@ -86,7 +92,11 @@ class Fuzzer:
         """Honest traffic in between."""
         rng, pair = self.rng, self.pair
         if len(pair.programs) < 40:
-            pair.call(rng.randbytes(rng.choice([10, 3000, 20_000])), finish=rng.random() < 0.8)
+            pair.call(
+                rng.randbytes(rng.choice([10, 3000, 20_000])),
+                finish=rng.random() < 0.8,
+                security=rng.choice(self.identities),
+            )
         if rng.random() < 0.05:
             rng.choice(list(pair.programs)).abort(1, pair.now)
         pair.step()
@@ -120,14 +130,15 @@ class Fuzzer:
             assert statistics.client_connections == statistics.server_connections == 0
             assert not core.context.routes
         pair.on_server = echo
-        assert pair.finish(pair.call(b"still there?")) == b"still there?"
+        for identity in self.identities:
+            assert pair.finish(pair.call(b"still there?", security=identity)) == b"still there?"
         pair.programs.clear()
         pair.log.clear()
         self.corpus.clear()
 
 
-def run(count: int, seed: int) -> Fuzzer:
-    fuzzer = Fuzzer(seed)
+def run(count: int, seed: int, *identities: ClientSecurity) -> Fuzzer:
+    fuzzer = Fuzzer(seed, *identities)
     for number in range(count):
         fuzzer.shoot()
         if number % 20 == 0:
@@ -156,8 +167,14 @@ def test_hostile_datagrams(seed: int) -> None:
     run(3000, seed).settle()
 
 
-def test_memory_stays_flat() -> None:
-    fuzzer = run(2000, 77)
+@pytest.mark.parametrize("seed", range(8))
+def test_hostile_datagrams_among_protected_ones(seed: int) -> None:
+    run(3000, seed, NULL, *PROTECTED).settle()
+
+
+@pytest.mark.parametrize("identities", [(), PROTECTED], ids=["null", "rxkad"])
+def test_memory_stays_flat(identities: tuple[ClientSecurity, ...]) -> None:
+    fuzzer = run(2000, 77, *identities)
     tracemalloc.start()
     try:
         for _ in range(2):

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from rxrpc import Endpoint, Parameters
+from rxrpc import NULL, Endpoint, Parameters, SecurityLevel
 from tests.lossy.service import ECHO, TEST, Bytes, make_service
+from tests.pair.rxkad_world import Realm
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from rxrpc import ClientSecurity, ServerSecurity
 
 pytestmark = pytest.mark.skipif(
     shutil.which("rxdebug") is None, reason="rxdebug (Debian: openafs-client) is not installed"
@@ -46,14 +49,22 @@ class Asked:
 
 
 @asynccontextmanager
-async def asked(parameters: Parameters | None = None, *, bind: str = HERE) -> AsyncIterator[Asked]:
+async def asked(
+    parameters: Parameters | None = None,
+    *,
+    bind: str = HERE,
+    security: ServerSecurity = NULL,
+    identity: ClientSecurity = NULL,
+) -> AsyncIterator[Asked]:
     server = Endpoint(bind=(bind, 0), parameters=parameters)
     client = Endpoint(bind=(HERE, 0))
-    server.add_service(make_service())
+    server.add_service(make_service(security=security))
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         await nursery.start(client.run)
-        connection = client.connect((HERE, server.local_address[1]), TEST.service_id)
+        connection = client.connect(
+            (HERE, server.local_address[1]), TEST.service_id, security=identity
+        )
         with trio.fail_after(60):
             for size in (10, 5000, 100):
                 await connection.call(ECHO, Bytes(bytes(size)))
@@ -77,6 +88,18 @@ async def test_all_connections_of_a_server() -> None:
         "Done.",
     ):
         assert line in output
+
+
+@pytest.mark.parametrize("level", list(SecurityLevel), ids=lambda each: each.name)
+async def test_a_protected_connection(level: SecurityLevel) -> None:
+    realm = Realm()
+    async with asked(security=realm.server(), identity=realm.client(level)) as world:
+        output = await world.rxdebug("-allconnections")
+        client = await world.rxdebug("-allconnections", endpoint=world.client)
+    name = level.name.lower()
+    assert "security index 2, server conn" in output
+    assert f"rxkad: level {name}, flags authenticated, expires in " in output
+    assert f"rxkad: level {name}, expires in " in client
 
 
 async def test_all_connections_of_a_client() -> None:

@@ -357,13 +357,22 @@ async def our_server(cell: RealCell, security: RxkadServer) -> AsyncIterator[Our
 
 
 async def tool(
-    cell: RealCell, folder: Path, *command: str, check: bool = True
+    cell: RealCell,
+    folder: Path,
+    *command: str,
+    check: bool = True,
+    des_key: tuple[int, bytes] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """A tool with the servers' key on the host fs1, where our server is the database server.
 
-    It sees another /etc/openafs/server, which goes away with the namespace it is in.
+    It sees another /etc/openafs/server, which goes away with the namespace it is in. With a DES
+    key, version and key, this is all it has.
     """
     shutil.copytree(cell.fs1.root / "etc/openafs/server", folder, dirs_exist_ok=True)
+    if des_key is not None:
+        for name in ("rxkad.keytab", "KeyFileExt"):
+            (folder / name).unlink()
+        (folder / "KeyFile").write_bytes(struct.pack("!2I8s", 1, *des_key))
     (folder / "CellServDB").write_text(cell_database(cell.main_address))
     script = 'mount --bind "$0" /etc/openafs/server && exec "$@"'
     whole = ["unshare", "--mount", "sh", "-c", script, str(folder), *command, "-localauth"]
@@ -398,6 +407,21 @@ async def test_vos_at_our_server(
         done = await tool(real_cell, tmp_path, "vos", "lock", "536870999", *options)
     assert "Locked VLDB entry for volume 536870999" in done.stdout
     assert service.callers == [("afs@", level)]
+
+
+async def test_a_ticket_of_kerberos_4(real_cell: RealCell, tmp_path: Path) -> None:
+    """What a tool makes that knows the cell's old DES key and no other."""
+    key = bytes.fromhex("0123456789abcdef")
+    server = RxkadServer(ServiceKeys({(5, 1): key}), clock=time.time)
+    async with our_server(real_cell, server) as service:
+        await tool(real_cell, tmp_path, "vos", "lock", "536870999", des_key=(5, key))
+    assert service.callers == [("afs@", SecurityLevel.CLEAR)]
+    async with our_server(real_cell, RxkadServer(ServiceKeys(), clock=time.time)) as service:
+        done = await tool(
+            real_cell, tmp_path / "again", "vos", "lock", "536870999", check=False, des_key=(5, key)
+        )
+    assert "unknown key version" in done.stdout + done.stderr
+    assert not service.callers
 
 
 async def test_tools_are_refused_by_our_server(

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Annotated
 
-from rxrpc import ServerCall, Service
+from rxrpc import NULL, ServerCall, ServerSecurity, Service
 from rxrpc.rpc import Interface, Rpc, Stream
 from rxrpc.xdr import Opaque, u32, xdr_struct
 
@@ -36,9 +36,9 @@ def pattern(size: int) -> bytes:
     return words[:size]
 
 
-def make_service(executed: list[str] | None = None) -> Service:
+def make_service(executed: list[str] | None = None, security: ServerSecurity = NULL) -> Service:
     """The service; ``executed`` collects the names of what was called."""
-    service = Service(TEST)
+    service = Service(TEST, security=[security])
     log = executed if executed is not None else []
 
     @service.handles(ECHO)

@@ -7,9 +7,10 @@ import pytest
 import trio
 import trio.testing
 
-from rxrpc import Address, Connection, Endpoint, Parameters
+from rxrpc import NULL, Address, Connection, Endpoint, Parameters, SecurityLevel
 from tests.lossy.service import ECHO, GIVE, TAKE, Bytes, Number, make_service, pattern
 from tests.net import LossyNetwork
+from tests.pair.rxkad_world import Realm
 
 CLIENT: Address = ("192.0.2.1", 7001)
 SERVER: Address = ("192.0.2.2", 7000)
@@ -18,25 +19,40 @@ PATIENT = Parameters(dead_time=120.0)
 
 
 async def start(
-    nursery: trio.Nursery, net: LossyNetwork, executed: list[str] | None = None
+    nursery: trio.Nursery,
+    net: LossyNetwork,
+    executed: list[str] | None = None,
+    level: SecurityLevel | None = None,
 ) -> tuple[Endpoint, Endpoint, Connection]:
     """A server with the test service, a client, and the way between them."""
     await nursery.start(net.run)
     client = Endpoint(socket=net.socket(CLIENT), parameters=PATIENT, rng=random.Random(1))
     server = Endpoint(socket=net.socket(SERVER), parameters=PATIENT, rng=random.Random(2))
-    server.add_service(make_service(executed))
+    realm = Realm()
+    security, identity = (realm.server(), realm.client(level)) if level else (NULL, NULL)
+    server.add_service(make_service(executed, security))
     await nursery.start(server.run)
     await nursery.start(client.run)
-    return client, server, client.connect(SERVER, 77)
+    return client, server, client.connect(SERVER, 77, security=identity)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize(
+    ("seed", "level"),
+    [
+        *((seed, None) for seed in range(25)),
+        *((seed, SecurityLevel.AUTH) for seed in range(5)),
+        *((seed, SecurityLevel.CRYPT) for seed in range(10)),
+    ],
+)
 async def test_calls_survive_a_bad_network(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, seed: int
+    autojump_clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+    seed: int,
+    level: SecurityLevel | None,
 ) -> None:
     net = LossyNetwork(random.Random(seed), drop=0.3, duplicate=0.1, max_delay=0.5)
     executed: list[str] = []
-    client, server, connection = await start(nursery, net, executed)
+    client, server, connection = await start(nursery, net, executed, level)
     with trio.fail_after(3000):  # virtual seconds
         data = pattern(50_000)
         assert (await connection.call(ECHO, Bytes(data))).data == data

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import random
+import traceback
 
 import pytest
 
 from rxrpc.core.bundle import BundleKey
+from rxrpc.core.endpoint import EndpointCore
+from rxrpc.core.services import ServiceEntry
 from rxrpc.errors import CallAborted, SecurityError
+from rxrpc.jsontrace import JsonLinesTracer
 from rxrpc.security.base import ConnectionIdentity, SecurityLevel
+from rxrpc.security.krbcrypto import AES256_SHA1
 from rxrpc.security.rxkad import RxkadCode, RxkadServerConnection
+from rxrpc.security.servicekeys import ServiceKeys
 from rxrpc.trace import DropReason
 from rxrpc.wire.packet import PacketType
-from tests.pair.rxkad_world import ALICE, NOW, Realm
+from tests.pair.rxkad_world import ALICE, KVNO, NOW, SERVICE_KEY, SESSION_KEY, Realm
 from tests.pair.world import CLIENT, NO_REACH_CHECK, SERVER, SERVICE, Flying, Pair, drop_nth, silent
 
 LEVELS = pytest.mark.parametrize("level", list(SecurityLevel), ids=lambda each: each.name)
@@ -74,6 +82,36 @@ def test_the_hot_path_takes_what_is_encrypted() -> None:
     packets = len(reply) // 1408 + 1
     assert pair.client._fast_packets - before >= packets - 2
     assert pair.client_trace.drops == {}
+
+
+@pytest.mark.parametrize("bad", [1, 7, 72])
+def test_a_changed_packet_on_the_hot_path(bad: int) -> None:
+    """At the beginning, in the middle and at the end of what fits: the connection ends."""
+    realm = Realm()
+    pair = realm.pair()
+    pair.on_server = silent
+    call = pair.call(b"give", security=realm.client())
+    pair.run(lambda: bool(pair.incoming))
+    buffer = bytearray(100_000)
+    call.receiving.read_into([memoryview(buffer)])
+    del pair.programs[call]
+
+    def mangle(datagram: Flying) -> list[Flying]:
+        header = datagram.header
+        if datagram.target == CLIENT and header.type is PacketType.DATA and header.seq == bad:
+            data = datagram.data[:30] + bytes([datagram.data[30] ^ 1]) + datagram.data[31:]
+            datagram = Flying(data, datagram.source, datagram.target)
+        return [datagram]
+
+    pair.mangle = mangle
+    pair.incoming[0].write(b"x" * 200_000)
+    pair.run(lambda: call.over)
+    assert isinstance(call.error, CallAborted)
+    assert call.error.code == RxkadCode.SEALED_INCONSISTENT
+    assert pair.client_trace.drops[DropReason.INSECURE] == 1
+    end = buffer.find(b"\0")
+    assert end == min(len(buffer), (bad - 1) * 1408)
+    assert not any(buffer[end:])
 
 
 @LEVELS
@@ -268,6 +306,72 @@ def test_a_wrong_checksum_ends_the_connection(level: SecurityLevel, target: obje
 
     pair.mangle = mangle
     assert code_of(pair, client) == RxkadCode.SEALED_INCONSISTENT
+
+
+def test_the_better_service_is_learnt_from_a_protected_reply() -> None:
+    realm = Realm()
+    pair = realm.pair()
+    server = realm.server()
+    pair.server.services.add(ServiceEntry(SERVICE + 1, {server.index: server}))
+    pair.server.services.offer_upgrade(SERVICE, SERVICE + 1)
+    for request in (b"first", b"second"):
+        call = pair.call(request, security=realm.client(), upgrade=True)
+        assert pair.finish(call) == request
+        assert pair.bundle(realm.client(), upgrade=True).service_id == SERVICE + 1
+    assert {call.service_id for call in pair.incoming} == {SERVICE + 1}
+
+
+def test_nothing_that_is_told_has_a_secret() -> None:
+    """Neither a trace of every packet, nor a snapshot, nor an error."""
+    realm = Realm()
+    pair = realm.pair()
+    file = io.StringIO()
+    pair.client = EndpointCore(None, JsonLinesTracer(file), random.Random(8))
+    client = realm.client()
+    words = b"my secret words"
+    assert pair.finish(pair.call(words, security=client)) == words
+    told = file.getvalue() + repr(pair.client.snapshot(pair.now)) + repr(pair.bundle(client).key)
+    wrong = realm.client(sealed_key=b"another!")
+    with pytest.raises(CallAborted) as caught:
+        pair.finish(pair.call(words, security=wrong))
+    told += repr(caught.value) + "".join(traceback.format_exception(caught.value))
+    assert "CHALLENGE" in told
+    for secret in (SESSION_KEY, SERVICE_KEY, client._ticket, words, b"another!"):
+        encoded = base64.b64encode(secret).decode()
+        for shown in (secret.hex(), secret.hex(" "), repr(secret)[2:-1], encoded):
+            assert shown not in told
+
+
+def test_bad_handshakes_leave_nothing() -> None:
+    realm = Realm()
+    pair = realm.pair(server=NO_REACH_CHECK)
+    wrong = realm.client(sealed_key=b"another!")
+    for _ in range(300):
+        assert code_of(pair, wrong, bytes(5000)) == RxkadCode.SEALED_INCONSISTENT
+    pair.run_for(5.0)
+    for core in (pair.client, pair.server):
+        assert not core._connections
+        assert not core.context.buffered
+        assert not core.context.routes
+    assert not pair.incoming
+
+
+def test_a_new_key_of_the_service() -> None:
+    """Tickets for the old one are good until they end, those for the new one at once."""
+    realm = Realm()
+    server = realm.server()
+    pair = Pair(securities=[server])
+    old = realm.client()
+    fresh = Realm(realm.clock, ServiceKeys({(KVNO + 1, AES256_SHA1): bytes(32)}))
+    assert pair.finish(pair.call(b"old", security=old)) == b"old"
+    assert code_of(pair, fresh.client()) == RxkadCode.UNKNOWN_KEY
+    server.keys = ServiceKeys(
+        {(KVNO, AES256_SHA1): SERVICE_KEY, (KVNO + 1, AES256_SHA1): bytes(32)}
+    )
+    assert pair.finish(pair.call(b"old", security=old)) == b"old"
+    other = realm.client(end=int(NOW) + 600)
+    assert pair.finish(pair.call(b"old, again", security=other)) == b"old, again"
+    assert pair.finish(pair.call(b"new", security=fresh.client())) == b"new"
 
 
 def test_connections_are_shared_by_equal_identities_only() -> None:

@@ -28,6 +28,7 @@ class ToyConnection:
     transparent: bool = False
     level: SecurityLevel = SecurityLevel.CRYPT
     discarded: bool = False
+    expires: float = 0
 
     def capacity(self, size: int) -> int:
         return size - 4 - 7

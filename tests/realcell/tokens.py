@@ -36,15 +36,17 @@ def local_token(
     level: SecurityLevel,
     who: Principal = ADMIN,
     *,
-    end: int = 0x7FFFFFFF,
+    end: int = tickets.LAST,
     wrong_key: bool = False,
 ) -> RxkadClient:
     """What ``-localauth`` makes: a ticket for anybody, sealed with the servers' key.
 
     ``wrong_key``: the client believes in another session key than its ticket has.
     """
+    if end == tickets.LAST and not wrong_key:
+        return RxkadClient.of_service(keys, who, level, clock=time.time)
     key = deskeys.with_odd_parity(os.urandom(8))
-    start = 0 if end == 0x7FFFFFFF else end - 3600
+    start = 0 if end == tickets.LAST else end - 3600
     kvno, ticket = tickets.make_ticket(keys, who, key, os.urandom(16), start=start, end=end)
     if wrong_key:
         key = bytes(byte ^ 0x02 for byte in key)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import random
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rxrpc import security
 from rxrpc.security import fcrypt
 from rxrpc.security.fcrypt import (
     BAD_CHECKSUM,
@@ -217,3 +220,16 @@ def test_a_wiped_session_knows_nothing(make: Make) -> None:
 def test_without_the_module_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcrypt, "CompiledSession", None)
     assert isinstance(new_session(KEY, 1, 4, 2, CRYPT), PythonSession)
+
+
+def test_the_package_works_where_no_compiler_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rxrpc.security._fcrypt", None)
+    monkeypatch.delattr(security, "_fcrypt", raising=False)
+    spec = importlib.util.find_spec("rxrpc.security.fcrypt")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.CompiledSession is None
+    session = module.new_session(KEY, 1, 4, 2, CRYPT)
+    assert session.seal(*PLACE, b"x") == PythonSession(KEY, 1, 4, 2, CRYPT).seal(*PLACE, b"x")

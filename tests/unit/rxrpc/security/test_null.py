@@ -31,6 +31,9 @@ def test_it_changes_nothing() -> None:
     assert security.transparent
     assert security.established
     assert security.capacity(1416) == 1416
+    assert security.verify_into(4, 1, 1, 0, bytes(40), memoryview(bytearray(40)), 0) < 0
+    security.discard()
+    assert security.expires == 0
     assert security.level is SecurityLevel.CLEAR
     assert security.protect(PACKET, b"payload") == (b"payload", 0)
     assert security.verify(PACKET, 0xFFFF, b"payload") == b"payload"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from rxrpc.security.base import (
 )
 from rxrpc.security.handshake import Challenge
 from rxrpc.security.rxkad import RxkadClient, RxkadCode, RxkadServerConnection
+from rxrpc.security.tickets import Principal
 from tests.pair.rxkad_world import ALICE, NOW, SESSION_KEY, Realm
 
 IDENTITY = ConnectionIdentity(0x80000001, 0x1230, 52, SecurityIndex.RXKAD)
@@ -85,11 +87,37 @@ def test_capacity(level: SecurityLevel) -> None:
     assert not client.transparent
 
 
+def test_a_length_that_cannot_be() -> None:
+    client, server = connect(Realm())
+    body, checksum = client.protect(PACKET, bytes(40))
+    with pytest.raises(SecurityError) as caught:
+        server.verify(PACKET, checksum, body[:-8])
+    assert caught.value.code == RxkadCode.DATA_LENGTH
+
+
 def test_who_called() -> None:
     _client, server = connect(Realm())
     assert server.principal == ALICE
     assert server.expires == NOW + 3600
     assert repr(server) == "<RxkadServerConnection CRYPT alice@TEST.AFS>"
+
+
+def test_who_has_the_services_key_is_anybody() -> None:
+    realm = Realm()
+    whoever = Principal("whoever", "admin", "")
+    made = [
+        RxkadClient.of_service(
+            realm.keys, whoever, SecurityLevel.CRYPT, clock=realm.clock, rng=random.Random(seed)
+        )
+        for seed in (1, 1, 2)
+    ]
+    assert made[0] == made[1] != made[2]
+    client, server = made[0].connect(IDENTITY), realm.server().accept(IDENTITY)
+    response = client.respond(server.challenge(), NUMBERS)
+    assert response is not None
+    server.accept_response(response)
+    assert server.principal == whoever
+    assert server.expires == 2**31 - 1
 
 
 def test_a_server_reads_nothing_before_the_handshake() -> None:

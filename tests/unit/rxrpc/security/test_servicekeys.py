@@ -11,36 +11,17 @@ from hypothesis import strategies as st
 
 from rxrpc.errors import ParseError
 from rxrpc.security.servicekeys import ServiceKeys, read_keytab
-
-AFS = "afs/test.afs@TEST.AFS"
-
-
-def counted(data: bytes) -> bytes:
-    return struct.pack("!H", len(data)) + data
-
-
-def entry(
-    kvno: int, enctype: int, key: bytes, *, full: int | None = None, name: str = AFS
-) -> bytes:
-    """One entry of a keytab."""
-    parts, realm = name.split("@")
-    names = [realm, *parts.split("/")]
-    body = struct.pack("!H", len(names) - 1) + b"".join(counted(n.encode()) for n in names)
-    body += struct.pack("!IIBH", 1, 1_700_000_000, kvno & 0xFF, enctype) + counted(key)
-    if full is not None:
-        body += struct.pack("!I", full)
-    return struct.pack("!i", len(body)) + body
-
+from tests.tools.keytab import AFS, build_entry
 
 HOLE = struct.pack("!i", -12) + b"x" * 12
 KEYTAB = b"\x05\x02" + b"".join(
     [
-        entry(3, 18, bytes(range(32))),
+        build_entry(AFS, 3, 18, bytes(range(32))),
         HOLE,
-        entry(300, 17, bytes(16), full=300),
-        entry(4, 18, bytes(32), full=0),
-        entry(4, 18, b"another's" * 3 + b"keys.", name="host/x@TEST.AFS"),
-        entry(5, 1, b"12345678"),
+        build_entry(AFS, 300, 17, bytes(16), 300),
+        build_entry(AFS, 4, 18, bytes(32), 0),
+        build_entry("host/x@TEST.AFS", 6, 18, bytes(32)),
+        build_entry(AFS, 5, 1, b"12345678"),
     ]
 )
 
@@ -54,6 +35,7 @@ def test_keytab() -> None:
     assert keys.latest((16, 18, 17)) == (4, 18, bytes(32))
     assert keys.latest((17, 18)) == (300, 17, bytes(16))
     assert keys.latest((19,)) is None
+    assert ServiceKeys.from_keytab(KEYTAB).names == [(3, 18), (4, 18), (6, 18), (300, 17)]
 
 
 def test_des_only_for_who_asks() -> None:
