@@ -101,9 +101,12 @@ class Cells:
         return Wanted(cell, realm, hosts[0].split()[0].rstrip(",") if hosts else None)
 
 
-def hand_over(token: Token) -> None:
-    """Give a token to whoever keeps tokens here. Raises `AfsError`."""
+def hand_over(token: Token, renewal: str | None = None) -> None:
+    """Give a token to whoever keeps tokens here, and what to renew it with. Raises `AfsError`."""
     answers = tell_all("set", token=token.encode())
+    if renewal is not None:
+        for place, _ in answers:
+            place.ask("keep", renewal=renewal)
     keyring.show(token)
     if not any(place.by_daemon for place, _ in answers):
         complain(f"{token.cell}: no mount is running: the token is kept for one that you make")

@@ -235,7 +235,61 @@ def test_a_kdc_that_is_down_and_one_that_is_cut_off(desk: Desk) -> None:
 def test_a_clock_that_is_wrong(desk: Desk) -> None:
     if subprocess.run(["which", "faketime"], capture_output=True, check=False).returncode:
         pytest.skip("faketime is not installed")
-    words = [sys.executable, "-m", "afsfuse", "klog", "alice", "--keytab", str(desk.keytab)]
-    done = desk.run("faketime", "-f", "+2h", *words, "--confdir", str(desk.cell.confdir))
+    desk.kinit()
+    words = [sys.executable, "-m", "afsfuse", "aklog", "--confdir", str(desk.cell.confdir)]
+    done = desk.run("faketime", "-f", "+1h", *words)
     assert done.returncode == 32
     assert "this machine's clock and the KDC's differ too much: set the clock" in done.stderr
+
+
+def ends(desk: Desk) -> int:
+    (token,) = desk.tokens()
+    assert token["kept"] is True
+    end: int = token["end"]
+    return end
+
+
+def test_a_token_is_kept_with_a_keytab(desk: Desk) -> None:
+    """KDCs give what is asked for, so the life is the realm's default; the daemon's clock is ours:
+    we make the token old instead of waiting for it to be."""
+    with mount_of(desk):
+        done = desk.afsfuse("klog", "alice", "--keytab", str(desk.keytab), "--keep")
+        assert done.returncode == 0, done.stderr
+        desk.keytab.unlink()
+        end = ends(desk)
+        (path,) = (desk.runtime / "tokens").iterdir()
+        values = json.loads(path.read_text())
+        values["start"] -= 90_000
+        fresh = path.with_name(".fresh")
+        fresh.write_text(json.dumps({**values, "end": int(time.time()) + 5}))
+        fresh.rename(path)
+        assert eventually(lambda: ends(desk) >= end, SECONDS)
+        secrets = keys_of(desk)
+        assert desk.afsfuse("unlog").returncode == 0
+        assert list((desk.runtime / "keeps").iterdir()) == []
+        log = (desk.folder / "afs.log").read_text()
+    assert not [secret for secret in secrets if secret in log]
+
+
+def test_a_token_is_kept_with_a_renewable_ticket_as_long_as_that_lasts(desk: Desk) -> None:
+    desk.kinit("-l", "4s", "-r", "9s")
+    with mount_of(desk) as mount:
+        done = desk.afsfuse("aklog", "--keep")
+        assert done.returncode == 0, done.stderr
+        end = ends(desk)
+        assert eventually(lambda: ends(desk) > end, SECONDS)
+        assert eventually(
+            lambda: "cannot be renewed, it is good until" in mount.log.read_text(), SECONDS
+        )
+        assert eventually(lambda: "Expired" in desk.afsfuse("tokens").stdout, SECONDS)
+        assert mount.log.read_text().count("cannot be renewed") == 1
+
+
+def test_what_cannot_be_kept(desk: Desk) -> None:
+    desk.kinit()
+    done = desk.afsfuse("aklog", "--keep")
+    assert done.returncode == 32
+    assert "your ticket is not renewable: get one with kinit -r 7d" in done.stderr
+    done = desk.afsfuse("klog", "alice", "-pipe", "--keep", input=b"x\n")
+    assert done.returncode == 1
+    assert done.stderr == "afsfuse: --keep needs --keytab: a password is not kept\n"

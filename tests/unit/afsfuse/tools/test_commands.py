@@ -249,6 +249,7 @@ def test_tokens_for_programs(place: Path, capsys: pytest.CaptureFixture[str]) ->
             "viceid": None,
             "start": 1_700_000_000,
             "end": FAR,
+            "kept": False,
             "expired": False,
         }
     ]
