@@ -73,7 +73,9 @@ class Renewer:
     async def look(self) -> float:
         """Renew what is due. -> seconds until the next look"""
         pause = LOOK_SECONDS
-        for identity, renewal in self._store.renewals():
+        kept = self._store.renewals()
+        self._failing &= {(identity, renewal.wanted.cell) for identity, renewal in kept}
+        for identity, renewal in kept:
             rest = self._rest(identity, renewal)
             if rest <= 0:
                 await self._renew(identity, renewal)

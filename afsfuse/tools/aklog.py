@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from afsfuse.auth.acquire import KDC_SECONDS, from_cache, quiet, within
 from afsfuse.auth.hardening import harden
 from afsfuse.errors import AfsError, TicketRefused
-from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Cells, Parser, complain, hand_over
+from afsfuse.tools import complain
+from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Cells, Parser, hand_over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

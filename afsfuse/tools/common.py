@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from afsfuse.auth.acquire import Wanted
 from afsfuse.cell.cellservdb import CellFiles, is_cell_name, load, search_folders
 from afsfuse.control.places import tell_all
 from afsfuse.errors import UsageError
+from afsfuse.tools import complain
 
 if TYPE_CHECKING:
     from afsfuse.auth.token import Token
@@ -59,11 +59,6 @@ class Parser(argparse.ArgumentParser):
             "--confdir", metavar="DIR", type=Path,
             help="look for ThisCell and CellServDB there first",
         )  # fmt: skip
-
-
-def complain(message: str) -> None:
-    """One line on standard error, whatever is in the message."""
-    print(f"afsfuse: {' '.join(message.split())}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
