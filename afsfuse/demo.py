@@ -10,8 +10,10 @@ import contextlib
 import errno
 import itertools
 import os
+import struct
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,13 +24,14 @@ import trio
 from afsfuse import config as settings
 from afsfuse import daemon
 from afsfuse.democell import DemoCell
-from afsfuse.democell.contents import furnish
+from afsfuse.democell.contents import DIARY, PASSWORD, USER, furnish
 from afsfuse.democell.folder import Folder
-from afsfuse.errors import UsageError
+from afsfuse.errors import UsageError, abort_name
 from afsfuse.fuse import mount
 from afsfuse.interfaces import fileserver as fs
+from afsfuse.interfaces import kauth
 from afsfuse.interfaces.common import Fid
-from rxrpc import CallError, Connection, Endpoint
+from rxrpc import CallAborted, CallError, Connection, Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 CELL = "demo.afs"
 _ADDRESSES = [f"127.77.0.{number}" for number in range(1, 21)]
 _ROOT = 1
+_DIARY_MAX = 4096
+_LENGTH = struct.Struct("!q")
 _HELLO = b"hello from another client\n"
 _CHANGED = b"and this is what it says now\n"
 
@@ -88,7 +93,7 @@ async def _demonstrate(asked: Demonstration, confdir: Path) -> int:
             if asked.tour:
                 nursery.start_soon(_take_tour, cell, asked.directory, config.directory, failures)
             else:
-                print(_welcome(asked), flush=True)
+                print(_welcome(asked, confdir), flush=True)
 
         await daemon.serve(config, mounted)
         for failure in failures:
@@ -127,13 +132,13 @@ async def _serving(asked: Demonstration) -> AsyncIterator[DemoCell]:
             yield cell
             return
     raise UsageError(
-        f"the UDP ports {fs.PORT} to {fs.PORT + 3} are taken at {_ADDRESSES[0]} and the addresses "
+        f"the UDP ports {fs.PORT} to {kauth.PORT} are taken at {_ADDRESSES[0]} and the addresses "
         "after it: end the other AFS servers of this machine",
         exit_code=mount.EXIT_SYSTEM,
     )
 
 
-def _welcome(asked: Demonstration) -> str:
+def _welcome(asked: Demonstration, confdir: Path) -> str:
     root = asked.directory
     home = os.path.join(root, CELL)
     kept = f"what is written is kept in {asked.store}" if asked.store else "nothing is kept"
@@ -146,6 +151,10 @@ The cell {CELL} is mounted on {root}. In another terminal, try:
   getfattr -d -m afs {home}/library
   ls {home}/private
   df -h {home}/scratch
+
+The cell has a user, {USER}, whose password is {PASSWORD}; private is hers. A token for her:
+
+  afsfuse klog --kaserver {USER} --cell {CELL} --confdir {confdir}
 
 The servers are in this process, for trying AFS out: {kept}.
 Ctrl-C unmounts and ends it."""
@@ -184,9 +193,12 @@ class _Tour:
         async with trio.open_nursery() as nursery:
             other = Endpoint(bind=(_own_address(self._cell.address_of("fs1")), 0))
             await nursery.start(other.run)
-            await self._change_things(
-                other.connect((self._cell.address_of("fs1"), fs.PORT), fs.SERVICE_ID)
-            )
+            address = (self._cell.address_of("fs1"), fs.PORT)
+            nobody = other.connect(address, fs.SERVICE_ID)
+            await self._change_things(nobody)
+            ticket = self._cell.token_for(USER)
+            user = other.connect(address, fs.SERVICE_ID, security=ticket.security(time.time))
+            await self._read_diary(nobody, user)
             nursery.cancel_scope.cancel()
         self._tell_what_the_server_holds()
 
@@ -218,6 +230,22 @@ class _Tour:
         if seen != data:
             raise _Unexpected(f"{path} shows {seen!r} where the server has {data!r}")
 
+    async def _read_diary(self, nobody: Connection, user: Connection) -> None:
+        """What one may read who has a ticket, and nobody else."""
+        volume = self._cell.volume("private")
+        found = volume.root.directory.find(DIARY.encode())
+        if found is None:  # a store from which it was removed
+            return
+        args = fs.FetchData64Args(Fid(volume.id, *found), 0, _DIARY_MAX)
+        print(f"\na client with a ticket of {USER}'s reads private/{DIARY}, encrypted on its way:")
+        print((await _fetch(user, args)).decode(errors="replace"), end="")
+        try:
+            await _fetch(nobody, args)
+        except CallAborted as exc:
+            print(f"and a client without one: {abort_name(exc.code)}", flush=True)
+        else:
+            raise _Unexpected(f"everybody may read private/{DIARY}")
+
     def _tell_what_the_server_holds(self) -> None:
         server = self._cell.servers["fs1"]
         print("\nwhat the file server holds:")
@@ -226,6 +254,15 @@ class _Tour:
         print(f"  {len(server.hosts)} clients with {server.hosts.promises} callback promises")
         calls = ", ".join(f"{n} {name}" for name, n in self._cell.faults.counts.most_common(6))
         print(f"  calls served: {calls}, …", flush=True)
+
+
+async def _fetch(server: Connection, args: fs.FetchData64Args) -> bytes:
+    """The bytes of a file."""
+    async with server.stream(fs.FETCH_DATA64, args) as call:
+        (length,) = _LENGTH.unpack(await call.receive_exactly(_LENGTH.size))
+        data = await call.receive_exactly(length)
+        await call.finish()
+    return data
 
 
 async def _show(*command: str) -> None:

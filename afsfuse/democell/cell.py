@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import random
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import trio
 
-from afsfuse.democell import protection
+from afsfuse.democell import authentication, protection
 from afsfuse.democell.faults import Faults
 from afsfuse.democell.fileservice import Server
 from afsfuse.democell.locations import Locations, Record
 from afsfuse.democell.people import People
+from afsfuse.democell.realm import Realm
 from afsfuse.democell.volume import OPEN_TO_ALL, Volume
 from afsfuse.errors import ViceCode
-from afsfuse.interfaces import fileserver, vldb
+from afsfuse.interfaces import fileserver, kauth, vldb
 from afsfuse.interfaces import protection as pr
 from afsfuse.model import VolumeType
-from rxrpc import Endpoint, Parameters
+from rxrpc import NULL, Endpoint, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from afsfuse.democell.acl import AccessList
+    from afsfuse.democell.realm import Ticket
     from afsfuse.interfaces.common import Fid
     from rxrpc import Address, DatagramSocket
 
@@ -42,7 +45,7 @@ class CellError(Exception):
 
 
 class DemoCell:
-    """A cell of one location and protection server, and one or more file servers.
+    """A cell of one location, protection and authentication server, and some file servers.
 
     ::
 
@@ -61,20 +64,24 @@ class DemoCell:
         addresses: Sequence[str] = ("127.0.0.1",),
         *,
         rng: random.Random | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """A file server at each of these IPv4 addresses; the first one has the databases, too.
-        `rng` makes the servers' UUIDs.
+        `rng` makes the servers' UUIDs and keys; `clock` gives seconds since 1970, for tickets.
         """
         self.name = name
         self.addresses = tuple(addresses)
         self.faults = Faults()
         """What is to go wrong."""
-        self.people = People()
+        self.people = People(name)
+        self.realm = Realm(name, clock, rng)
         self.locations = Locations(self.faults)
         self._rng = rng or random.Random()
         self.next_volume = FIRST_VOLUME
         self.keep: Callable[[Volume, bool], None] = _keep_in_memory
         """Called after each change of a volume; see `Folder`."""
+        self.keep_people: Callable[[], None] = lambda: None
+        """Called after each change of users and passwords."""
         self.forget: Callable[[str, int], None] = lambda server, number: None
         """Called when a volume is not at a server any more."""
         self.servers: dict[str, Server] = {}
@@ -84,7 +91,7 @@ class DemoCell:
         for number, address in enumerate(addresses, 1):
             server = Server(
                 f"fs{number}", self._new_uuid(), self.people, self.faults,
-                lambda volume, safe: self.keep(volume, safe),
+                lambda volume, safe: self.keep(volume, safe), self.realm,
             )  # fmt: skip
             self.servers[server.name] = server
             self.locations.register(server.name, server.uuid, address)
@@ -125,12 +132,16 @@ class DemoCell:
         await self._run(server.name, endpoint)
 
     async def _start_databases(self) -> None:
-        locations = self._endpoint((self.addresses[0], vldb.PORT))
-        locations.add_service(self.locations.service)
-        await self._run("vl", locations)
-        people = self._endpoint((self.addresses[0], pr.PORT))
-        people.add_service(protection.service(self.people, self.faults))
-        await self._run("pr", people)
+        security = (NULL, self.realm.security())
+        for what, port, services in (
+            ("vl", vldb.PORT, [self.locations.service(security)]),
+            ("pr", pr.PORT, [protection.service(self.people, self.faults, security)]),
+            ("ka", kauth.PORT, authentication.services(self.realm, self.faults)),
+        ):
+            endpoint = self._endpoint((self.addresses[0], port))
+            for service in services:
+                endpoint.add_service(service)
+            await self._run(what, endpoint)
 
     def _endpoint(self, address: Address) -> Endpoint:
         parameters = Parameters()
@@ -179,6 +190,35 @@ class DemoCell:
 
     def _new_uuid(self) -> UUID:
         return UUID(int=self._rng.getrandbits(128), version=4)
+
+    # People
+
+    def add_user(
+        self,
+        name: str,
+        number: int | None = None,
+        *,
+        password: str | None = None,
+        groups: Sequence[int] = (),
+    ) -> int:
+        """A user, with a password if he is to get tickets with one; his number."""
+        number = self.people.next_user() if number is None else number
+        self.people.add_user(name, number)
+        for group in groups:
+            self.people.add_member(group, number)
+        if password is not None:
+            self.realm.set_password(name, password)
+        self.keep_people()
+        return number
+
+    def set_password(self, name: str, password: str) -> None:
+        """A user has another password, or has one now."""
+        self.realm.set_password(name, password)
+        self.keep_people()
+
+    def token_for(self, name: str, *, lifetime: float = 10 * 3600) -> Ticket:
+        """A ticket for all services of the cell, as if a user had shown his password."""
+        return self.realm.ticket_for(name, lifetime)
 
     # Volumes
 

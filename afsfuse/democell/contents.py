@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 _READABLE = AccessList({ANYUSER: READ_RIGHTS, ADMINISTRATORS: ALL_RIGHTS})
 SCRATCH_QUOTA = 100_000
 """KiB."""
+USER = "alice"
+PASSWORD = "looking-glass"
+"""Of the one user that there is. Everybody knows it: it protects nothing."""
+DIARY = "diary"
+_USER_NUMBER = 501
 
 _README = b"""\
 This is the root of a cell: the volume root.cell, which is read-only here.
 
   library   a volume of texts, replicated; you see a read-only copy
   scratch   a volume in which everybody may do everything, up to its quota
-  private   a volume that says no
+  private   a volume that is for alice only, and says no to everybody else
 
 The same cell with a dot in front of its name (.demo.afs) shows the read-write volumes.
 """
@@ -38,13 +43,14 @@ _LIBRARY: Tree = {
 
 
 async def furnish(cell: DemoCell) -> None:
-    """Make the volumes of a cell that has none."""
+    """Make the volumes of a cell that has none, and its user."""
+    cell.add_user(USER, _USER_NUMBER, password=PASSWORD)
     for name, acl, quota in (
         ("root.afs", _READABLE, 0),
         ("root.cell", _READABLE, 0),
         ("library", _READABLE, 0),
         ("scratch", AccessList({ANYUSER: ALL_RIGHTS}), SCRATCH_QUOTA),
-        ("private", AccessList({ADMINISTRATORS: ALL_RIGHTS}), 0),
+        ("private", AccessList({ADMINISTRATORS: ALL_RIGHTS, _USER_NUMBER: ALL_RIGHTS}), 0),
     ):
         cell.create_volume(name, acl=acl, quota=quota)
     own = cell.name.encode()
@@ -63,6 +69,7 @@ async def furnish(cell: DemoCell) -> None:
     )
     plant(cell.volume("library"), _LIBRARY)
     plant(cell.volume("scratch"), {b"put-something-here": b"Everybody may write here.\n"})
+    plant(cell.volume("private"), {DIARY.encode(): b"Curiouser and curiouser!\n"})
     for name in ("root.cell", "root.afs", "library"):
         await cell.replicate(name)
     for volume in ("root.afs", "root.cell", "library", "scratch", "private"):

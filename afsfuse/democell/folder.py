@@ -1,10 +1,10 @@
 """A cell's volumes in a folder, so that they are there the next time.
 
-All is in one SQLite database, `cell.sqlite`. Each operation of a client is one transaction, which
-is committed before the client is answered: when the process is killed, what was answered is there,
-and of everything else all or nothing. A store with `StoreMask.FSYNC` is on the disk before it is
-answered; what else was answered in the last moments before a failure of power may be lost, each
-operation as a whole.
+With them its users are kept, and its keys. All is in one SQLite database, `cell.sqlite`. Each
+operation of a client is one transaction, which is committed before the client is answered: when
+the process is killed, what was answered is there, and of everything else all or nothing. A store
+with `StoreMask.FSYNC` is on the disk before it is answered; what else was answered in the last
+moments before a failure of power may be lost, each operation as a whole.
 
 Of a volume the vnodes that were changed are written, and of their files the pieces that were.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import struct
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from afsfuse.democell.cell import DemoCell
 
 NAME = "cell.sqlite"
-_VERSION = 1
+_VERSION = 2
 _TABLES = """\
 CREATE TABLE cell (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE record (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -71,6 +72,8 @@ class Folder:
         advice = "name a folder that can be written and that no other demo uses"
         try:
             path.mkdir(parents=True, exist_ok=True)
+            # Its keys are nobody else's business. SQLite gives its other files the same mode.
+            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._base = sqlite3.connect(self._file, isolation_level=None, timeout=0.5)
         except (OSError, sqlite3.Error) as exc:
             raise StoreError(f"{path}: {exc}: {advice}") from exc
@@ -89,7 +92,9 @@ class Folder:
     def _prepare(self) -> None:
         (version,) = self._base.execute("PRAGMA user_version").fetchone()
         if version not in (0, _VERSION):
-            raise StoreError(f"{self._file}: of version {version}, {_VERSION} is expected")
+            raise StoreError(
+                f"{self._file}: of version {version}, {_VERSION} is expected: move it away"
+            )
         if version == 0:
             self._base.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
 
@@ -113,6 +118,7 @@ class Folder:
             self.close()
             raise StoreError(f"{self._file}: damaged ({exc!r}): move it away") from exc
         cell.keep = lambda volume, safe: self.keep(cell, volume, safe)
+        cell.keep_people = lambda: self.keep_people(cell)
         cell.forget = lambda server, number: self.forget(cell, server, number)
         return bool(facts)
 
@@ -131,6 +137,11 @@ class Folder:
                 self._keep_vnode(where, number, volume.vnodes.get(number), volume.fresh)
         volume.changed.clear()
         volume.fresh = False
+
+    def keep_people(self, cell: DemoCell) -> None:
+        """Write who there is, and what keys they have."""
+        with self._transaction(safe=False):
+            self._keep_cell(cell)
 
     def forget(self, cell: DemoCell, server: str, number: int) -> None:
         """A volume is not at a server any more."""
@@ -164,6 +175,8 @@ class Folder:
 
     def _keep_cell(self, cell: DemoCell) -> None:
         facts = {"name": cell.name, "next_volume": str(cell.next_volume)}
+        facts["people"] = json.dumps(cell.people.facts())
+        facts["secrets"] = json.dumps(cell.realm.secrets())
         facts |= {f"uuid {s.name}": str(s.uuid) for s in cell.servers.values()}
         self._base.executemany("INSERT OR REPLACE INTO cell VALUES (?, ?)", facts.items())
         self._base.execute("DELETE FROM record")
@@ -207,6 +220,9 @@ class Folder:
         if facts["name"] != cell.name:
             raise StoreError(f"{self._file}: has the cell {facts['name']}, not {cell.name}")
         cell.next_volume = int(facts["next_volume"])
+        cell.people.restore(json.loads(facts["people"]))
+        secrets = json.loads(facts["secrets"])
+        cell.realm.restore(secrets, secrets["users"])
         for server in cell.servers.values():
             if f"uuid {server.name}" in facts:
                 cell.set_uuid(server.name, UUID(facts[f"uuid {server.name}"]))

@@ -18,9 +18,10 @@ from rxrpc import CallAborted, ServerCall, Service
 from rxrpc.rpc import Void
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from afsfuse.democell.faults import Faults
+    from rxrpc import ServerSecurity
     from rxrpc.rpc import Rpc
 
 A = TypeVar("A")
@@ -82,7 +83,6 @@ class Locations:
         self._faults = faults
         self.records: dict[str, Record] = {}
         self.servers: dict[str, Registered] = {}
-        self.service = self._make_service()
 
     def register(self, server: str, uuid: UUID, *addresses: str) -> None:
         """A file server says where it is; with another UUID it is another one."""
@@ -103,8 +103,9 @@ class Locations:
             (record for record in self.records.values() if number in record.ids.values()), None
         )
 
-    def _make_service(self) -> Service:
-        service = Service(vldb.VL)
+    def service(self, security: Sequence[ServerSecurity]) -> Service:
+        """Everybody may ask, with a ticket or without."""
+        service = Service(vldb.VL, security=security)
 
         def serve(rpc: Rpc[A, R], handler: Callable[[A], R]) -> None:
             async def handle(call: ServerCall, args: A) -> R:

@@ -8,10 +8,11 @@ from afsfuse.interfaces import protection as pr
 from rxrpc import CallAborted, ServerCall, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from afsfuse.democell.faults import Faults
     from afsfuse.democell.people import People
+    from rxrpc import ServerSecurity
     from rxrpc.rpc import Rpc, Void
 
 A = TypeVar("A")
@@ -21,9 +22,9 @@ NO_ENTRY = 267268
 """PRNOENT. Source: pterror.et."""
 
 
-def service(people: People, faults: Faults) -> Service:
-    """Everything in it may be asked by everybody."""
-    made = Service(pr.PR)
+def service(people: People, faults: Faults, security: Sequence[ServerSecurity]) -> Service:
+    """Everything in it may be asked by everybody, with a ticket or without."""
+    made = Service(pr.PR, security=security)
     answers = _Answers(people)
 
     def serve(rpc: Rpc[A, R], handler: Callable[[A], R]) -> None:

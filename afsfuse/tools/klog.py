@@ -1,4 +1,7 @@
-"""`afsfuse klog`: a token with a password or a keytab, without any ticket before."""
+"""`afsfuse klog`: a token with a password or a keytab, without any ticket before.
+
+With ``--kaserver`` the password goes to AFS's own authentication server, as it did of old.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,20 @@ from afsfuse.auth.acquire import KDC_SECONDS, by_keytab, by_password, quiet, wit
 from afsfuse.auth.hardening import harden
 from afsfuse.auth.token import Secret
 from afsfuse.errors import TicketRefused, UsageError
-from afsfuse.tools.common import EXIT_OK, EXIT_USAGE, Cells, Parser, hand_over
+from afsfuse.tools.common import EXIT_OK, EXIT_USAGE, Cells, Parser, complain, hand_over
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
-    from afsfuse.auth.acquire import Wanted
+    from afsfuse.auth.acquire import Say, Wanted
+    from afsfuse.auth.token import Token
 
 _PASSWORD_MAX = 1024
+OLD_WAY = (
+    "warning: --kaserver is deprecated: its DES keys can be found within days by whoever listens; "
+    "a cell should use Kerberos 5"
+)
 
 
 def parser() -> Parser:
@@ -41,6 +50,11 @@ def parser() -> Parser:
         "--password-stdin", "-pipe", dest="pipe", action="store_true",
         help="read the password from the standard input",
     )  # fmt: skip
+    known.add_argument(
+        "--kaserver", action="store_true",
+        help="ask an AFS kaserver instead of Kerberos 5; USER is then "
+        "NAME[.INSTANCE][@CELL]",
+    )  # fmt: skip
     known.add_argument("-d", dest="debug", action="store_true", help="tell what is tried")
     known.add_argument(
         "--keep", action="store_true", help="have the daemon renew it with the keytab"
@@ -54,6 +68,8 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     harden()
     cells = Cells.load(given.confdir)
+    if given.kaserver:
+        _prepare_old_way(given)
     cell = cells.name(given.cell) if given.cell else cells.local()
     wanted = cells.wanted(cell, given.realm)
     user = given.user or _own_name()
@@ -69,11 +85,38 @@ def main(arguments: Sequence[str]) -> int:
                 renewal = renewal_with_keytab(wanted, token.client, keytab)
         else:
             password = _from_input() if given.pipe else _asked_for(user, wanted)
-            token = within(KDC_SECONDS, lambda: by_password(wanted, user, password, say))
+            if given.kaserver:
+                token = _by_kaserver(cells, cell, user, password, say)
+            else:
+                token = within(KDC_SECONDS, lambda: by_password(wanted, user, password, say))
     except TicketRefused as exc:
         raise TicketRefused(f"{cell}: {user}: {exc}", kerberos=exc.kerberos) from None
     hand_over(token, renewal)
     return EXIT_OK
+
+
+def _prepare_old_way(given: argparse.Namespace) -> None:
+    """Take the cell out of the user's name, as the klog of old does; warn."""
+    if given.keytab is not None or given.realm is not None:
+        raise UsageError("--kaserver has neither keytabs nor realms", exit_code=EXIT_USAGE)
+    name, at, cell = (given.user or "").partition("@")
+    if at:
+        if given.cell not in (None, cell) or not name:
+            raise UsageError(
+                f"{given.user} is not a user of {given.cell}: name one cell", exit_code=EXIT_USAGE
+            )
+        given.user, given.cell = name, cell
+    complain(OLD_WAY)
+
+
+def _by_kaserver(cells: Cells, cell: str, user: str, password: Secret, say: Say) -> Token:
+    def work() -> Token:
+        # Loaded in the child, and only if this is asked for: nothing else of klog needs it.
+        from afsfuse.tools.kaserver import by_kaserver
+
+        return by_kaserver(cells.files, cell, user, password, say)
+
+    return within(KDC_SECONDS, work)
 
 
 def _own_name() -> str:

@@ -10,12 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.modes import ECB
-
 from rxrpc.errors import LocalError, ParseError, SecurityError
-from rxrpc.security import der, deskeys, krbcrypto
+from rxrpc.security import der, des, deskeys, krbcrypto
 from rxrpc.security.rxkadcodes import RxkadCode
 
 if TYPE_CHECKING:
@@ -29,11 +25,11 @@ NEVER: Final = 0xFFFFFFFF  # a time of Kerberos 4
 LAST: Final = 0x7FFFFFFF  # the latest time that OpenAFS writes into a ticket of Kerberos 5
 _SKEW: Final = 15 * 60  # seconds that clocks of two machines may differ. Source: rxkad.p.h
 _LONGEST: Final = 30 * 24 * 3600
+_LIVES: Final = 0xC0  # lifetimes of Kerberos 4 that differ, and that are bounded
 
 _TICKET_TYPES: Final = (krbcrypto.AES256_SHA1, krbcrypto.AES128_SHA1)  # as afsconf_ClientAuth
 _INVALID_FLAG: Final = 0x01  # in the first byte of the ticket's flags: bit 7
 _MAX_NAME: Final = 64  # with the zero behind it. Source: auth.h (MAXKTCNAMELEN)
-_BLOCK: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +221,10 @@ def _open_kerberos_4(kvno: int, ticket: bytes, keys: ServiceKeys) -> TicketConte
     key = keys.find_des(kvno)
     if key is None:
         raise SecurityError(RxkadCode.UNKNOWN_KEY, f"no key {kvno} for a ticket of Kerberos 4")
-    if len(ticket) % _BLOCK:
-        raise ParseError("no whole blocks")
-    clear = _pcbc(key, ticket, backwards=True)
+    return _read_ticket_4(des.pcbc_decrypt(key, ticket))
+
+
+def _read_ticket_4(clear: bytes) -> TicketContents:
     little = bool(clear[0] & 1)  # in the byte order of who made it
     at = 1
     names = []
@@ -235,27 +232,33 @@ def _open_kerberos_4(kvno: int, ticket: bytes, keys: ServiceKeys) -> TicketConte
         name, at = _read_string(clear, at)
         names.append(name)
     body = clear[at + 4 :]  # behind the address of the client, which nobody can rely on
-    if not names[0] or len(body) < _BLOCK + 1 + 4:
+    if not names[0] or len(body) < des.BLOCK + 1 + 4:
         raise ParseError("not a ticket, or another key's")
     start = int.from_bytes(body[9:13], "little" if little else "big")
     _service, end_of_it = _read_string(clear, at + 4 + 13)
     _instance, end_of_it = _read_string(clear, end_of_it)
     padding = len(clear) - end_of_it
-    if padding >= _BLOCK and len(clear) != 56:  # a size that old servers padded to
+    if padding >= des.BLOCK and len(clear) != 56:  # a size that old servers padded to
         raise ParseError("bytes behind the ticket")
     client = Principal(*names)
     return TicketContents(client, start, lifetime_end(start, body[8]), bytearray(body[:8]))
 
 
 def make_ticket_4(
-    key: bytes, client: Principal, session_key: bytes, start: int, life: int
+    key: bytes,
+    client: Principal,
+    session_key: bytes,
+    start: int,
+    life: int,
+    service: tuple[str, str] = ("afs", ""),
 ) -> bytes:
-    """A ticket of Kerberos 4 form for the service ``afs``. ``life``: see `lifetime_end`."""
+    """A ticket of Kerberos 4 form. ``life``: see `lifetime_end`; ``service``: name and instance."""
     clear = bytes(1)
     for name in (client.name, client.instance, client.realm):
         clear += name.encode() + b"\0"
-    clear += bytes(4) + session_key + bytes([life]) + start.to_bytes(4, "big") + b"afs\0\0"
-    return _pcbc(key, clear + bytes(-len(clear) % _BLOCK), backwards=False)
+    clear += bytes(4) + session_key + bytes([life]) + start.to_bytes(4, "big")
+    clear += b"".join(name.encode() + b"\0" for name in service)
+    return des.pcbc_encrypt(key, clear)
 
 
 def lifetime_end(start: int, life: int) -> int:
@@ -268,9 +271,16 @@ def lifetime_end(start: int, life: int) -> int:
         return NEVER
     if life < 0x80:
         return start + life * 300
-    step = min(life - 0x80, 63)
+    step = min(life, _LIVES - 1) - 0x80
     factor: float = (_LONGEST / 38400) ** (step / 63)
     return start + round(38400 * factor)
+
+
+def lifetime_byte(seconds: int) -> int:
+    """The byte of the shortest lifetime that is not shorter than this; 0 when there is none."""
+    if not 0 < seconds <= _LONGEST:
+        return 0
+    return next(life for life in range(1, _LIVES) if lifetime_end(0, life) >= seconds)
 
 
 def _read_string(data: bytes, at: int) -> tuple[str, int]:
@@ -278,20 +288,3 @@ def _read_string(data: bytes, at: int) -> tuple[str, int]:
     if end < 0:
         raise ParseError("a name without an end")
     return _read_name(data[at:end]), end + 1
-
-
-def _pcbc(key: bytes, data: bytes, *, backwards: bool) -> bytes:
-    """DES in PCBC mode with the key as the first chain value."""
-    cipher = Cipher(TripleDES(key * 3), ECB())  # three times the same is DES
-    step = cipher.decryptor() if backwards else cipher.encryptor()
-    chain = int.from_bytes(key, "big")
-    result = bytearray()
-    for at in range(0, len(data), _BLOCK):
-        block = int.from_bytes(data[at : at + _BLOCK], "big")
-        given = block if backwards else block ^ chain
-        other = int.from_bytes(step.update(given.to_bytes(_BLOCK, "big")), "big")
-        if backwards:
-            other ^= chain
-        result += other.to_bytes(_BLOCK, "big")
-        chain = block ^ other
-    return bytes(result)

@@ -12,12 +12,12 @@ import trio
 from afsfuse.errors import abort_name
 from afsfuse.interfaces import callback as cb
 from afsfuse.interfaces import fileserver as fs
-from rxrpc import CallAborted, Endpoint, ServerCall, Service
+from rxrpc import NULL, CallAborted, Endpoint, ServerCall, Service
 from rxrpc.rpc import Rpc, RxgenCode, Void
 
 if TYPE_CHECKING:
     from afsfuse.interfaces.common import Fid
-    from rxrpc import Connection
+    from rxrpc import ClientSecurity, Connection
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -44,9 +44,9 @@ class RawClient:
         self._server: Connection | None = None
         endpoint.add_service(self._callback_service())
 
-    def use(self, server: tuple[str, int]) -> None:
-        """Call this server from now on."""
-        self._server = self.endpoint.connect(server, fs.SERVICE_ID)
+    def use(self, server: tuple[str, int], security: ClientSecurity = NULL) -> None:
+        """Call this server from now on, as nobody or with an identity."""
+        self._server = self.endpoint.connect(server, fs.SERVICE_ID, security=security)
 
     async def call(self, rpc: Rpc[A, R], args: A) -> R:
         assert self._server is not None

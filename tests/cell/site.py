@@ -20,7 +20,7 @@ from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.fileserver import FileServerClient
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.vfs import FileSystem, KernelInvalidator, NodeTable, NullNotifier, VfsOptions
-from rxrpc import Endpoint
+from rxrpc import NULL, Endpoint
 from tests.cell.raw import RawClient
 from tests.cell.walker import Walker
 from tests.net import LossyNetwork
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from afsfuse.democell import DemoCell
+    from rxrpc import ClientSecurity
     from tests.realcell.cell import RealCell
 
 ROOT = 1
@@ -122,12 +123,14 @@ async def in_process(
 
 
 @asynccontextmanager
-async def raw_client(site: Site, server: int = 1) -> AsyncIterator[RawClient]:
+async def raw_client(
+    site: Site, server: int = 1, security: ClientSecurity = NULL
+) -> AsyncIterator[RawClient]:
     """A client that is nothing but its calls."""
     async with trio.open_nursery() as nursery:
         client = RawClient(site.endpoint())
         await nursery.start(client.endpoint.run)
-        client.use(site.server(server))
+        client.use(site.server(server), security)
         yield client
         nursery.cancel_scope.cancel()
 

@@ -16,8 +16,8 @@ from trio.testing import MockClock
 from afsfuse.democell import DemoCell
 from afsfuse.democell.trees import Link, MountPoint, Tree, plant
 from afsfuse.interfaces import fileserver as fs
+from afsfuse.interfaces import kauth, vldb
 from afsfuse.interfaces import protection as pr
-from afsfuse.interfaces import vldb
 from afsfuse.interfaces.common import Fid
 from rxrpc import CallAborted, CallError
 from rxrpc.rpc import Rpc, Stream
@@ -26,7 +26,13 @@ from tests.fuzz.xdr_strategies import values
 
 RPCS: list[tuple[int, int, Rpc[Any, Any]]] = [
     (port, interface.service_id, rpc)
-    for port, interface in ((fs.PORT, fs.RXAFS), (vldb.PORT, vldb.VL), (pr.PORT, pr.PR))
+    for port, interface in (
+        (fs.PORT, fs.RXAFS),
+        (vldb.PORT, vldb.VL),
+        (pr.PORT, pr.PR),
+        (kauth.PORT, kauth.KAA),
+        (kauth.PORT, kauth.KAT),
+    )
     for rpc in interface.rpcs
 ]
 NAMES = st.sampled_from([b"file", b"folder", b"link", b"point", b"new", b".", b"..", b""])
@@ -36,6 +42,7 @@ MOST_BYTES = 100_000
 def make_cell() -> DemoCell:
     cell = DemoCell("test.afs", ["192.0.2.11"])
     tree: Tree = {b"file": b"data", b"folder": {b"inner": b""}, b"link": Link(b"file")}
+    cell.add_user("file", password="a password")
     plant(cell.create_volume("data", quota=1000), {**tree, b"point": MountPoint(b"#data.")})
     return cell
 

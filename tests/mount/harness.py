@@ -66,6 +66,14 @@ class Children:
         out, err = process.communicate(timeout=SECONDS)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
+    def run_with(
+        self, typed: bytes, *command: str | Path, **more: Any
+    ) -> subprocess.CompletedProcess[bytes]:
+        """The same, with something to read."""
+        process = self.start(*command, stdin=subprocess.PIPE, **more)
+        out, err = process.communicate(typed, timeout=SECONDS)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
     def python(self, code: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
         return self.run(sys.executable, "-S", "-c", code, *arguments)
 

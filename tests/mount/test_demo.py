@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ TOUR_STOPS = (
     "A cell is all that one organisation administers",
     "hello from another client",
     "and this is what it says now",
+    "a client with a ticket of alice's reads private/diary",
+    "Curiouser and curiouser!",
+    "and a client without one: 13 EACCES",
     "what the file server holds:",
 )
 
@@ -88,6 +92,16 @@ def test_at_a_terminal_it_stays_until_it_is_interrupted(folder: Path, children: 
         refused = children.run("ls", folder / "afs/demo.afs/private")
         assert b"Permission denied" in refused.stderr
         assert str(folder / "afs").encode() in said
+        command = re.search(rb"afsfuse (klog --kaserver .*?)\r\n", said)
+        assert command is not None
+        password = re.search(rb"whose password is (\S+);", said)
+        assert password is not None
+        done = children.run_with(
+            password[1] + b"\n", sys.executable, "-m", "afsfuse",
+            *command[1].decode().split(), "--password-stdin", cwd=ROOT,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(b"\n") == 1, "the warning alone: the mount has the token"
         process.send_signal(signal.SIGINT)
         wait_until(lambda: process.poll() is not None, "the end", SECONDS)
         assert process.returncode == 0

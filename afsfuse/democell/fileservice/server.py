@@ -15,7 +15,7 @@ from afsfuse.democell.people import identity_of
 from afsfuse.democell.refusal import Refused
 from afsfuse.errors import ViceCode, unified
 from afsfuse.interfaces import fileserver as fs
-from rxrpc import CallAborted, Service
+from rxrpc import NULL, CallAborted, Service
 
 if TYPE_CHECKING:
     import struct
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from afsfuse.democell.faults import Faults, Plan
     from afsfuse.democell.hosts import Host
     from afsfuse.democell.people import Identity, People
+    from afsfuse.democell.realm import Realm
     from afsfuse.democell.volume import Volume
     from afsfuse.interfaces.common import Fid
     from rxrpc import Endpoint, ServerCall
@@ -70,15 +71,17 @@ class Server:
         people: People,
         faults: Faults,
         keep: Callable[[Volume, bool], None],
+        realm: Realm,
     ) -> None:
         """`keep` is called after each change of a volume; its flag asks for what survives a
-        failure of power.
+        failure of power. `realm` knows the key of those who have tickets.
         """
         self.name = name
         self.uuid = uuid
         self.people = people
         self.faults = faults
         self.keep = keep
+        self.realm = realm
         self.partition = Partition()
         self.volumes: dict[int, Volume] = {}
         self.gone: dict[int, int] = {}
@@ -117,7 +120,8 @@ class Server:
         return self.hosts.promise(request.host, fid)
 
     def _service(self) -> Service:
-        service = Service(fs.RXAFS, max_calls=MAX_CALLS)
+        security = (NULL, self.realm.security())
+        service = Service(fs.RXAFS, security=security, max_calls=MAX_CALLS)
 
         def serve(rpc: Rpc[A, R], handler: Handler[A, R]) -> None:
             async def guarded(call: ServerCall, args: A) -> R:
@@ -136,7 +140,7 @@ class Server:
         """The way of every call: orders of tests, who the client is, the work, its refusal."""
         plan = await self.faults.begin(rpc)
         host = await self.hosts.meet(call)
-        request = Request(call, host, identity_of(call), plan)
+        request = Request(call, host, identity_of(call, self.people), plan)
         try:
             reply = await handler(request, args)
         except Refused as exc:

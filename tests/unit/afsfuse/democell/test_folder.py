@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import sqlite3
@@ -20,7 +21,9 @@ from afsfuse.democell.folder import NAME, Folder, StoreError
 from afsfuse.democell.trees import Link, MountPoint, plant
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import Fid
+from afsfuse.interfaces.protection import ADMINISTRATORS
 from afsfuse.model import VolumeType
+from rxrpc.security.tickets import open_ticket
 from tests.cell.site import ROOT, in_process, raw_client
 
 if TYPE_CHECKING:
@@ -99,6 +102,47 @@ async def test_everything_is_there_the_next_time(tmp_path: Path) -> None:
     names = {v.name for s in last.servers.values() for v in s.volumes.values()}
     assert names == {"root.cell", "another"}
     folder.close()
+
+
+def test_users_and_keys_are_there_the_next_time(tmp_path: Path) -> None:
+    cell, folder, _ = opened(tmp_path)
+    alice = cell.add_user("alice", password="open sesame", groups=[ADMINISTRATORS])
+    bob = cell.add_user("Bob")
+    cell.set_password("bob", "another one")
+    ticket = cell.token_for("alice")
+    folder.close()
+    again, folder, kept = opened(tmp_path)
+    assert kept
+    assert (again.people.id_of(b"alice"), again.people.id_of(b"bob")) == (alice, bob)
+    assert again.people.groups_of(alice) == cell.people.groups_of(alice)
+    assert again.people.next_user() == bob + 1
+    assert again.realm.secrets() == cell.realm.secrets()
+    now = cell.realm.clock()
+    assert open_ticket(ticket.kvno, ticket.data, again.realm.keys, now).client.name == "alice"
+    folder.close()
+
+
+def test_keys_are_nobody_elses_business(tmp_path: Path) -> None:
+    cell, folder, _ = opened(tmp_path)
+    cell.create_volume("data")
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    assert NAME in modes
+    assert set(modes.values()) == {0o600}
+    folder.close()
+
+
+def test_a_key_that_is_none(tmp_path: Path) -> None:
+    cell, folder, _ = opened(tmp_path)
+    cell.create_volume("data")
+    folder.close()
+    secrets = cell.realm.secrets()
+    for name in ("service", "aes", "granting"):
+        with closing(sqlite3.connect(tmp_path / NAME)) as base:
+            spoiled = json.dumps({**secrets, name: "00"})
+            base.execute("UPDATE cell SET value = ? WHERE key = 'secrets'", (spoiled,))
+            base.commit()
+        with pytest.raises(StoreError, match="damaged"):
+            opened(tmp_path)
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:

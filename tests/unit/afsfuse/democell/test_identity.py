@@ -45,7 +45,7 @@ def become(site: InProcess, monkeypatch: pytest.MonkeyPatch) -> Callable[[int | 
         who = ANYBODY
         if user is not None:
             who = Identity(user, frozenset(site.cell.people.groups_of(user)))
-        monkeypatch.setattr(server, "identity_of", lambda call: who)
+        monkeypatch.setattr(server, "identity_of", lambda call, people: who)
 
     return to
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from afsfuse.interfaces import callback, common, fileserver, protection, vldb
+from afsfuse.interfaces import callback, common, fileserver, kauth, protection, vldb
 from rxrpc.errors import ParseError
 from rxrpc.rpc import Rpc
 from rxrpc.xdr import decode, encode
 from tests.fuzz.xdr_strategies import values
 from tests.vectors.recorded import MESSAGES, recorded
 
-MODULES = (common, fileserver, callback, vldb, protection)
-INTERFACES = (fileserver.RXAFS, callback.RXAFSCB, vldb.VL, protection.PR)
+MODULES = (common, fileserver, callback, vldb, protection, kauth)
+INTERFACES = (fileserver.RXAFS, callback.RXAFSCB, vldb.VL, protection.PR, kauth.KAA, kauth.KAT)
 RPCS: list[Rpc[Any, Any]] = [rpc for interface in INTERFACES for rpc in interface.rpcs]
 STRUCTURES: list[type] = sorted(
     {cls for rpc in RPCS for cls in (rpc.args, rpc.reply)}, key=lambda cls: cls.__name__
@@ -56,7 +56,7 @@ def test_recorded_messages_are_read_and_written_alike(name: str) -> None:
 def test_procedures_are_in_the_order_of_their_numbers(interface: Any) -> None:
     opcodes = [rpc.opcode for rpc in interface.rpcs]
     assert opcodes == sorted(opcodes)
-    assert interface.service_id in (1, 52, 73)
+    assert interface.service_id in (1, 52, 73, 731, 732)
 
 
 def test_only_procedures_that_change_nothing_more_the_second_time_may_be_sent_again() -> None:

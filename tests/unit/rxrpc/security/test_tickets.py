@@ -7,7 +7,7 @@ import random
 import pytest
 
 from rxrpc.errors import LocalError, SecurityError
-from rxrpc.security import der, krbcrypto, tickets
+from rxrpc.security import der, des, krbcrypto
 from rxrpc.security.krbcrypto import AES256_SHA1, TICKET
 from rxrpc.security.rxkadcodes import RxkadCode
 from rxrpc.security.servicekeys import ServiceKeys
@@ -17,6 +17,7 @@ from rxrpc.security.tickets import (
     NEVER,
     Principal,
     check_times,
+    lifetime_byte,
     lifetime_end,
     make_ticket,
     make_ticket_4,
@@ -233,7 +234,7 @@ def test_the_other_byte_order() -> None:
     assert key is not None
     clear = b"\x01alice\0\0TEST.AFS\0" + bytes(4) + SESSION + b"\x0c"
     clear += (NOW - 60).to_bytes(4, "little") + b"afs\0\0"
-    ticket = tickets._pcbc(key, clear + bytes(-len(clear) % 8), backwards=False)
+    ticket = des.pcbc_encrypt(key, clear)
     assert open_ticket(5, ticket, KEYS, NOW).start == NOW - 60
 
 
@@ -241,23 +242,14 @@ def test_changed_tickets_of_kerberos_4() -> None:
     """PCBC spoils all that follows; there is nothing else that notices."""
     key = KEYS.find_des(5)
     assert key is not None
-    clear = tickets._pcbc(key, make_ticket_4(key, ALICE, SESSION, NOW, 12), backwards=True)
+    clear = des.pcbc_decrypt(key, make_ticket_4(key, ALICE, SESSION, NOW, 12))
     wrongs = [b"\0" * len(clear), b"\0" + b"x" * 70 + b"\0", clear[:32], clear + bytes(24)]
     for wrong in [*wrongs, b"\0a\0\0\0" + bytes(35)]:
-        padded = wrong + bytes(-len(wrong) % 8)
-        assert refused(5, tickets._pcbc(key, padded, backwards=False)) == RxkadCode.BAD_TICKET
+        assert refused(5, des.pcbc_encrypt(key, wrong)) == RxkadCode.BAD_TICKET
     coin = random.Random(2)
     for _ in range(200):
         code = refused(5, coin.randbytes(48))
         assert code in (RxkadCode.BAD_TICKET, RxkadCode.EXPIRED, RxkadCode.NO_AUTH)
-
-
-def test_des_pcbc_is_des() -> None:
-    """One block of FIPS 81's example key and text; the chain begins with the key."""
-    key = bytes.fromhex("0123456789abcdef")
-    text = int.from_bytes(b"Now is t", "big") ^ int.from_bytes(key, "big")
-    cipher = tickets._pcbc(key, text.to_bytes(8, "big"), backwards=False)
-    assert cipher.hex() == "3fa40e8a984d4815"
 
 
 def test_lifetimes() -> None:
@@ -267,3 +259,21 @@ def test_lifetimes() -> None:
         38400, 41055, 111922, 2424367, 2592000, 2592000,
     ]  # fmt: skip
     assert lifetime_end(5, 255) == NEVER
+
+
+def test_the_lifetime_that_is_asked_for_or_the_next_longer_one() -> None:
+    """As time_to_life of OpenAFS has it."""
+    longest = 30 * DAY
+    asked = (1, 300, 301, 38100, 38101, 38401, 86400, longest)
+    assert [lifetime_byte(seconds) for seconds in asked] == [
+        1, 1, 2, 127, 0x80, 0x81, 0x8D, 0xBF,
+    ]  # fmt: skip
+    assert [lifetime_byte(seconds) for seconds in (0, -5, longest + 1)] == [0, 0, 0]
+
+
+def test_a_ticket_of_kerberos_4_for_another_service() -> None:
+    key = KEYS.find_des(5)
+    assert key is not None
+    ticket = make_ticket_4(key, ALICE, SESSION, NOW, 12, ("krbtgt", "TEST.AFS"))
+    assert b"krbtgt\0TEST.AFS\0" in des.pcbc_decrypt(key, ticket)
+    assert open_ticket(5, ticket, KEYS, NOW).client == ALICE
