@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 R = TypeVar("R")
 
-CALL_SECONDS = 4.0
+CALL_SECONDS = 3.0
 """A server that takes longer is passed over for the next."""
+_SERVERS_MAX = 4  # so many are tried: more would take longer than a user is made to wait
 LIFETIME = 30 * 24 * 3600
 """Seconds that are asked for: servers give what they think right, and no more than this."""
 _DES = 1  # des-cbc-crc
@@ -90,7 +91,7 @@ class KaServers:
     ) -> None:
         """`clock` gives seconds since 1970."""
         self._endpoint = endpoint
-        self._addresses: list[Address] = [(host, kauth.PORT) for host in hosts]
+        self._addresses: list[Address] = [(host, kauth.PORT) for host in hosts[:_SERVERS_MAX]]
         self._clock = clock
 
     async def log_in(self, login: Login, password: Secret, say: Callable[[str], object]) -> Token:
@@ -171,10 +172,12 @@ class KaServers:
     async def _call(self, service: int, rpc: Rpc[A, R], args: A) -> R:
         """Ask one server after the other. Raises `CallAborted` or `TicketRefused`."""
         reason: CallError | None = None
-        for address in self._addresses:
+        for address in list(self._addresses):
             connection = self._endpoint.connect(address, service)
             try:
-                return await connection.call(rpc, args, timeouts=CallTimeouts(hard=CALL_SECONDS))
+                reply = await connection.call(rpc, args, timeouts=CallTimeouts(hard=CALL_SECONDS))
+                self._addresses = [address]  # its tickets are the best known to itself
+                return reply
             except CallAborted as exc:
                 if exc.code not in _ELSEWHERE:
                     raise
