@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from afsfuse import version
 from afsfuse.errors import AfsError, UsageError
-from afsfuse.tools import COMMANDS
+from afsfuse.tools import COMMANDS, complain
 
 if TYPE_CHECKING:
     import io
@@ -196,11 +196,6 @@ def _run(arguments: Sequence[str]) -> int:
         known = parser().parse_args(arguments)
         status = known.run(known)
     return status
-
-
-def complain(message: str) -> None:
-    """One line on standard error, whatever is in the message."""
-    print(f"afsfuse: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _mount(known: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ from afsfuse.auth.folders import in_memory, own_folder
 from afsfuse.auth.following import Follower
 from afsfuse.auth.hardening import harden
 from afsfuse.auth.identity import Caller
+from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.cache import CacheManager
@@ -149,6 +150,7 @@ async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
     try:
         store.load()
         await nursery.start(Follower(store).run)
+        await nursery.start(Renewer(store).run)
         path = await nursery.start(ControlServer(store).run)
     except (UsageError, OSError) as exc:
         log.warning("no tokens can be kept: %s", exc)

@@ -5,6 +5,7 @@ A daemon of root's, whose mounts are for everybody, has `/run/afsfuse`. A user's
 
     tokens/IDENTITY.CELL    one token; the folder is its owner's alone
     pags/pag-NUMBER         the process that is the root of a PAG
+    keeps/IDENTITY.CELL     what a token is to be renewed with
     control/PID.sock        the control sockets of the daemons, one each
 
 So several daemons of one owner share their tokens, and so does one that is started later.
@@ -21,7 +22,7 @@ from afsfuse.errors import UsageError
 OVERRIDE = "AFSFUSE_RUNTIME_DIR"
 """The variable that names a folder to use in place of all others, by daemons and commands."""
 SYSTEM = Path("/run/afsfuse")
-TOKENS, PAGS, CONTROL = "tokens", "pags", "control"
+TOKENS, PAGS, KEEPS, CONTROL = "tokens", "pags", "keeps", "control"
 _IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 
 
@@ -67,6 +68,7 @@ def prepare(folder: Path) -> None:
         (folder, 0o755),
         (folder / TOKENS, 0o700),
         (folder / PAGS, 0o700),
+        (folder / KEEPS, 0o700),
         (folder / CONTROL, 0o755),
     ):
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.auth.folders import PAGS, TOKENS
+from afsfuse.auth.folders import KEEPS, PAGS, TOKENS
 from afsfuse.auth.processes import alive
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Follower:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow until cancelled."""
-        folders = {kind: self._store.folder / kind for kind in (TOKENS, PAGS)}
+        folders = {kind: self._store.folder / kind for kind in (PAGS, TOKENS, KEEPS)}
         async with trio.open_nursery() as nursery:
             try:
                 changes = Changes(folders)

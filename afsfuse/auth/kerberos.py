@@ -12,7 +12,7 @@ import contextlib
 import ctypes
 import functools
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_uint, c_void_p
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from afsfuse.auth.complaints import explain
@@ -104,7 +104,7 @@ class Ticket:
     server: str
     enctype: int
     key: Secret
-    data: bytes
+    data: bytes = field(repr=False)
     start: int
     end: int
     renew_till: int

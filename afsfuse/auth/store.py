@@ -9,6 +9,7 @@ Nothing here waits, so each method is one step to other tasks.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -17,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from afsfuse.auth.files import Folder
-from afsfuse.auth.folders import PAGS, TOKENS, prepare
+from afsfuse.auth.folders import KEEPS, PAGS, TOKENS, prepare
 from afsfuse.auth.identity import Identities, Identity
 from afsfuse.auth.processes import Process, alive
 from afsfuse.auth.token import Token
@@ -26,6 +27,9 @@ from afsfuse.errors import ControlRefused, TokenMalformed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+    from afsfuse.auth.identity import Caller
+    from afsfuse.auth.renewal import Renewal
 
     Listener = Callable[[Identity, str], None]
 
@@ -56,6 +60,7 @@ class TokenStore:
         self.folder = folder
         self._clock = clock
         self._tokens: dict[tuple[Identity, str], Token] = {}
+        self._renewals: dict[tuple[Identity, str], Renewal] = {}
         self._pags: dict[str, Pag] = {}
         self._roots: dict[Process, str] = {}
         self._listeners: list[Listener] = []
@@ -63,6 +68,8 @@ class TokenStore:
         self.identities = Identities(self._roots)
         self.on_pag: Callable[[Pag], None] | None = None
         """Is called with each PAG that begins."""
+        self.on_keep: Callable[[], None] | None = None
+        """Is called when there is another token to renew."""
 
     def load(self) -> None:
         """Make the folder if need be, and read what is there.
@@ -70,7 +77,7 @@ class TokenStore:
         Raises `UsageError` when the folder cannot be used, OSError when it cannot be read.
         """
         prepare(self.folder)
-        self._files = {kind: Folder(self.folder / kind) for kind in (PAGS, TOKENS)}
+        self._files = {kind: Folder(self.folder / kind) for kind in (PAGS, TOKENS, KEEPS)}
         for files in self._files.values():
             files.clear()
         self.rescan()
@@ -83,6 +90,7 @@ class TokenStore:
         for token in self._tokens.values():
             token.key.wipe()
         self._tokens.clear()
+        self._renewals.clear()
 
     def subscribe(self, listener: Listener) -> None:
         """Have a function called with identity and cell after each change of a token."""
@@ -93,6 +101,10 @@ class TokenStore:
     def get(self, identity: Identity, cell: str) -> Token | None:
         """The token of an identity for a cell; it may have `expired`. None if there is none."""
         return self._tokens.get((identity, cell))
+
+    def token_for(self, caller: Caller, cell: str) -> Token | None:
+        """The same for the thread behind a request."""
+        return self.get(self.identities.of(caller), cell)
 
     def of(self, identity: Identity) -> list[Token]:
         """All tokens of an identity, by cell."""
@@ -127,9 +139,10 @@ class TokenStore:
 
     def drop(self, identity: Identity, cells: Iterable[str] | None = None) -> list[str]:
         """Wipe tokens of an identity: those for some cells, or all. -> cells that it had one for"""
-        mine = [token.cell for token in self.of(identity)]
-        gone = mine if cells is None else [cell for cell in mine if cell in set(cells)]
+        mine = {cell for owner, cell in (*self._tokens, *self._renewals) if owner == identity}
+        gone = sorted(mine if cells is None else mine & set(cells))
         for cell in gone:
+            self.unkeep(identity, cell)
             self._files[TOKENS].remove(_name(identity, cell))
             self._put(identity, cell, None)
         return gone
@@ -142,6 +155,36 @@ class TokenStore:
         if token != before:
             for listener in self._listeners:
                 listener(identity, cell)
+
+    # What tokens are renewed with
+
+    def renewals(self) -> list[tuple[Identity, Renewal]]:
+        """All tokens that are to be kept, and how."""
+        return [(identity, renewal) for (identity, _), renewal in self._renewals.items()]
+
+    def keep(self, identity: Identity, renewal: Renewal) -> None:
+        """Have a token renewed. Raises `ControlRefused` when there is none."""
+        cell = renewal.wanted.cell
+        if (identity, cell) not in self._tokens:
+            raise ControlRefused(f"{cell:.80}: there is no token to keep")
+        data = bytearray(renewal.encode().encode())
+        try:
+            self._files[KEEPS].write(_name(identity, cell), data)
+        except OSError as exc:
+            raise ControlRefused(f"the token cannot be kept: {exc.strerror or exc}") from None
+        finally:
+            data[:] = bytes(len(data))
+        self._keep((identity, cell), renewal)
+
+    def _keep(self, key: tuple[Identity, str], renewal: Renewal) -> None:
+        self._renewals[key] = renewal
+        if self.on_keep is not None:
+            self.on_keep()
+
+    def unkeep(self, identity: Identity, cell: str) -> None:
+        """Have a token end when it ends."""
+        if self._renewals.pop((identity, cell), None) is not None:
+            self._files[KEEPS].remove(_name(identity, cell))
 
     # PAGs
 
@@ -197,6 +240,8 @@ class TokenStore:
             return
         if kind == PAGS:
             self._reread_pag(name, identity)
+        elif kind == KEEPS:
+            self._reread_renewal(name, identity)
         else:
             self._reread_token(name, identity)
 
@@ -212,6 +257,17 @@ class TokenStore:
             return
         if identity.pag not in self._pags:
             self._enter(pag)
+
+    def _reread_renewal(self, name: str, identity: Identity) -> None:
+        from afsfuse.auth.renewal import Renewal  # with Kerberos, which few need
+
+        key = (identity, name.partition(".")[2])
+        data = self._files[KEEPS].read(name)
+        self._renewals.pop(key, None)
+        if data is not None:
+            with contextlib.suppress(TokenMalformed):  # it is just being wiped
+                self._keep(key, Renewal.decode(bytes(data)))
+            data[:] = bytes(len(data))
 
     def _reread_token(self, name: str, identity: Identity) -> None:
         cell = name.partition(".")[2]
@@ -231,9 +287,13 @@ class TokenStore:
 
     def rescan(self) -> None:
         """Take over whatever has changed in the folders."""
+        known = {
+            PAGS: {f"pag-{number}" for number in self._pags},
+            TOKENS: {_name(*key) for key in self._tokens},
+            KEEPS: {_name(*key) for key in self._renewals},
+        }
         for kind, files in self._files.items():
-            known = self._pags if kind == PAGS else (_name(who, t.cell) for who, t in self.all())
-            for name in {*files.names(), *(f"pag-{n}" if kind == PAGS else n for n in known)}:
+            for name in known[kind].union(files.names()):
                 self.reread(kind, name)
         self.sweep()
 
@@ -246,7 +306,7 @@ class TokenStore:
         for identity, token in self.all():
             if identity.pag is not None and identity.pag not in self._pags:
                 self.reread(PAGS, identity.text)  # without a PAG its tokens go
-            if token.expired(now - LINGER):
+            if token.expired(now - LINGER) and (identity, token.cell) not in self._renewals:
                 self.drop(identity, [token.cell])
 
 

@@ -33,7 +33,7 @@ class Place:
         """Whether a daemon answered the last request."""
 
     def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
-        """Have something done. Raises `ControlRefused`, or `NoDaemon` if nobody can do it."""
+        """Have something done. Raises `ControlRefused`, or `NoDaemon` if nobody is there."""
         line = request_line(verb, **arguments)
         silent = 0
         for name in self._sockets():
@@ -48,7 +48,7 @@ class Place:
             self.by_daemon = True
             return read_answer(answer)
         if silent:
-            raise NoDaemon("the daemon does not answer: see its log")
+            raise ControlRefused("the daemon does not answer: see its log")
         return self._do_it_here(line)
 
     def _do_it_here(self, line: bytes) -> dict[str, Any]:

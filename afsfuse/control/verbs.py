@@ -17,7 +17,7 @@ from afsfuse.auth.token import Token
 from afsfuse.errors import ControlRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from afsfuse.auth.store import TokenStore
 
@@ -53,6 +53,7 @@ class Verbs:
             "tokens": self._tokens,
             "drop": self._drop,
             "begin-pag": self._begin_pag,
+            "keep": self._keep,
         }
 
     def do(self, request: Request, peer: Peer) -> dict[str, Any]:
@@ -82,8 +83,18 @@ class Verbs:
         if token.expired(self._clock()):
             raise ControlRefused("the token has expired already: see that the clock is right")
         identity = self.identity(peer)
+        self._store.unkeep(identity, token.cell)  # it may be another principal's
         self._store.set(identity, token)
         return {"identity": identity.text}
+
+    def _keep(self, request: Request, peer: Peer) -> dict[str, Any]:
+        from afsfuse.auth.renewal import Renewal  # with Kerberos, which few need
+
+        text = request.get("renewal")
+        if not isinstance(text, str):
+            raise ControlRefused("what to renew the token with is expected")
+        self._store.keep(self.identity(peer), Renewal.decode(text))
+        return {}
 
     def _tokens(self, request: Request, peer: Peer) -> dict[str, Any]:
         identity = self.identity(peer)
@@ -93,7 +104,23 @@ class Verbs:
             pairs = self._store.all()
         else:
             pairs = [(identity, token) for token in self._store.of(identity)]
-        return {"identity": identity.text, "tokens": [_shown(*pair) for pair in pairs]}
+        return {"identity": identity.text, "tokens": self._shown(pairs)}
+
+    def _shown(self, pairs: Iterable[tuple[Identity, Token]]) -> list[dict[str, Any]]:
+        """What is told of tokens."""
+        kept = {(identity, renewal.wanted.cell) for identity, renewal in self._store.renewals()}
+        return [
+            {
+                "identity": identity.text,
+                "cell": token.cell,
+                "client": token.client,
+                "viceid": token.viceid,
+                "start": token.start,
+                "end": token.end,
+                "kept": (identity, token.cell) in kept,
+            }
+            for identity, token in pairs
+        ]
 
     def _drop(self, request: Request, peer: Peer) -> dict[str, Any]:
         cells = request.get("cells")
@@ -109,18 +136,6 @@ class Verbs:
         if not peer.lives():
             raise ControlRefused("the process that asks has ended")
         return {"pag": self._store.begin_pag(process, peer.uid)}
-
-
-def _shown(identity: Identity, token: Token) -> dict[str, Any]:
-    """What is told of a token."""
-    return {
-        "identity": identity.text,
-        "cell": token.cell,
-        "client": token.client,
-        "viceid": token.viceid,
-        "start": token.start,
-        "end": token.end,
-    }
 
 
 def _is_words(value: object) -> bool:

@@ -4,6 +4,8 @@ Each has `main(arguments)`, which returns the exit status, and raises `AfsError`
 the user is to see. Start-up counts here: nothing loads an event loop, rxrpc or FUSE.
 """
 
+import sys
+
 COMMANDS = {
     "aklog": "get tokens with the Kerberos tickets that you have",
     "klog": "get a token with a password or a keytab",
@@ -12,3 +14,8 @@ COMMANDS = {
     "pagsh": "start a shell whose tokens are its own",
 }
 """What the help says of each."""
+
+
+def complain(message: str) -> None:
+    """One line on standard error, whatever is in the message."""
+    print(f"afsfuse: {' '.join(message.split())}", file=sys.stderr)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from afsfuse.auth.acquire import KDC_SECONDS, from_cache, quiet, within
 from afsfuse.auth.hardening import harden
-from afsfuse.errors import AfsError
-from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Cells, Parser, complain, hand_over
+from afsfuse.errors import AfsError, TicketRefused
+from afsfuse.tools import complain
+from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Cells, Parser, hand_over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from afsfuse.auth.acquire import Wanted
 
 
 def parser() -> Parser:
@@ -23,6 +26,9 @@ def parser() -> Parser:
     known.add_cells("cells to get tokens for")
     known.add_argument("-k", dest="realm", metavar="REALM", help="the cells' Kerberos realm")
     known.add_argument("-d", dest="debug", action="store_true", help="tell what is tried")
+    known.add_argument(
+        "--keep", action="store_true", help="have the daemon renew it; needs a renewable ticket"
+    )
     known.add_confdir()
     return known
 
@@ -40,13 +46,25 @@ def main(arguments: Sequence[str]) -> int:
         say(f"Authenticating to cell {name}")
         try:
             token = within(KDC_SECONDS, partial(from_cache, wanted, say))
-            hand_over(token)
+            hand_over(token, renewal_with_ticket(wanted) if given.keep else None)
         except AfsError as exc:
             complain(f"{name}: {exc}")
             status = EXIT_FAILED
         else:
             say(f"{name}: token for {token.client}")
     return status
+
+
+def renewal_with_ticket(wanted: Wanted) -> str:
+    """What the daemon renews a token with: the user's own ticket-granting ticket."""
+    from afsfuse.auth.kerberos import Kerberos
+    from afsfuse.auth.renewal import Renewal
+
+    with Kerberos() as kerberos:  # it is in the cache already: no KDC is asked
+        granting = kerberos.granting_ticket()
+    if granting.renew_till <= granting.end:
+        raise TicketRefused("your ticket is not renewable: get one with kinit -r 7d, or use klog")
+    return Renewal(wanted, granting.client, granting=granting).encode()
 
 
 def _say(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from afsfuse.auth.acquire import Wanted
 from afsfuse.cell.cellservdb import CellFiles, is_cell_name, load, search_folders
 from afsfuse.control.places import tell_all
 from afsfuse.errors import UsageError
+from afsfuse.tools import complain
 
 if TYPE_CHECKING:
     from afsfuse.auth.token import Token
@@ -61,11 +61,6 @@ class Parser(argparse.ArgumentParser):
         )  # fmt: skip
 
 
-def complain(message: str) -> None:
-    """One line on standard error, whatever is in the message."""
-    print(f"afsfuse: {' '.join(message.split())}", file=sys.stderr)
-
-
 @dataclass(frozen=True)
 class Cells:
     """The cells that the configuration files know."""
@@ -101,9 +96,12 @@ class Cells:
         return Wanted(cell, realm, hosts[0].split()[0].rstrip(",") if hosts else None)
 
 
-def hand_over(token: Token) -> None:
-    """Give a token to whoever keeps tokens here. Raises `AfsError`."""
+def hand_over(token: Token, renewal: str | None = None) -> None:
+    """Give a token to whoever keeps tokens here, and what to renew it with. Raises `AfsError`."""
     answers = tell_all("set", token=token.encode())
+    if renewal is not None:
+        for place, _ in answers:
+            place.ask("keep", renewal=renewal)
     keyring.show(token)
     if not any(place.by_daemon for place, _ in answers):
         complain(f"{token.cell}: no mount is running: the token is kept for one that you make")

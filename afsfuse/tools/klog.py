@@ -6,6 +6,7 @@ import getpass
 import os
 import pwd
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afsfuse.auth.acquire import KDC_SECONDS, by_keytab, by_password, quiet, within
@@ -41,6 +42,9 @@ def parser() -> Parser:
         help="read the password from the standard input",
     )  # fmt: skip
     known.add_argument("-d", dest="debug", action="store_true", help="tell what is tried")
+    known.add_argument(
+        "--keep", action="store_true", help="have the daemon renew it with the keytab"
+    )
     known.add_confdir()
     return known
 
@@ -54,16 +58,21 @@ def main(arguments: Sequence[str]) -> int:
     wanted = cells.wanted(cell, given.realm)
     user = given.user or _own_name()
     say = print if given.debug else quiet
+    renewal: str | None = None
+    if given.keep and given.keytab is None:
+        raise UsageError("--keep needs --keytab: a password is not kept", exit_code=EXIT_USAGE)
     try:
         if given.keytab is not None:
             keytab = _readable(given.keytab)
             token = within(KDC_SECONDS, lambda: by_keytab(wanted, user, keytab, say))
+            if given.keep:
+                renewal = renewal_with_keytab(wanted, token.client, keytab)
         else:
             password = _from_input() if given.pipe else _asked_for(user, wanted)
             token = within(KDC_SECONDS, lambda: by_password(wanted, user, password, say))
     except TicketRefused as exc:
         raise TicketRefused(f"{cell}: {user}: {exc}", kerberos=exc.kerberos) from None
-    hand_over(token)
+    hand_over(token, renewal)
     return EXIT_OK
 
 
@@ -84,6 +93,16 @@ def _readable(keytab: str) -> str:
             return f"FILE:{os.path.abspath(path)}"
     except OSError as exc:
         raise UsageError(f"{keytab}: {exc.strerror}", exit_code=EXIT_USAGE) from None
+
+
+def renewal_with_keytab(wanted: Wanted, client: str, keytab: str) -> str:
+    """What the daemon renews a token with: the contents of the file, which may go away."""
+    from afsfuse.auth.renewal import KEYTAB_MAX, Renewal
+
+    data = Path(keytab.removeprefix("FILE:")).read_bytes()
+    if not 0 < len(data) <= KEYTAB_MAX:
+        raise UsageError(f"{keytab}: too large to be kept", exit_code=EXIT_USAGE)
+    return Renewal(wanted, client, keytab=Secret(data)).encode()
 
 
 def _from_input() -> Secret:

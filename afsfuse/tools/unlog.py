@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from afsfuse.auth import keyring
 from afsfuse.auth.folders import TOKENS
 from afsfuse.control.places import places
-from afsfuse.errors import NoDaemon
-from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Parser, complain
+from afsfuse.errors import ControlRefused, NoDaemon
+from afsfuse.tools import complain
+from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str]) -> int:
             if (place.folder / TOKENS).exists():  # else there was never one that could keep any
                 complain(f"tokens that {place.folder} may hold for you stay there: {exc}")
                 status = EXIT_FAILED
+        except ControlRefused as exc:
+            complain(f"{place.folder}: {exc}")
+            status = EXIT_FAILED
     for cell in dropped.union(cells or ()):
         keyring.forget(cell)
     for cell in cells or ():

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import afsfuse.tools.klog
+import afsfuse.tools.tokens
+import afsfuse.tools.unlog  # noqa: F401 (they are for processes that are forked)
+from afsfuse import cli
+from afsfuse.auth.folders import OVERRIDE
 from tests.interop.desk import ALICE, SECONDS
 from tests.interop.mounts import RealMount, eventually
 from tests.realcell.configuration import CELL, REALM, USERS
@@ -184,7 +193,120 @@ def test_a_kdc_that_is_down_and_one_that_is_cut_off(desk: Desk) -> None:
 def test_a_clock_that_is_wrong(desk: Desk) -> None:
     if subprocess.run(["which", "faketime"], capture_output=True, check=False).returncode:
         pytest.skip("faketime is not installed")
-    words = [sys.executable, "-m", "afsfuse", "klog", "alice", "--keytab", str(desk.keytab)]
-    done = desk.run("faketime", "-f", "+2h", *words, "--confdir", str(desk.cell.confdir))
+    desk.kinit()
+    words = [sys.executable, "-m", "afsfuse", "aklog", "--confdir", str(desk.cell.confdir)]
+    done = desk.run("faketime", "-f", "+1h", *words)
     assert done.returncode == 32
     assert "this machine's clock and the KDC's differ too much: set the clock" in done.stderr
+
+
+def ends(desk: Desk) -> int:
+    (token,) = desk.tokens()
+    assert token["kept"] is True
+    end: int = token["end"]
+    return end
+
+
+def test_a_token_is_kept_with_a_keytab(desk: Desk) -> None:
+    """KDCs give what is asked for, so the life is the realm's default; the daemon's clock is ours:
+    we make the token old instead of waiting for it to be."""
+    with mount_of(desk):
+        done = desk.afsfuse("klog", "alice", "--keytab", str(desk.keytab), "--keep")
+        assert done.returncode == 0, done.stderr
+        desk.keytab.unlink()
+        end = ends(desk)
+        (path,) = (desk.runtime / "tokens").iterdir()
+        values = json.loads(path.read_text())
+        values["start"] -= 90_000
+        fresh = path.with_name(".fresh")
+        fresh.write_text(json.dumps({**values, "end": int(time.time()) + 5}))
+        fresh.rename(path)
+        assert eventually(lambda: ends(desk) >= end, SECONDS)
+        secrets = keys_of(desk)
+        assert desk.afsfuse("unlog").returncode == 0
+        assert list((desk.runtime / "keeps").iterdir()) == []
+        log = (desk.folder / "afs.log").read_text()
+    assert not [secret for secret in secrets if secret in log]
+
+
+def test_a_token_is_kept_with_a_renewable_ticket_as_long_as_that_lasts(desk: Desk) -> None:
+    desk.kinit("-l", "4s", "-r", "9s")
+    with mount_of(desk) as mount:
+        done = desk.afsfuse("aklog", "--keep")
+        assert done.returncode == 0, done.stderr
+        end = ends(desk)
+        assert eventually(lambda: ends(desk) > end, SECONDS)
+        assert eventually(
+            lambda: "cannot be renewed, it is good until" in mount.log.read_text(), SECONDS
+        )
+        assert eventually(lambda: "Expired" in desk.afsfuse("tokens").stdout, SECONDS)
+        assert mount.log.read_text().count("cannot be renewed") == 1
+
+
+def test_what_cannot_be_kept(desk: Desk) -> None:
+    desk.kinit()
+    done = desk.afsfuse("aklog", "--keep")
+    assert done.returncode == 32
+    assert "your ticket is not renewable: get one with kinit -r 7d" in done.stderr
+    done = desk.afsfuse("klog", "alice", "-pipe", "--keep", input=b"x\n")
+    assert done.returncode == 1
+    assert done.stderr == "afsfuse: --keep needs --keytab: a password is not kept\n"
+
+
+def as_user(uid: int, *words: str, input: bytes = b"") -> tuple[int, str]:
+    """Status and output of a command of a user; forked, for root's Python may be out of reach."""
+    reader, writer = os.pipe()
+    source, feed = os.pipe()
+    os.write(feed, input)
+    os.close(feed)
+    child = os.fork()
+    if child == 0:
+        status = 255
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.dup2(source, 0)
+            os.dup2(writer, 1)
+            os.dup2(writer, 2)
+            sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+            sys.stderr = sys.stdout
+            status = cli.main(words)
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
+    os.close(writer)
+    os.close(source)
+    with os.fdopen(reader) as pipe:
+        told = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), told
+
+
+def test_two_users_and_root(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against one daemon of root's: each has his own, and root sees whose they are."""
+    with tempfile.TemporaryDirectory() as shared:
+        public = Path(shared)
+        shutil.copytree(desk.cell.confdir, public / "conf")
+        for path in (public, *public.rglob("*")):
+            path.chmod(0o755)
+        desk.environment[OVERRIDE] = str(public / "run")
+        monkeypatch.setenv(OVERRIDE, str(public / "run"))
+        monkeypatch.setenv("KRB5_CONFIG", str(public / "conf/krb5.conf"))
+        conf = ("--confdir", str(public / "conf"))
+        with mount_of(desk):
+            for uid, user in ((54321, "alice"), (54322, "bob")):
+                password = USERS[user].encode() + b"\n"
+                done = as_user(uid, "klog", user, "-pipe", *conf, input=password)
+                assert done == (0, "")
+            assert f"User alice@{REALM}'s" in as_user(54321, "tokens")[1]
+            assert f"User bob@{REALM}'s" in as_user(54322, "tokens")[1]
+            assert "rxkad" not in as_user(54323, "tokens")[1]
+            status, told = as_user(54321, "tokens", "--all")
+            assert (status, told) == (32, "afsfuse: only root may see who has tokens\n")
+            listing = desk.afsfuse("tokens", "--all").stdout
+            assert f"uid-54321: User alice@{REALM}'s rxkad tokens for {CELL} [" in listing
+            assert f"uid-54322: User bob@{REALM}'s rxkad tokens for {CELL} [" in listing
+            assert desk.afsfuse("unlog").returncode == 0
+            assert as_user(54321, "unlog") == (0, "")
+            assert "rxkad" not in as_user(54321, "tokens")[1]
+            assert f"User bob@{REALM}'s" in as_user(54322, "tokens")[1]

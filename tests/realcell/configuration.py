@@ -80,6 +80,7 @@ def create_realm(host: Host) -> None:
     (folder / "kdc.conf").write_text(
         f"[kdcdefaults]\n kdc_ports = 88\n kdc_tcp_ports = 88\n"
         f"[realms]\n {REALM} = {{\n  database_name = {_KDC}/principal\n"
+        "  max_renewable_life = 7d\n"
         f"  key_stash_file = {_KDC}/stash\n  acl_file = {_KDC}/kadm5.acl\n }}\n"
         f"[logging]\n kdc = FILE:/var/log/openafs/krb5kdc.log\n"
     )

@@ -64,7 +64,8 @@ def test_the_folders_are_made_with_their_modes(tmp_path: Path) -> None:
     (top / "tokens").chmod(0o777)
     folders.prepare(top)
     modes = {path.name: path.stat().st_mode & 0o7777 for path in (top, *top.iterdir())}
-    assert modes == {"afsfuse": 0o755, "tokens": 0o700, "pags": 0o700, "control": 0o755}
+    private = dict.fromkeys(("tokens", "pags", "keeps"), 0o700)
+    assert modes == {"afsfuse": 0o755, "control": 0o755, **private}
 
 
 def test_a_link_in_place_of_the_folder(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def silent(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[socke
 
 
 def test_a_silent_daemon_is_told_of(store: TokenStore, silent: socket.socket) -> None:
-    with pytest.raises(NoDaemon, match="does not answer: see its log"):
+    with pytest.raises(ControlRefused, match="does not answer: see its log"):
         Place(store.folder).ask("hello")
 
 
@@ -97,7 +97,7 @@ def test_a_daemon_whose_queue_is_full(store: TokenStore, silent: socket.socket) 
         for client in (other, another):
             client.setblocking(False)
             client.connect_ex(silent.getsockname())
-        with pytest.raises(NoDaemon, match="does not answer"):
+        with pytest.raises(ControlRefused, match="does not answer"):
             Place(store.folder).ask("hello")
 
 

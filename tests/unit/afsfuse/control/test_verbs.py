@@ -89,6 +89,7 @@ def test_no_answer_has_a_key_or_a_ticket(ask: Asker) -> None:
             "viceid": 5,
             "start": 1_700_000_000,
             "end": 1_700_036_000,
+            "kept": False,
         }
     ]
 

@@ -18,7 +18,7 @@ from afsfuse import cli
 from afsfuse.auth.acquire import Wanted
 from afsfuse.auth.token import Secret, Token
 from afsfuse.control.places import Place
-from afsfuse.errors import TicketRefused
+from afsfuse.errors import ControlRefused, TicketRefused
 from afsfuse.tools import COMMANDS, aklog, klog, unlog
 from afsfuse.tools.common import Cells
 from tests.unit.afsfuse.auth.test_token import token
@@ -249,6 +249,7 @@ def test_tokens_for_programs(place: Path, capsys: pytest.CaptureFixture[str]) ->
             "viceid": None,
             "start": 1_700_000_000,
             "end": FAR,
+            "kept": False,
             "expired": False,
         }
     ]
@@ -291,6 +292,18 @@ def test_unlog_says_what_it_could_not_drop(
     err = capsys.readouterr().err
     assert f"tokens that {system} may hold for you stay there: no mount for all users" in err
     assert err.count("\n") == 1
+
+
+def test_unlog_says_when_a_daemon_refuses(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: Place, verb: str, **_: object) -> dict[str, Any]:
+        raise ControlRefused("the daemon does not answer: see its log")
+
+    monkeypatch.setattr(Place, "ask", refuse)
+    assert cli.main(["unlog"]) == 32
+    said = f"afsfuse: {place}: the daemon does not answer: see its log\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
 import time
@@ -132,3 +134,46 @@ def test_begin_at_the_places_that_are_there(
         pagsh.begin([a])
     missing.clear()
     assert pagsh.begin([a]) == []
+
+
+class Terminal:
+    """pagsh at a terminal of its own."""
+
+    def __init__(self) -> None:
+        pid, self._terminal = pty.fork()
+        if pid == 0:
+            os.chdir(ROOT)
+            os.execv(sys.executable, [sys.executable, "-m", "afsfuse", "pagsh", "-i"])
+        self.pid = pid
+        self._seen = b""
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._terminal, keys)
+
+    def wait_for(self, text: bytes) -> None:
+        deadline = time.monotonic() + SECONDS
+        while text not in self._seen:
+            rest = deadline - time.monotonic()
+            assert select.select([self._terminal], [], [], max(0, rest))[0], self._seen
+            self._seen += os.read(self._terminal, 4096)
+
+    def status(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def close(self) -> None:
+        os.close(self._terminal)
+
+
+def test_the_terminal_is_the_shells() -> None:
+    """Ctrl-C ends what the shell runs, and neither the shell nor its PAG."""
+    terminal = Terminal()
+    try:
+        terminal.type(b"sh -c 'echo go-$((1+1)); exec sleep 1000'\n")
+        terminal.wait_for(b"go-2")
+        terminal.type(b"\x03")
+        terminal.type(f"echo ended-$?; {TOKENS}; exit 6\n".encode())
+        terminal.wait_for(b"ended-130")
+        terminal.wait_for(b'"identity": "pag-')
+        assert terminal.status() == 6
+    finally:
+        terminal.close()

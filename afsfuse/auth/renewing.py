@@ -1,0 +1,153 @@
+"""Renews the tokens that are to be kept, in good time before they end.
+
+Of several daemons of one owner one does it: the one that holds the lock. When a renewal fails, the
+log says so once, while the token is still good for a quarter of its life, and it is tried again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.auth.acquire import KDC_SECONDS
+from afsfuse.auth.renewal import Renewal
+from afsfuse.auth.token import Token
+from afsfuse.errors import AfsError, TicketRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from afsfuse.auth.identity import Identity
+    from afsfuse.auth.store import TokenStore
+
+    Perform = Callable[[Renewal, int], Awaitable[tuple[Token, Renewal]]]
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 30.0
+"""Between two looks, at most, and between two attempts at a renewal that failed."""
+_LEAST_SECONDS = 1.0
+_DUE = 0.75  # of a token's life
+LOCK = "renewing.lock"
+
+
+class Renewer:
+    """Keeps the tokens of one store that are to be kept."""
+
+    def __init__(
+        self,
+        store: TokenStore,
+        clock: Callable[[], float] = time.time,
+        perform: Perform | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._perform = perform or in_a_process
+        self._failing: set[tuple[Identity, str]] = set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Renew until cancelled."""
+        lock = os.open(self._store.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        wake = trio.Event()
+        self._store.on_keep = lambda: wake.set()
+        task_status.started()
+        try:
+            while True:
+                pause = await self.look() if _locked(lock) else LOOK_SECONDS
+                with trio.move_on_after(pause):
+                    await wake.wait()  # there is another one to renew
+                wake = trio.Event()
+        finally:
+            self._store.on_keep = None
+            os.close(lock)
+
+    async def look(self) -> float:
+        """Renew what is due. -> seconds until the next look"""
+        pause = LOOK_SECONDS
+        kept = self._store.renewals()
+        self._failing &= {(identity, renewal.wanted.cell) for identity, renewal in kept}
+        for identity, renewal in kept:
+            rest = self._rest(identity, renewal)
+            if rest <= 0:
+                await self._renew(identity, renewal)
+                rest = self._rest(identity, renewal)
+            if rest > 0:
+                pause = min(pause, rest)
+        return max(pause, _LEAST_SECONDS)
+
+    def _rest(self, identity: Identity, renewal: Renewal) -> float:
+        """Seconds until the token is to be renewed."""
+        token = self._store.get(identity, renewal.wanted.cell)
+        if token is None:
+            return 0.0
+        return token.start + _DUE * (token.end - token.start) - self._clock()
+
+    async def _renew(self, identity: Identity, renewal: Renewal) -> None:
+        cell = renewal.wanted.cell
+        try:
+            token, again = await self._perform(renewal, self._uid_of(identity))
+            if (identity, renewal) not in self._store.renewals():
+                return  # dropped or replaced meanwhile
+            self._store.set(identity, token)
+            self._store.keep(identity, again)
+        except AfsError as exc:
+            if (identity, cell) not in self._failing:
+                self._failing.add((identity, cell))
+                held = self._store.get(identity, cell)
+                until = f"until {time.ctime(held.end)[4:16]}" if held else "no more"
+                log.warning(
+                    "the token of %s for %s cannot be renewed, it is good %s: %s",
+                    identity, cell, until, exc.message,
+                )  # fmt: skip
+        else:
+            if (identity, cell) in self._failing:
+                self._failing.discard((identity, cell))
+                log.info("the token of %s for %s is renewed again", identity, cell)
+
+    def _uid_of(self, identity: Identity) -> int:
+        """The user whose token it is; whoever began the PAG."""
+        pag = self._store.pags.get(identity.pag or "")
+        return pag.uid if pag is not None else identity.uid or 0
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether we are the one that renews; become it if nobody is."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def in_a_process(renewal: Renewal, uid: int) -> tuple[Token, Renewal]:
+    """Perform a renewal in a process of its own, under the user's uid, within a bound."""
+    root = str(Path(__file__).parent.parent.parent)
+    code = (
+        f"import sys; sys.path.insert(0, {root!r}); from afsfuse.auth.renewal import main; main()"
+    )
+    order = json.dumps({"uid": uid, "renewal": renewal.encode()}).encode()
+    with trio.move_on_after(KDC_SECONDS):  # which ends the process
+        done = await trio.run_process(
+            [sys.executable, "-I", "-S", "-c", code],
+            stdin=order,
+            capture_stdout=True,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        try:
+            told = json.loads(done.stdout)
+        except ValueError:
+            raise TicketRefused("the Kerberos library failed") from None
+        if "error" in told:
+            raise TicketRefused(told["error"])
+        return Token.decode(told["token"]), Renewal.decode(told["renewal"])
+    raise TicketRefused(f"no KDC has answered within {KDC_SECONDS:.0f} s")
