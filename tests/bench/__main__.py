@@ -53,10 +53,10 @@ def _secured(rounds: int) -> int:
         seed.populate(cell, runner.VOLUMES)
         figures = secured.measure(cell, rounds, say)
     print(secured.as_table(figures))
-    return _reached(figures)
+    return reached(figures)
 
 
-def _reached(figures: list[secured.Figures]) -> int:
+def reached(figures: list[secured.Figures]) -> int:
     """1 when the encrypted read leaves more of the file server idle than it may."""
     (crypt,) = [one for one in figures if one.level == "crypt"]
     if crypt.share >= secured.SHARE_TO_REACH:
@@ -84,7 +84,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     ]
     for metric in missed:
         say(f"below its target of {metric.target}: {metric.title}")
-    return 1 if missed or _reached(report.secured) else 0
+    return 1 if missed or reached(report.secured) else 0
 
 
 if __name__ == "__main__":
