@@ -189,21 +189,21 @@ class Rotation:
                 tried: set[tuple[str, int]] = set()
                 while (address := await self._address(server, tried)) is not None:
                     tried.add(address)
-                    connection = self._connect(address)  # to the same peer as the attempt's
+                    used: list[Connection] = []
                     try:
-                        result = await self._attempt(operation, server, address, timeouts)
+                        result = await self._attempt(operation, server, address, timeouts, used)
                     except CallError as exc:
                         verdict = judge(exc)
                         if verdict is Verdict.UNREACHABLE:
                             continue
-                        health.heard(server, address, connection.rtt())
+                        health.heard(server, address, used[-1].rtt())
                         trouble.note(verdict, self._explain(verdict, exc, operation, server))
                         raise _Elsewhere from exc
                     except AfsError as exc:
-                        health.heard(server, address, connection.rtt())
+                        health.heard(server, address, used[-1].rtt())
                         locate(exc, operation.volume, server)
                         raise
-                    health.heard(server, address, connection.rtt())
+                    health.heard(server, address, used[-1].rtt())
                     return result
             # It was silent, or another operation has found out meanwhile that it is.
             health.silent(server, began)
@@ -220,12 +220,13 @@ class Rotation:
         server: FileServer,
         address: tuple[str, int],
         timeouts: CallTimeouts,
+        used: list[Connection],
     ) -> T:
-        """Try one address of a server in the caller's name."""
+        """Try one address of a server in the caller's name; `used` gets the connections."""
 
         async def attempt(security: ClientSecurity) -> T:
-            connection = self._connect(address, security)
-            return await operation.attempt(Site(server, connection, timeouts))
+            used.append(self._connect(address, security))
+            return await operation.attempt(Site(server, used[-1], timeouts))
 
         cell = operation.volume.cell.name
         return await self._credentials.run_as(operation.caller, cell, attempt)
