@@ -59,9 +59,9 @@ def _secured(rounds: int) -> int:
 def reached(figures: list[secured.Figures]) -> int:
     """1 when the encrypted read leaves more of the file server idle than it may."""
     (crypt,) = [one for one in figures if one.level == "crypt"]
-    if crypt.share >= secured.SHARE_TO_REACH:
+    if crypt.reached >= secured.SHARE_TO_REACH:
         return 0
-    say(f"below its target of {secured.SHARE_TO_REACH:.0%}: the file server's share at crypt")
+    say(f"below its target of {secured.SHARE_TO_REACH:.0%}: how busy the file server is at crypt")
     return 1
 
 
