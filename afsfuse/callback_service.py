@@ -7,7 +7,8 @@ waiting for a page of the very file that the server holds until we reply.
 
 Nothing here is authenticated, and anybody can forge a packet. All that a forged one achieves is
 that promises are forgotten and files are asked for again; no address, name or state is learnt
-from a caller.
+from a caller. OpenAFS's servers call back without security; whoever comes with rxkad, which we
+have no key to check, is told that there is no such service (RX_INVALID_OPERATION).
 """
 
 import struct

@@ -83,6 +83,10 @@ class Config:
     flags: tuple[str, ...] = ()
     """Further flags of mount(2): noexec, noatime, nodiratime, nosymfollow."""
 
+    crypt: str = "crypt"
+    """How calls with a token are protected: `clear` (who calls is proven, nothing is hidden),
+    `auth` (and most changes are noticed) or `crypt` (everything is encrypted)."""
+
     rxdebug: bool = True
     """Answer OpenAFS's `rxdebug`; what strangers are told is bounded, see docs/rxrpc.md."""
 
@@ -207,6 +211,9 @@ OPTIONS: dict[str, Option] = {
     "noallow_other": Option("allow_other", "", lambda _: False, "let only the mounting user in"),
     "subtype": Option("subtype", "", bool, "show the type fuse.afs (the default)"),
     "nosubtype": Option("subtype", "", lambda _: False, "show the type fuse"),
+    "crypt": Option(
+        "crypt", "LEVEL", _choice("clear", "auth", "crypt"), "protection with a token; else crypt"
+    ),
     "rxdebug": Option("rxdebug", "", bool, "answer rxdebug (the default)"),
     "norxdebug": Option("rxdebug", "", lambda _: False, "do not answer rxdebug"),
     "logfile": Option("logfile", "PATH", _path, "append the log to this file"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import os
 import signal
 import sys
 import uuid
@@ -27,7 +28,9 @@ from afsfuse import config as settings
 from afsfuse.auth.folders import in_memory, own_folder
 from afsfuse.auth.following import Follower
 from afsfuse.auth.hardening import harden
+from afsfuse.auth.identity import Caller
 from afsfuse.auth.renewing import Renewer
+from afsfuse.auth.security import LEVELS, TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.cache import CacheManager
 from afsfuse.callback_service import CallbackService, cache_config
@@ -74,6 +77,7 @@ class Parts:
     callbacks: CallbackService
     session: FuseSession
     tokens: TokenStore
+    credentials: TokenCredentials
 
 
 def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
@@ -83,8 +87,10 @@ def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
         files = replace(files, this_cell=config.cell)
     cells = CellDirectory(files)
     registry = ServerRegistry()
-    locator = VolumeLocator(endpoint, cells, registry)
-    client = FileServerClient(endpoint, locator)
+    tokens = TokenStore(own_folder())
+    credentials = credentials_of(config, tokens)
+    locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
+    client = FileServerClient(endpoint, locator, credentials)
     cache = CacheManager(
         client,
         data_bytes=config.cache_size,
@@ -123,7 +129,17 @@ def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
     )
-    return Parts(client, cache, filesystem, callbacks, session, TokenStore(own_folder()))
+    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials)
+
+
+def credentials_of(config: Config, tokens: TokenStore) -> TokenCredentials:
+    """With whose tokens the calls are made.
+
+    A mount that nobody else can use acts for its owner. One for everybody never does: what is
+    fetched with somebody's token would be in the cache for all.
+    """
+    owner = None if config.everybody else Caller(os.geteuid(), os.getegid(), 0)
+    return TokenCredentials(tokens, LEVELS[config.crypt], owner=owner)
 
 
 async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
@@ -201,6 +217,7 @@ async def serve(config: Config, on_mounted: Callable[[], None]) -> None:
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
                 await hold_tokens(parts.tokens, services)
+                await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 try:
                     await parts.filesystem.prepare()

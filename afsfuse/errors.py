@@ -13,6 +13,8 @@
     ├── ServerError          a server's abort code that none of the others stands for
     ├── NotFound             ENOENT: proven by a directory that has no such name
     ├── NotPermitted         EACCES
+    │   ├── TokenExpired     ... for the token has expired, and without one it is not permitted
+    │   └── TokenRefused     ... for a server does not take the token
     ├── NameTooLong          ENAMETOOLONG
     ├── StaleInode           ESTALE: the file behind a fid or an inode is gone
     ├── TicketRefused        EKEYREJECTED: Kerberos gives no ticket for the cell
@@ -139,6 +141,21 @@ class NotPermitted(AfsError):
     """The access list does not let the caller do it."""
 
     errno = errno.EACCES
+
+
+class TokenExpired(NotPermitted):
+    """The caller's token has expired, and what it wants is not for everybody.
+
+    EACCES and not EKEYEXPIRED: programs know EACCES. A search along PATH goes on after it, as it
+    does after no unknown errno; Python has PermissionError for it, `find` and `rsync` take it as
+    the matter of one file. Which of the two it was, the log tells.
+    """
+
+    MESSAGE = "the token for the cell has expired: get a new one with `afsfuse aklog`"
+
+
+class TokenRefused(NotPermitted):
+    """A server does not take the caller's token; see `TokenExpired` for why it is EACCES."""
 
 
 class NameTooLong(AfsError):
@@ -310,17 +327,17 @@ _VL = (  # in the order of vl_errors.et
 _RXK = (  # in the order of rxkad_errs.et
     ("RXKADINCONSISTENCY", errno.EPROTO),
     ("RXKADPACKETSHORT", errno.EPROTO),
-    ("RXKADLEVELFAIL", errno.EKEYREJECTED),
-    ("RXKADTICKETLEN", errno.EKEYREJECTED),
+    ("RXKADLEVELFAIL", errno.EACCES),
+    ("RXKADTICKETLEN", errno.EACCES),
     ("RXKADOUTOFSEQUENCE", errno.EPROTO),
-    ("RXKADNOAUTH", errno.EKEYREJECTED),
-    ("RXKADBADKEY", errno.EKEYREJECTED),
-    ("RXKADBADTICKET", errno.EKEYREJECTED),
-    ("RXKADUNKNOWNKEY", errno.EKEYREJECTED),
-    ("RXKADEXPIRED", errno.EKEYEXPIRED),
-    ("RXKADSEALEDINCON", errno.EKEYREJECTED),
-    ("RXKADDATALEN", errno.EKEYREJECTED),
-    ("RXKADILLEGALLEVEL", errno.EKEYREJECTED),
+    ("RXKADNOAUTH", errno.EACCES),
+    ("RXKADBADKEY", errno.EACCES),
+    ("RXKADBADTICKET", errno.EACCES),
+    ("RXKADUNKNOWNKEY", errno.EACCES),
+    ("RXKADEXPIRED", errno.EACCES),
+    ("RXKADSEALEDINCON", errno.EACCES),
+    ("RXKADDATALEN", errno.EPROTO),
+    ("RXKADILLEGALLEVEL", errno.EACCES),
 )
 
 _RXGK = (  # in the order of rxgk_errs.et
@@ -429,6 +446,15 @@ _OF_ABORT: Mapping[int, tuple[type[AfsError], str]] = MappingProxyType(
             "the volume needs to be salvaged; ask the cell's administrators",
         ),
         ViceCode.VNOVNODE: (StaleInode, "the file does not exist any more"),
+        _RXK_BASE + 2: (TokenRefused, "the server demands more encryption: mount with crypt=crypt"),
+        _RXK_BASE + 3: (TokenRefused, "the server does not take so long a ticket"),
+        _RXK_BASE + 5: (TokenRefused, "the server has nobody's token"),
+        _RXK_BASE + 6: (TokenRefused, "the server does not take the key of the token"),
+        _RXK_BASE + 7: (TokenRefused, "the token was made with another key than the server's"),
+        _RXK_BASE + 8: (TokenRefused, "the server does not know the key of the token"),
+        _RXK_BASE + 9: (TokenExpired, TokenExpired.MESSAGE),
+        _RXK_BASE + 10: (TokenRefused, "the server cannot read what is sealed with the token"),
+        _RXK_BASE + 12: (TokenRefused, "the server does not offer this level of encryption"),
         VlCode.NOENT: (VolumeMissing, "the cell has no such volume"),
         VlCode.ENTDELETED: (VolumeMissing, "the volume was deleted"),
         VlCode.BADNAME: (VolumeMissing, "this cannot be a volume's name"),

@@ -15,8 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
-from afsfuse.auth.identity import DAEMON
-from afsfuse.auth.security import security_for
+from afsfuse.auth.identity import ANONYMOUS, Caller
+from afsfuse.auth.security import Credentials
 from afsfuse.cell.directory import Cell
 from afsfuse.errors import AfsError, CellUnreachable, VlCode, abort_name, from_abort
 from afsfuse.interfaces import vldb
@@ -35,7 +35,7 @@ _TROUBLE = frozenset({VlCode.IO, VlCode.NOMEM})
 _VL_CODES = range(VlCode.IO - 1, VlCode.IO + 255)
 
 
-class Caller(Protocol):
+class VlConnection(Protocol):
     """What is used of an rxrpc connection."""
 
     async def call(self, rpc: Rpc[A, R], args: A) -> R:
@@ -48,7 +48,7 @@ class Connector(Protocol):
 
     def connect(
         self, address: Address, service_id: int, *, security: ClientSecurity = ...
-    ) -> Caller:
+    ) -> VlConnection:
         """A connection, made when it is needed."""
         ...
 
@@ -77,15 +77,30 @@ class NotOffered(Exception):
 class LocationService:
     """Makes calls to the location services of all cells."""
 
-    def __init__(self, connector: Connector, limits: LocationLimits | None = None) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        limits: LocationLimits | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Without `credentials` everybody is anonymous."""
         self._connector = connector
         self._limits = limits or LocationLimits()
+        self.credentials = credentials or Credentials()
         self._dead: dict[Address, float] = {}
         self._latest: dict[str, Address] = {}  # by cell: who answered last
         self._failures: dict[str, tuple[AfsError, float]] = {}
 
-    async def call(self, cell: Cell, rpc: Rpc[A, R], args: A, *, about: str | None = None) -> R:
-        """The reply of one of the cell's servers.
+    async def call(
+        self,
+        cell: Cell,
+        rpc: Rpc[A, R],
+        args: A,
+        *,
+        about: str | None = None,
+        caller: Caller = ANONYMOUS,
+    ) -> R:
+        """The reply of one of the cell's servers, asked in a caller's name.
 
         `about` is the volume's name for messages. Raises `VolumeMissing` and the like for what
         the service says, `NotOffered`, and `CellUnreachable` when nobody says anything.
@@ -94,7 +109,7 @@ class LocationService:
         if failure is not None and failure[1] > trio.current_time():
             raise failure[0].again()
         order = self._order(cell)
-        race = _Race(self, cell, rpc, args)
+        race = _Race(self, cell, rpc, args, caller)
         with trio.move_on_after(self._limits.total):
             await race.run(order, self._limits.patience)
         now = trio.current_time()
@@ -113,11 +128,9 @@ class LocationService:
             raise NotOffered
         raise from_abort(race.code, cell=cell.name, volume=about, server=race.winner[0])
 
-    def connect(self, cell: Cell, address: Address) -> Caller:
+    def connect(self, address: Address, security: ClientSecurity) -> VlConnection:
         """The connection to one server."""
-        return self._connector.connect(
-            address, vldb.SERVICE_ID, security=security_for(DAEMON, cell.name)
-        )
+        return self._connector.connect(address, vldb.SERVICE_ID, security=security)
 
     def failed(self, address: Address) -> None:
         """A server did not answer."""
@@ -136,7 +149,12 @@ class _Race:
     """One call, made to several servers until one of them answers."""
 
     def __init__(
-        self, service: LocationService, cell: Cell, rpc: Rpc[Any, Any], args: object
+        self,
+        service: LocationService,
+        cell: Cell,
+        rpc: Rpc[Any, Any],
+        args: object,
+        caller: Caller,
     ) -> None:
         self.winner: Address | None = None
         self.reply: Any = None
@@ -147,6 +165,7 @@ class _Race:
         self._cell = cell
         self._rpc = rpc
         self._args = args
+        self._caller = caller
         self._news = trio.Event()
 
     async def run(self, order: Iterable[Address], patience: float) -> None:
@@ -172,8 +191,7 @@ class _Race:
         code: int | None = None
         reply: Any = None
         try:
-            connection = self._service.connect(self._cell, address)
-            reply = await connection.call(self._rpc, self._args)
+            reply = await self._ask_as_caller(address)
         except CallAborted as exc:
             code = exc.code
             if not _is_answer(exc):
@@ -190,6 +208,16 @@ class _Race:
             self.winner, self.reply, self.code = address, reply, code
         self.silent.discard(address)
         self._news.set()
+
+    async def _ask_as_caller(self, address: Address) -> object:
+        """Where volumes are is told to anybody: a token that is no good is only left out."""
+
+        async def attempt(security: ClientSecurity) -> object:
+            connection = self._service.connect(address, security)
+            return await connection.call(self._rpc, self._args)
+
+        credentials = self._service.credentials
+        return await credentials.run_as(self._caller, self._cell.name, attempt, public=True)
 
     def _trouble(self, address: Address, what: str) -> None:
         log.info("location server %s of %s: %s: %s", address[0], self._cell, self._rpc, what)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from afsfuse.auth.security import security_for
 from afsfuse.errors import AfsError, DataCorrupt, from_abort
 from afsfuse.fileserver.operation import VOLUME_CODES, Operation, Verdict, judge
 from afsfuse.fileserver.replies import (
@@ -48,7 +47,7 @@ from rxrpc.rpc import RxgenCode, Void
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from afsfuse.auth.identity import Caller
+    from afsfuse.auth.security import Credentials
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from afsfuse.fileserver.operation import Site
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
     from afsfuse.interfaces.fileserver import BulkStatusReply, FetchStatusReply
     from rxrpc import Endpoint, StreamCall
     from rxrpc.rpc import Rpc
-    from rxrpc.security.base import ClientSecurity
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -77,11 +75,11 @@ class FileServerClient:
         self,
         endpoint: Endpoint,
         locator: VolumeLocator,
-        security: Callable[[Caller, str], ClientSecurity] = security_for,
+        credentials: Credentials | None = None,
         limits: RetryLimits | None = None,
     ) -> None:
-        """`security` gives the security of a caller's calls to a cell."""
-        self._rotation = Rotation(endpoint, locator, security, limits)
+        """Without `credentials` everybody is anonymous."""
+        self._rotation = Rotation(endpoint, locator, credentials, limits)
         # Procedures that servers do not have, and until when that is believed: they get updated.
         self._lacking: dict[tuple[FileServer, int], float] = {}
 
@@ -278,7 +276,7 @@ class FileServerClient:
         try:
             return await self._fetch_status(site, fid)
         except CallAborted as exc:
-            if exc.code in VOLUME_CODES:
+            if exc.code in VOLUME_CODES or judge(exc) is not Verdict.REFUSED:
                 raise
             return from_abort(exc.code, **about(volume, site.server))
         except DataCorrupt as exc:

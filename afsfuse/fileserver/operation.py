@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from afsfuse.auth.identity import ANONYMOUS
+from afsfuse.auth.security import is_about_token
 from afsfuse.errors import ViceCode
 from rxrpc.errors import (
     CallAborted,
@@ -22,6 +23,7 @@ from rxrpc.errors import (
     ProtocolError,
     RxCode,
 )
+from rxrpc.security.rxkadcodes import RxkadCode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,6 +63,7 @@ class Verdict(enum.Enum):
     OFFLINE = enum.auto()  # the volume is off line there: the next server, then wait a little
     MOVED = enum.auto()  # the volume is not there: ask where it is
     REFUSED = enum.auto()  # an answer that is the same everywhere: tell the caller
+    TOKEN = enum.auto()  # the caller's token is no good: it is the same everywhere
     BROKEN = enum.auto()  # the server broke the protocol
     CLOSED = enum.auto()  # our own endpoint is gone
 
@@ -87,6 +90,8 @@ def judge(error: CallError) -> Verdict:
     if isinstance(error, ProtocolError):
         return Verdict.BROKEN
     if isinstance(error, CallAborted):
+        if RxkadCode.INCONSISTENCY <= error.code <= RxkadCode.ILLEGAL_LEVEL:
+            return Verdict.TOKEN if is_about_token(error) else Verdict.BROKEN
         return _OF_CODE.get(error.code, Verdict.REFUSED)
     if isinstance(error, CallBusy):
         return Verdict.BUSY

@@ -13,19 +13,23 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import trio
 
-from afsfuse.auth.identity import DAEMON
-from afsfuse.auth.security import security_for
-from afsfuse.errors import AfsError, DataCorrupt, ServerUnreachable, VolumeMissing, from_abort
+from afsfuse.auth.security import Credentials
+from afsfuse.errors import (
+    AfsError,
+    DataCorrupt,
+    NotPermitted,
+    ServerUnreachable,
+    TokenExpired,
+    VolumeMissing,
+    from_abort,
+)
 from afsfuse.fileserver.health import Health, HealthLimits
 from afsfuse.fileserver.operation import Operation, Site, Verdict, judge
 from afsfuse.interfaces.fileserver import GET_CAPABILITIES, SERVICE_ID
-from rxrpc import CallAborted, CallError, CallTimeouts, RxError
+from rxrpc import NULL, CallAborted, CallError, CallTimeouts, RxError
 from rxrpc.rpc import Void
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from afsfuse.auth.identity import Caller
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from rxrpc import Connection, Endpoint
@@ -105,15 +109,18 @@ class Rotation:
         self,
         endpoint: Endpoint,
         locator: VolumeLocator,
-        security: Callable[[Caller, str], ClientSecurity] = security_for,
+        credentials: Credentials | None = None,
         limits: RetryLimits | None = None,
     ) -> None:
-        """`health.run` probes servers that are down; without it they are tried again later."""
+        """`health.run` probes servers that are down; without it they are tried again later.
+
+        Without `credentials` everybody is anonymous.
+        """
         self.limits = limits or RetryLimits()
         self.health = Health(self._probe, self.limits.health)
         self._endpoint = endpoint
         self._locator = locator
-        self._security = security
+        self._credentials = credentials or Credentials()
         self._chosen: dict[tuple[str, int], FileServer] = {}  # who answered last, by volume
         self.channels = CALLS_A_CONNECTION * endpoint.parameters.max_connections_per_bundle
         self._alone = CallTimeouts(dead=self.limits.dead_time)
@@ -143,7 +150,7 @@ class Rotation:
                     if refreshes:
                         await trio.sleep(limits.pause)
                     refreshes += 1
-                    await self._locator.refresh(volume)
+                    await self._locator.refresh(volume, operation.caller)
                 case Verdict.BUSY if waited < limits.busy_time:
                     await trio.sleep(pause)
                     pause = min(2 * pause, limits.pause)
@@ -182,23 +189,21 @@ class Rotation:
                 tried: set[tuple[str, int]] = set()
                 while (address := await self._address(server, tried)) is not None:
                     tried.add(address)
-                    connection = self._connect(
-                        address, operation.caller, operation.volume.cell.name
-                    )
+                    used: list[Connection] = []
                     try:
-                        result = await operation.attempt(Site(server, connection, timeouts))
+                        result = await self._attempt(operation, server, address, timeouts, used)
                     except CallError as exc:
                         verdict = judge(exc)
                         if verdict is Verdict.UNREACHABLE:
                             continue
-                        health.heard(server, address, connection.rtt())
-                        trouble.note(verdict, explain(verdict, exc, operation.volume, server))
+                        health.heard(server, address, used[-1].rtt())
+                        trouble.note(verdict, self._explain(verdict, exc, operation, server))
                         raise _Elsewhere from exc
                     except AfsError as exc:
-                        health.heard(server, address, connection.rtt())
+                        health.heard(server, address, used[-1].rtt())
                         locate(exc, operation.volume, server)
                         raise
-                    health.heard(server, address, connection.rtt())
+                    health.heard(server, address, used[-1].rtt())
                     return result
             # It was silent, or another operation has found out meanwhile that it is.
             health.silent(server, began)
@@ -208,6 +213,37 @@ class Rotation:
         )
         trouble.note(Verdict.UNREACHABLE, down)
         raise _Elsewhere
+
+    async def _attempt(
+        self,
+        operation: Operation[T],
+        server: FileServer,
+        address: tuple[str, int],
+        timeouts: CallTimeouts,
+        used: list[Connection],
+    ) -> T:
+        """Try one address of a server in the caller's name; `used` gets the connections."""
+
+        async def attempt(security: ClientSecurity) -> T:
+            used.append(self._connect(address, security))
+            return await operation.attempt(Site(server, used[-1], timeouts))
+
+        cell = operation.volume.cell.name
+        return await self._credentials.run_as(operation.caller, cell, attempt)
+
+    def _explain(
+        self, verdict: Verdict, exc: CallError, operation: Operation[T], server: FileServer
+    ) -> AfsError:
+        """As `explain`; who may not do something since his token has expired is told that."""
+        volume = operation.volume
+        try:
+            return explain(verdict, exc, volume, server)
+        except NotPermitted as error:
+            if not self._credentials.has_expired(operation.caller, volume.cell.name):
+                raise
+            raise TokenExpired(
+                TokenExpired.MESSAGE, **about(volume, server), code=error.code
+            ) from exc
 
     async def _address(
         self, server: FileServer, tried: set[tuple[str, int]]
@@ -227,12 +263,15 @@ class Rotation:
             "no file server has the volume", cell=volume.cell.name, volume=volume.name
         )
 
-    def _connect(self, address: tuple[str, int], caller: Caller, cell: str) -> Connection:
-        return self._endpoint.connect(address, SERVICE_ID, security=self._security(caller, cell))
+    def _connect(self, address: tuple[str, int], security: ClientSecurity = NULL) -> Connection:
+        return self._endpoint.connect(address, SERVICE_ID, security=security)
 
     async def _probe(self, server: FileServer, address: tuple[str, int]) -> bool:
-        """Whether the server answers at this address, be it with an abort."""
-        connection = self._connect(address, DAEMON, server.cell)
+        """Whether the server answers at this address, be it with an abort.
+
+        Probes are anonymous: whether a server is there must not hang on anybody's token.
+        """
+        connection = self._connect(address)
         limit = self.limits.probe_time
         try:
             await connection.call(
@@ -245,12 +284,15 @@ class Rotation:
         return True
 
     async def call(self, server: FileServer, rpc: Rpc[A, R], args: A) -> R:
-        """Call one server about itself: no retry and no failover. Raise `AfsError`."""
+        """Call one server about itself: no retry and no failover. Raise `AfsError`.
+
+        It is anonymous: servers know us by our UUID and address, whoever we are.
+        """
         limit = self.limits.probe_time
         address = self.health.address(server)
         if address is None:
             raise ServerUnreachable("the file server has no address", cell=server.cell)
-        connection = self._connect(address, DAEMON, server.cell)
+        connection = self._connect(address)
         try:
             return await connection.call(rpc, args, timeouts=CallTimeouts(dead=limit))
         except CallAborted as exc:
@@ -280,7 +322,7 @@ def explain(verdict: Verdict, exc: CallError, volume: Volume, server: FileServer
     where = about(volume, server)
     if isinstance(exc, CallAborted) and verdict is not Verdict.BROKEN:
         error = from_abort(exc.code, **where)
-        if verdict is Verdict.REFUSED:
+        if verdict in (Verdict.REFUSED, Verdict.TOKEN):
             raise error from exc
         return error
     if verdict is Verdict.BUSY:

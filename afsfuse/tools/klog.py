@@ -16,7 +16,8 @@ from afsfuse.auth.acquire import KDC_SECONDS, by_keytab, by_password, quiet, wit
 from afsfuse.auth.hardening import harden
 from afsfuse.auth.token import Secret
 from afsfuse.errors import TicketRefused, UsageError
-from afsfuse.tools.common import EXIT_OK, EXIT_USAGE, Cells, Parser, complain, hand_over
+from afsfuse.tools import complain
+from afsfuse.tools.common import EXIT_OK, EXIT_USAGE, Cells, Parser, hand_over
 
 if TYPE_CHECKING:
     import argparse

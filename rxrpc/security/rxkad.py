@@ -128,11 +128,13 @@ class RxkadClient:
         level: SecurityLevel,
         expires: float,
         clock: Callable[[], float],
+        owner: str = "",
     ) -> None:
         """``session_key``: 8 bytes; `deskeys.session_key` makes them of a key of Kerberos 5.
 
         ``kvno``: `tickets.KERBEROS_5` for a ticket of Kerberos 5. ``expires``: seconds since 1970,
-        as ``clock`` gives them; no connection is made after it.
+        as ``clock`` gives them; no connection is made after it. ``owner`` keeps those apart who
+        happen to have the same ticket.
         """
         self._key = bytearray(session_key)
         if len(self._key) != KEY_SIZE or not tickets.MIN_SIZE <= len(ticket) <= tickets.MAX_SIZE:
@@ -143,7 +145,7 @@ class RxkadClient:
         self.expires = expires
         self._clock = clock
         proof = hashlib.sha256(self._key + self._ticket)
-        proof.update(repr((kvno, level, expires)).encode())
+        proof.update(repr((kvno, level, expires, owner)).encode())
         self._mark = proof.digest()
 
     @classmethod

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.bench import loopback
+from tests.bench import loopback, secured
 
 if TYPE_CHECKING:
     from tests.bench.loopback import Figures
@@ -45,6 +45,8 @@ class Report:
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     loopback: list[Figures] = field(default_factory=list)
     """What was measured of the library alone; there is no peer to compare with."""
+    secured: list[secured.Figures] = field(default_factory=list)
+    """Reads with a token; the peer has none."""
 
     def add(self, metric: str, subject: str, value: float) -> None:
         """One more sample."""
@@ -77,7 +79,7 @@ class Report:
                 f"| {metric.title} | {_number(mine)} {metric.unit} | {_number(other)} {metric.unit}"
                 f" | {'-' if ratio is None else f'{ratio:.2f}'} | {metric.target or ''} |"
             )
-        return "\n".join([*lines, "", self.loopback_table()])
+        return "\n".join([*lines, "", secured.as_table(self.secured), "", self.loopback_table()])
 
     def loopback_table(self) -> str:
         """The second table."""
@@ -104,6 +106,7 @@ class Report:
                 }
                 for metric in METRICS
             }
+            | {"secured": [asdict(figures) for figures in self.secured]}
             | self._loopback_dict(),
             indent=2,
         )

@@ -16,7 +16,7 @@ from tests.tools.peer import Peer
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from tests.realcell.cell import RealCell
@@ -60,8 +60,15 @@ class Afsfuse(Subject):
 
     name = "afsfuse"
 
-    def __init__(self, profile: Path | None = None) -> None:
+    def __init__(
+        self,
+        profile: Path | None = None,
+        options: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._profile = profile
+        self._options = options
+        self._env = {**INSTALLED, **(env or {})}
 
     @contextmanager
     def mount(self, cell: RealCell, host: Host) -> Iterator[Mounted]:
@@ -70,12 +77,12 @@ class Afsfuse(Subject):
         program = [sys.executable]
         if self._profile:
             program += ["-m", "cProfile", "-o", str(self._profile)]
-        options = f"confdir={cell.confdir},cachesize={DATA_CACHE}"
+        options = f"confdir={cell.confdir},cachesize={DATA_CACHE},{self._options}"
         begin = time.perf_counter()
         daemon = host.popen(
             [*program, "-m", "afsfuse", "mount", "afs", str(point), "-f", "-o", options],
             mounts=False,
-            env=INSTALLED,
+            env=self._env,
         )
         try:
             seconds = wait_for_listing(point / cell.name, daemon, begin)

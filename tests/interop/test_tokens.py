@@ -11,7 +11,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,70 +20,22 @@ import afsfuse.tools.tokens
 import afsfuse.tools.unlog  # noqa: F401 (they are for processes that are forked)
 from afsfuse import cli
 from afsfuse.auth.folders import OVERRIDE
-from tests.interop.mounts import RealMount, eventually, mounted
+from tests.interop.desk import ALICE, SECONDS
+from tests.interop.mounts import RealMount, eventually
 from tests.realcell.configuration import CELL, REALM, USERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.realcell.cell import RealCell
+    from tests.interop.desk import Desk
 
 pytestmark = pytest.mark.realcell
-
-ALICE = f"alice@{REALM}"
-ROOT = Path(__file__).parent.parent.parent
-SECONDS = 60.0
-
-
-class Desk:
-    """Where somebody works: his Kerberos cache, and the daemons' folder."""
-
-    def __init__(self, cell: RealCell, folder: Path, runtime: Path) -> None:
-        self.cell = cell
-        self.folder = folder
-        self.runtime = runtime
-        self.keytab = folder / "alice.keytab"
-        self.environment = {
-            **os.environ,
-            "KRB5_CONFIG": str(cell.confdir / "krb5.conf"),
-            "KRB5CCNAME": f"FILE:{folder}/cc",
-            OVERRIDE: str(runtime),
-        }
-
-    def run(self, *command: str, input: bytes = b"") -> subprocess.CompletedProcess[str]:
-        """On client1, in the machine's own mount namespace."""
-        return self.cell.clients["client1"].run(
-            command, mounts=False, env=self.environment, input=input, check=False, timeout=SECONDS
-        )
-
-    def afsfuse(self, *words: str, input: bytes = b"") -> subprocess.CompletedProcess[str]:
-        more = ["--confdir", str(self.cell.confdir)] if words[0] in ("aklog", "klog") else []
-        return self.run(sys.executable, "-m", "afsfuse", *words, *more, input=input)
-
-    def kinit(self, *words: str) -> None:
-        done = self.run("kinit", *words, "-kt", str(self.keytab), "alice")
-        assert done.returncode == 0, done.stderr
-
-    def tokens(self) -> list[dict[str, Any]]:
-        told: list[dict[str, Any]] = json.loads(self.afsfuse("tokens", "--json").stdout)["tokens"]
-        return told
-
-
-@pytest.fixture
-def desk(real_cell: RealCell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A desk with a keytab of alice's; her password is still good, too."""
-    monkeypatch.setenv(OVERRIDE, str(tmp_path / "run"))
-    desk = Desk(real_cell, tmp_path, tmp_path / "run")
-    make = f"addent -password -p {ALICE} -k 1 -e aes256-cts-hmac-sha1-96\n{USERS['alice']}\n"
-    done = desk.run("ktutil", input=f"{make}wkt {desk.keytab}\nquit\n".encode())
-    assert desk.keytab.exists(), done.stdout + done.stderr
-    return desk
 
 
 @contextmanager
 def mount_of(desk: Desk, name: str = "afs") -> Iterator[RealMount]:
     """A daemon whose tokens are those of the desk."""
-    with mounted(desk.cell, "client1", desk.folder / name, options="debug") as mount:
+    with desk.mount(name) as mount:
         yield mount
 
 

@@ -294,8 +294,8 @@ class RealCell:
             self._create_instance("fs1", program, "simple", (f"{_PROGRAMS}/{program}",))
         _poll("pts createuser", READY_SECONDS, lambda: self.pts(["createuser", "admin"]))
         self.pts(["adduser", "admin", "system:administrators"])
-        for user in configuration.USERS:
-            self.pts(["createuser", user])
+        for user, number in configuration.USER_IDS.items():
+            self.pts(["createuser", user, "-id", str(number)])
         _poll("vos listvldb", READY_SECONDS, lambda: self.vos(["listvldb"]))
         for name in self.servers:
             self._create_instance(name, "dafs", "dafs", _FILE_SERVER)

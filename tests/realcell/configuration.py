@@ -15,6 +15,7 @@ CELL = "test.afs"
 REALM = "TEST.AFS"
 ADMIN_PASSWORD = "administrator"
 USERS: Mapping[str, str] = {"alice": "alice-secret", "bob": "bob-secret"}
+USER_IDS: Mapping[str, int] = {"alice": 1001, "bob": 1002}  # in the protection database
 
 # Cells that clients know and that do not work, each in its own way; see `cell.RealCell.start`.
 DEAD_CELL = "dead.afs"  # its server's packets vanish

@@ -19,6 +19,7 @@ their own name. `root.afs`, for clients without a dynamic root, has `test.afs` (
 | replicated | fs1, read-only on both, backup | `data.bin`, 8 MiB, and `version` |
 | scratch, scratch2 | fs1, fs2 | `slot00` … `slot31` to be overwritten, `directory` |
 | quota | fs1 | `half.bin`, 5,000 KiB of a quota of 10,000 KiB |
+| home.alice, home.bob | fs1 | `secret.bin`, 3 MiB and 5 bytes, and `note`: for the owner only |
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tests.realcell import dump
-from tests.realcell.configuration import CELL, CLOSED_CELL, DEAD_CELL, GONE_CELL
+from tests.realcell.configuration import CELL, CLOSED_CELL, DEAD_CELL, GONE_CELL, USER_IDS
 from tests.realcell.contents import (
     ADMINISTRATORS,
     ALL,
@@ -247,6 +248,20 @@ def quota_tree() -> Directory:
     return Directory({b"half.bin": File(HALF_OF_QUOTA)})
 
 
+def secret(user: str) -> PseudoRandom:
+    """The content of `secret.bin` in a user's home."""
+    return PseudoRandom(f"home/{user}", 3 * MIB + 5)
+
+
+@cache
+def home_tree(user: str) -> Directory:
+    """home.alice, home.bob."""
+    return Directory(
+        {b"secret.bin": File(secret(user)), b"note": File(Bytes(f"{user}'s own\n".encode()))},
+        acl=Acl({ADMINISTRATORS: ALL, USER_IDS[user]: ALL}),
+    )
+
+
 @cache
 def sparse_tree() -> Directory:
     """sparse."""
@@ -267,6 +282,8 @@ VOLUMES: dict[str, SeedVolume] = {
     "scratch": SeedVolume(scratch_tree),
     "scratch2": SeedVolume(scratch_tree, "fs2"),
     "quota": SeedVolume(quota_tree, quota=QUOTA_KIB),
+    "home.alice": SeedVolume(lambda: home_tree("alice")),
+    "home.bob": SeedVolume(lambda: home_tree("bob")),
     "root.cell": SeedVolume(readme_tree, replicas=("fs1", "fs2"), backup=True),
 }
 

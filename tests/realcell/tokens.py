@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from afsfuse.auth.token import Secret, Token
 from rxrpc.security import deskeys, tickets
 from rxrpc.security.rxkad import RxkadClient
 from rxrpc.security.servicekeys import ServiceKeys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 KEYTAB = "etc/openafs/server/rxkad.keytab"
 SERVICE = f"afs/{CELL}"
 ADMIN = Principal("admin", "", REALM)
+_DES = 1  # the type of a session key that rxkad uses as it is
 
 
 def service_keys(cell: RealCell) -> ServiceKeys:
@@ -53,6 +55,18 @@ def local_token(
     return RxkadClient(
         ticket=ticket, session_key=key, kvno=kvno, level=level, expires=2**31, clock=time.time
     )
+
+
+def made_token(keys: ServiceKeys, name: str) -> Token:
+    """A token of the daemon's kind for anybody, sealed with a service's key."""
+    key = deskeys.with_odd_parity(os.urandom(8))
+    start, end = int(time.time()) - 60, int(time.time()) + 3600
+    who = Principal(name, "", REALM)
+    kvno, ticket = tickets.make_ticket(keys, who, key, os.urandom(16), start=start, end=end)
+    return Token(
+        cell=CELL, client=f"{name}@{REALM}", enctype=_DES, key=Secret(key), ticket=ticket,
+        start=start, end=end, kvno=kvno,
+    )  # fmt: skip
 
 
 def kerberos_token(

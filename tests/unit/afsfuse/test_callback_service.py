@@ -17,8 +17,18 @@ from afsfuse.cell.resolver import NoDns
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.interfaces import callback as cb
 from afsfuse.interfaces.common import CallBack, Fid
-from rxrpc import CallAborted, Connection, Endpoint, Parameters
+from rxrpc import (
+    NULL,
+    CallAborted,
+    ClientSecurity,
+    Connection,
+    Endpoint,
+    Parameters,
+    RxCode,
+    SecurityLevel,
+)
 from rxrpc.rpc import Rpc, Void
+from rxrpc.security.rxkad import RxkadClient
 from rxrpc.xdr import Array, decode, encode, xdr_struct
 
 OURS = UUID("12345678-9abc-4def-8123-456789abcdef")
@@ -94,7 +104,7 @@ class Manager:
 
 
 @asynccontextmanager
-async def calling(manager: Manager) -> AsyncIterator[Connection]:
+async def calling(manager: Manager, security: ClientSecurity = NULL) -> AsyncIterator[Connection]:
     """A connection to the manager's service."""
     parameters = Parameters(check_reach=False)
     ours = Endpoint(bind=("127.0.0.1", 0), parameters=parameters)
@@ -104,7 +114,7 @@ async def calling(manager: Manager) -> AsyncIterator[Connection]:
         await nursery.start(ours.run)
         await nursery.start(theirs.run)
         with trio.fail_after(20):
-            yield theirs.connect(ours.local_address, cb.SERVICE_ID)
+            yield theirs.connect(ours.local_address, cb.SERVICE_ID, security=security)
         nursery.cancel_scope.cancel()
 
 
@@ -120,6 +130,20 @@ async def test_promises_are_broken_before_the_reply(manager: Manager) -> None:
         assert await server.call(cb.CALL_BACK, args) == Void()
     assert manager.cache.broken == [FID, volume]
     assert len(manager.settled) == 1
+
+
+async def test_a_caller_that_cannot_be_checked_is_refused(manager: Manager) -> None:
+    """OpenAFS calls back without security; we have no key with which to check anything else."""
+    server = RxkadClient(
+        ticket=bytes(64), session_key=b"12345678", kvno=256, level=SecurityLevel.CLEAR,
+        expires=2**40, clock=lambda: 0.0,
+    )  # fmt: skip
+    async with calling(manager, server) as connection:
+        with pytest.raises(CallAborted) as caught:
+            await connection.call(cb.CALL_BACK, cb.CallBackArgs((FID,), ()))
+    assert caught.value.code == RxCode.INVALID_OPERATION
+    assert caught.value.remote
+    assert manager.cache.broken == []
 
 
 async def test_a_kernel_that_does_not_let_go_does_not_hold_the_server(manager: Manager) -> None:

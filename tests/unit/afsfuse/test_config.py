@@ -39,6 +39,7 @@ def test_options_are_words_separated_by_commas_and_the_last_one_wins(tmp_path: P
 @pytest.mark.parametrize(
     ("word", "field", "value"),
     [
+        ("crypt=clear", "crypt", "clear"),
         ("cachesize=256M", "cache_size", 256 << 20),
         ("cachesize=1GiB", "cache_size", 1 << 30),
         ("chunksize=65536", "chunk_size", 65536),
@@ -70,6 +71,7 @@ def test_words_for_mount_and_fstab_mean_nothing() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
+        ("crypt=none", "-o crypt=none: one of clear, auth, crypt is expected"),
         ("prot=7101", "-o prot: unknown option: did you mean port?"),
         ("cachsize=1M", "-o cachsize: unknown option: did you mean cachesize?"),
         ("allowother", "-o allowother: unknown option: did you mean allow_other?"),

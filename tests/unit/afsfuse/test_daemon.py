@@ -14,10 +14,13 @@ import rxrpc
 from afsfuse import config as settings
 from afsfuse import daemon
 from afsfuse.auth import folders
+from afsfuse.auth.identity import ANONYMOUS, Caller, Identity
+from afsfuse.auth.store import TokenStore
 from afsfuse.config import Config
 from afsfuse.control import places
 from afsfuse.errors import AfsError, CellUnknown, UsageError
 from afsfuse.fuse.mount import MountError
+from tests.unit.afsfuse.auth.realm import Realm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +113,22 @@ async def test_tokens_are_held(
     (place,) = places.places()
     assert (await trio.to_thread.run_sync(place.ask, "hello"))["pid"] == os.getpid()
     parts.tokens.close()
+
+
+@pytest.mark.parametrize("private", [True, False])
+async def test_a_private_mount_acts_for_its_owner_and_one_for_everybody_does_not(
+    tmp_path: Path, private: bool
+) -> None:
+    store = TokenStore(tmp_path / "run")
+    store.load()
+    store.set(Identity(uid=os.geteuid()), Realm().token(life=300_000_000))  # to 2036
+    config = configured(tmp_path, allow_other=not private, crypt="auth")
+    credentials = daemon.credentials_of(config, store)
+    nobodys = credentials.of(ANONYMOUS, "test.afs")
+    assert (nobodys is not rxrpc.NULL) == private
+    named = credentials.of(Caller(os.geteuid(), os.getegid(), 1), "test.afs")
+    assert named.level is rxrpc.SecurityLevel.AUTH
+    store.close()
 
 
 async def test_a_mount_works_without_tokens(

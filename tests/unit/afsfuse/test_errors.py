@@ -12,6 +12,8 @@ from afsfuse.errors import (
     NotPermitted,
     ServerError,
     StaleInode,
+    TokenExpired,
+    TokenRefused,
     UsageError,
     ViceCode,
     VlCode,
@@ -68,7 +70,8 @@ def test_no_code_becomes_enoent() -> None:
         (UAE + 0x78, errno.EDQUOT),
         (UAE + 0x81, errno.ESHUTDOWN),  # the last one of the table
         (UAE + 0x82, errno.EREMOTEIO),
-        (19270400 + 9, errno.EKEYEXPIRED),  # RXKADEXPIRED
+        (19270400 + 4, errno.EPROTO),  # RXKADOUTOFSEQUENCE
+        (19270400 + 9, errno.EACCES),  # RXKADEXPIRED: programs know no EKEYEXPIRED
         (errno.EACCES, errno.EACCES),  # sent raw by servers without error translation
         (errno.EDQUOT, errno.EDQUOT),
         (99999, errno.EREMOTEIO),
@@ -98,6 +101,11 @@ def test_codes_have_names() -> None:
         (UAE + 1, StaleInode),
         (UAE + 12, NotPermitted),
         (errno.EACCES, NotPermitted),
+        (19270400 + 2, TokenRefused),
+        (19270400 + 7, TokenRefused),
+        (19270400 + 8, TokenRefused),
+        (19270400 + 9, TokenExpired),
+        (19270400 + 4, ServerError),
         (-5, ServerError),
     ],
 )

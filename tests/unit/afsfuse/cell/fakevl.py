@@ -29,6 +29,7 @@ class FakeConnector:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
+        self.securities: list[ClientSecurity] = []
         self.behaviour: dict[Address, Behaviour] = {}
         self.entries: dict[bytes, vldb.EntryU] = {}
         self.addresses: dict[UUID, tuple[str, ...]] = {}
@@ -38,6 +39,7 @@ class FakeConnector:
         self, address: Address, service_id: int, *, security: ClientSecurity = NULL
     ) -> "FakeConnection":
         assert service_id == vldb.SERVICE_ID
+        self.securities.append(security)
         return FakeConnection(self, address)
 
     async def answer(self, rpc: Rpc[Any, Any], args: Any) -> Any:

@@ -1,14 +1,23 @@
 import errno
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from afsfuse.auth.identity import Caller, Identity
+from afsfuse.auth.security import TokenCredentials
+from afsfuse.auth.store import TokenStore
 from afsfuse.cell.location import LocationLimits, LocationService, NotOffered
 from afsfuse.errors import AfsError, CellUnreachable, VlCode, VolumeMissing
 from afsfuse.interfaces.vldb import GET_ENTRY_BY_NAME_U, VolumeNameArgs
-from rxrpc import CallAborted, CallTimeout, EndpointClosed, NetworkError
+from rxrpc import NULL, CallAborted, CallTimeout, EndpointClosed, NetworkError
 from rxrpc.rpc import Rpc
+from rxrpc.security.base import SecurityIndex
+from rxrpc.security.rxkad import RxkadCode
+from tests.conftest import ExpectedWarnings
+from tests.unit.afsfuse.auth.realm import Clock, Realm
 from tests.unit.afsfuse.cell.fakevl import (
     DB1,
     DB2,
@@ -170,3 +179,42 @@ async def test_an_answer_that_is_an_abort(
     with pytest.raises(AfsError) as caught:  # VL_PERM
         await lookup(service, DB1)
     assert caught.value.errno == errno.EACCES
+
+
+async def test_a_caller_asks_in_its_own_name(
+    connector: FakeConnector, autojump_clock: trio.abc.Clock, tmp_path: Path
+) -> None:
+    store = TokenStore(tmp_path / "run", Clock())
+    store.load()
+    token = replace(Realm().token(), cell="example.org")
+    store.set(Identity(uid=1000), token)
+    service = LocationService(connector, credentials=TokenCredentials(store, clock=Clock()))
+    alice = Caller(1000, 1000, 0)
+    await service.call(cell(), GET_ENTRY_BY_NAME_U, ARGS, caller=alice)
+    await service.call(cell(), GET_ENTRY_BY_NAME_U, ARGS)
+    assert [each.index for each in connector.securities] == [SecurityIndex.RXKAD, 0]
+    store.close()
+
+
+async def test_a_token_that_is_no_good_does_not_hide_where_volumes_are(
+    connector: FakeConnector,
+    autojump_clock: trio.abc.Clock,
+    tmp_path: Path,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    expected_warnings("refuses the token of uid-1000: 19270407 RXKADBADTICKET")
+    store = TokenStore(tmp_path / "run", Clock())
+    store.load()
+    store.set(Identity(uid=1000), replace(Realm().token(), cell="example.org"))
+    service = LocationService(connector, credentials=TokenCredentials(store, clock=Clock()))
+
+    async def check(rpc: Rpc[Any, Any], args: object) -> object:
+        if connector.securities[-1] is not NULL:
+            raise CallAborted(RxkadCode.BAD_TICKET, remote=True)
+        return await connector.answer(rpc, args)
+
+    connector.behaviour[DB1] = check
+    reply = await service.call(cell(), GET_ENTRY_BY_NAME_U, ARGS, caller=Caller(1000, 1000, 0))
+    assert reply.entry.name == b"root.cell"
+    assert len(connector.calls) == 2
+    store.close()

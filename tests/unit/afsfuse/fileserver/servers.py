@@ -11,6 +11,7 @@ from uuid import UUID
 
 import trio
 
+from afsfuse.auth.identity import ANONYMOUS, Caller
 from afsfuse.cell.directory import Cell
 from afsfuse.cell.servers import FileServer
 from afsfuse.cell.volumes import Site, Volume, VolumeLocator
@@ -18,12 +19,16 @@ from afsfuse.fileserver import FileServerClient, RetryLimits
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import CallBack, CapabilitiesReply, Fid
 from afsfuse.model import VolumeInfo, VolumeType
-from rxrpc import CallAborted, Endpoint, Parameters, ServerCall, Service
+from rxrpc import NULL, CallAborted, Endpoint, Parameters, ServerCall, Service
 from rxrpc.rpc import Rpc, Void
+from rxrpc.security.rxkad import RxkadServerConnection
 from tests.net import LossyNetwork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from afsfuse.auth.security import Credentials
+    from rxrpc.security.base import ServerSecurity
 
 VOLUME_ID = 536870915
 FILE = Fid(VOLUME_ID, 2, 1)
@@ -77,6 +82,8 @@ class Host:
 
     def __init__(self, network: LossyNetwork, number: int, addresses: int = 1) -> None:
         self.network = network
+        self.securities: list[ServerSecurity] = [NULL]
+        self.callers: list[str] = []  # of each call: who it was, and at which level
         self.listening = [(f"192.0.2.{number + 100 * n}", 7000) for n in range(addresses)]
         self.server = FileServer("test.afs", UUID(int=number), 1, self.listening)
         self.calls: Counter[str] = Counter()
@@ -109,11 +116,15 @@ class Host:
             await endpoint.run(task_status=task_status)
 
     def _service(self) -> Service:
-        service = Service(fs.RXAFS)
+        service = Service(fs.RXAFS, security=self.securities)
 
         def serve(rpc: Rpc[Any, Any], handler: Callable[[ServerCall, Any], Awaitable[Any]]) -> None:
             async def guarded(call: ServerCall, args: Any) -> Any:
                 self.calls[rpc.name] += 1
+                if isinstance(call.security, RxkadServerConnection):
+                    self.callers.append(f"{call.security.principal} {call.security_level.name}")
+                else:
+                    self.callers.append("anonymous")
                 await trio.sleep(self.delay)
                 if rpc.name in self.lacks:
                     raise CallAborted(-455)
@@ -181,7 +192,7 @@ class Locator:
         self.refreshes = 0
         self.on_refresh: Callable[[Volume], None] = lambda volume: None
 
-    async def refresh(self, volume: Volume) -> None:
+    async def refresh(self, volume: Volume, caller: Caller = ANONYMOUS) -> None:
         self.refreshes += 1
         self.on_refresh(volume)
 
@@ -190,14 +201,18 @@ class World:
     """A client, some hosts, and a volume on all of them."""
 
     def __init__(
-        self, network: LossyNetwork, hosts: list[Host], limits: RetryLimits | None
+        self,
+        network: LossyNetwork,
+        hosts: list[Host],
+        limits: RetryLimits | None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.network = network
         self.hosts = hosts
         self.locator = Locator()
         self.endpoint = Endpoint(socket=network.socket(("192.0.2.250", 7001)))
         self.client = FileServerClient(
-            self.endpoint, cast("VolumeLocator", self.locator), limits=limits
+            self.endpoint, cast("VolumeLocator", self.locator), credentials, limits
         )
         self.volume = Volume(Cell("test.afs", ()), VOLUME_ID, VolumeType.RW)
         self.volume.info = VolumeInfo("test.volume", (VOLUME_ID, 0, 0), ())
@@ -206,11 +221,20 @@ class World:
 
 @asynccontextmanager
 async def world(
-    hosts: int = 1, *, addresses: int = 1, icmp: bool = False, limits: RetryLimits | None = None
+    hosts: int = 1,
+    *,
+    addresses: int = 1,
+    icmp: bool = False,
+    limits: RetryLimits | None = None,
+    credentials: Credentials | None = None,
+    securities: Sequence[ServerSecurity] = (),
 ) -> AsyncIterator[World]:
     """Everything running, on a perfect network of half a millisecond."""
     network = LossyNetwork(random.Random(1), min_delay=0.0005, max_delay=0.0005, icmp=icmp)
-    world = World(network, [Host(network, n + 1, addresses) for n in range(hosts)], limits)
+    servers = [Host(network, n + 1, addresses) for n in range(hosts)]
+    for server in servers:
+        server.securities += securities
+    world = World(network, servers, limits, credentials)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         for host in world.hosts:

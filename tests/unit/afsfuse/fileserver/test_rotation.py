@@ -335,6 +335,10 @@ async def test_the_weightier_failure_is_told(autojump_clock: MockClock) -> None:
         (CallAborted(101, remote=True), Verdict.OFFLINE),
         (CallAborted(111, remote=True), Verdict.MOVED),
         (CallAborted(1, remote=True), Verdict.REFUSED),
+        (CallAborted(19270408, remote=True), Verdict.TOKEN),
+        (CallAborted(19270410, remote=True), Verdict.TOKEN),
+        (CallAborted(19270410, remote=False), Verdict.BROKEN),  # a packet from the server
+        (CallAborted(19270401, remote=True), Verdict.BROKEN),
         (ProtocolError("nonsense"), Verdict.BROKEN),
         (CallError(), Verdict.BROKEN),
         (EndpointClosed(), Verdict.CLOSED),

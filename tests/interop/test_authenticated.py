@@ -1,0 +1,282 @@
+"""From a Kerberos ticket to a closed file: mounts that act with a token, at OpenAFS's servers."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import json
+import os
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from afsfuse.auth.identity import Caller, Identity
+from afsfuse.auth.security import TokenCredentials
+from afsfuse.auth.store import TokenStore
+from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.servers import ServerRegistry
+from afsfuse.cell.volumes import Preference, VolumeLocator
+from afsfuse.control.places import tell_all
+from afsfuse.errors import NotPermitted
+from afsfuse.fileserver import FileServerClient
+from afsfuse.fileserver.operation import Operation, Site
+from afsfuse.interfaces.common import Fid
+from afsfuse.interfaces.fileserver import FETCH_ACL, FidArgs
+from rxrpc import ByteService, Endpoint
+from rxrpc.security.servicekeys import ServiceKeys
+from tests.interop.desk import ALICE, SECONDS, Desk
+from tests.interop.mounts import eventually
+from tests.interop.test_rxkad import answer_file_server
+from tests.realcell import configuration, seed
+from tests.realcell.capture import captured
+from tests.realcell.configuration import CELL, REALM
+from tests.realcell.tokens import made_token, service_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.interop.mounts import RealMount
+    from tests.realcell.cell import RealCell
+
+pytestmark = [pytest.mark.realcell, pytest.mark.mount]
+
+FS_PORT, VL_PORT = 7000, 7003
+RXKAD = 2
+MIB = 1 << 20
+SECRET = seed.secret("alice").read(0, 4 * MIB)
+PIECES = [SECRET[at : at + 24] for at in range(100, len(SECRET) - 24, 1 << 14)]
+OWN = "noallow_other,debug"  # a mount that acts for root, who has the desk's tokens
+USERS, ALICES_NUMBER = 200, 117
+
+
+@pytest.mark.parametrize("level", ["clear", "auth", "crypt"])
+def test_a_closed_file_at_each_level(desk: Desk, level: str) -> None:
+    """Its bytes, its names, and what somebody sees of them who looks at the wire."""
+    desk.aklog()
+    with (
+        captured(desk.cell.clients["client1"]) as capture,
+        desk.mount(options=f"{OWN},crypt={level}") as mount,
+    ):
+        home = mount.cell / "home.alice"
+        assert sorted(os.listdir(home)) == ["note", "secret.bin"]
+        assert (home / "secret.bin").read_bytes() == SECRET
+        assert (home / "note").read_text() == "alice's own\n"
+        with pytest.raises(PermissionError):
+            os.listdir(mount.cell / "home.bob")
+        assert (mount.cell / "README").read_text() == "The root of the test cell.\n"
+    log = mount.log.read_text()
+    assert f"uid-0 has a token for {CELL}: {ALICE}" in log
+    assert {packet.security for packet in capture.data(VL_PORT)} == {RXKAD}
+    assert any(packet.security == RXKAD for packet in capture.data(FS_PORT))
+    seen = sum(map(capture.shows, PIECES))
+    if level == "crypt":
+        assert seen == 0
+        assert not capture.shows(b"secret.bin")
+        assert not capture.shows(b"alice's own")
+    else:
+        assert seen > len(PIECES) // 2  # pieces across two packets are not found
+        assert capture.shows(b"secret.bin")
+    assert_no_secrets(desk)
+
+
+def assert_no_secrets(desk: Desk) -> None:
+    """No key and no ticket but where they belong, in whatever form somebody might log them."""
+    needles = []
+    for path in (desk.runtime / "tokens").iterdir():
+        kept = json.loads(path.read_text())
+        for value in (base64.b64decode(kept["key"]), base64.b64decode(kept["ticket"])[40:80]):
+            encoded = base64.b64encode(value).rstrip(b"=")
+            needles += [value, value.hex().encode(), encoded, repr(value).encode()]
+    assert len(needles) == 8
+    searched = []
+    for place in (desk.folder, desk.cell.folder):
+        for found in place.rglob("*.log"):
+            text = found.read_bytes()
+            searched.append(found.name)
+            assert not any(needle in text for needle in needles), found
+    assert "afs.log" in searched
+    assert any("bosserver" in name for name in searched)
+
+
+def test_without_a_token_a_closed_folder_is_closed(desk: Desk) -> None:
+    with desk.mount(options=OWN) as mount:
+        with pytest.raises(PermissionError):
+            os.listdir(mount.cell / "home.alice")
+        assert (mount.cell / "README").exists()
+
+
+def test_mounts_that_are_there_take_a_new_token_up(desk: Desk) -> None:
+    with desk.mount("own", OWN) as own, desk.mount("all", "allow_other,debug") as everybody:
+        for mount in (own, everybody):
+            assert (mount.cell / "README").exists()
+        desk.aklog()
+        assert (own.cell / "home.alice/note").read_text() == "alice's own\n"
+        assert eventually(lambda: "has a token for" in everybody.log.read_text(), SECONDS)
+    assert "uid-0 has a token for" in own.log.read_text()
+
+
+def read_big(mount: RealMount, until: str) -> int:
+    """Read a file that everybody may read, over and over, until the log says something."""
+    rounds = 0
+    deadline = time.monotonic() + SECONDS
+    with (mount.cell / "big/big.bin").open("rb", buffering=0) as file:
+        while until not in mount.log.read_text():
+            assert time.monotonic() < deadline, mount.log.read_text()[-2000:]
+            for block in range(rounds % 8, seed.BIG.length // MIB, 37):
+                data = os.pread(file.fileno(), MIB, block * MIB)
+                assert data == seed.BIG.block(block)
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            rounds += 1
+    return rounds
+
+
+def test_a_ticket_that_ends_in_the_middle_of_reads(desk: Desk) -> None:
+    """What everybody may read goes on; the rest ends with EACCES until the next token."""
+    desk.aklog("-l", "15s")
+    with desk.mount(options=f"{OWN},cachesize=1M") as mount:
+        home = mount.cell / "home.alice"
+        assert (home / "secret.bin").read_bytes() == SECRET
+        assert read_big(mount, f"the token of uid-0 for {CELL} has expired") > 1
+        assert read_big(mount, "has expired") == 0
+        with (mount.cell / "big/big.bin").open("rb", buffering=0) as file:
+            assert hashlib.file_digest(file, "sha256").digest()
+        with pytest.raises(PermissionError) as caught:
+            (home / "note").read_text()
+        assert caught.value.errno == errno.EACCES
+        desk.aklog()
+        assert eventually(lambda: mount.log.read_text().count("has a token for") == 2, SECONDS)
+        assert (home / "note").read_text() == "alice's own\n"
+    log = mount.log.read_text()
+    assert log.count("has expired: anonymous there until") == 1
+
+
+@contextmanager
+def stopped_kdc(cell: RealCell) -> Iterator[None]:
+    """The KDC answers nobody."""
+    pids = cell.fs1.pids("krb5kdc")
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_token_goes_on_while_the_kdc_is_down(desk: Desk) -> None:
+    desk.aklog()
+    with stopped_kdc(desk.cell), desk.mount(options=OWN) as mount:
+        assert (mount.cell / "home.alice/secret.bin").read_bytes() == SECRET
+
+
+def set_token(keys: ServiceKeys, name: str) -> None:
+    """Give such a one to root, who runs the tests and the mounts."""
+    tell_all("set", token=made_token(keys, name).encode())
+
+
+def test_a_ticket_that_was_made_with_a_wrong_service_key(desk: Desk) -> None:
+    """Refused at once and told of once, without a storm of attempts."""
+    names = service_keys(desk.cell).names
+    with desk.mount(options=OWN) as mount:
+        assert (mount.cell / "README").exists()
+        set_token(ServiceKeys({name: os.urandom(32) for name in names}), "alice")
+        with captured(desk.cell.clients["client1"]) as capture:
+            for name in ("home.alice", "home.bob", "tree", "small"):
+                with pytest.raises(PermissionError):
+                    os.listdir(mount.cell / name)
+        assert len(capture.packets) < 400
+        log = mount.log.read_text()
+        assert log.count("refuses the token of uid-0") == 1
+        set_token(service_keys(desk.cell), "alice")
+        assert (mount.cell / "home.alice/note").read_text() == "alice's own\n"
+
+
+async def test_two_hundred_users_each_by_his_own_name(real_cell: RealCell, tmp_path: Path) -> None:
+    """At OpenAFS's servers; only one of them may look into a closed folder, and he does."""
+    store = TokenStore(tmp_path / "run")
+    store.load()
+    keys = service_keys(real_cell)
+    for number in range(USERS):
+        name = "alice" if number == ALICES_NUMBER else f"user{number}"
+        store.set(Identity(uid=3000 + number), made_token(keys, name))
+    credentials = TokenCredentials(store)
+    endpoint = Endpoint(bind=(real_cell.main_address, 0))
+    endpoint.add_service(ByteService(1, answer_file_server))
+    cells = CellDirectory.from_folders([real_cell.confdir])
+    locator = VolumeLocator(endpoint, cells, ServerRegistry(), credentials=credentials)
+    client = FileServerClient(endpoint, locator, credentials)
+    allowed = []
+
+    async def look(number: int) -> None:
+        caller = Caller(3000 + number, 100, 0)
+        volume = await locator.volume(CELL, "home.alice", Preference.FORCE_RW, caller)
+        root = Fid(volume.id, 1, 1)
+
+        async def attempt(site: Site) -> None:
+            await site.connection.call(FETCH_ACL, FidArgs(root), timeouts=site.timeouts)
+
+        try:
+            await client._rotation.execute(Operation("FetchACL", volume, attempt, caller))
+        except NotPermitted:
+            return
+        allowed.append(number)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(endpoint.run)
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as users:
+                for number in range(USERS):
+                    users.start_soon(look, number)
+        nursery.cancel_scope.cancel()
+    store.close()
+    assert allowed == [ALICES_NUMBER]
+
+
+def roll_over(cell: RealCell) -> None:
+    """Give the service a new key beside the old one, at the KDC and at all servers."""
+    keytab = cell.fs1.root / "etc/openafs/server/rxkad.keytab"
+    enctype = "aes256-cts-hmac-sha1-96:normal"
+    commands = [
+        f"cpw -randkey -keepold -e {enctype} afs/{CELL}",
+        f"ktadd -k /etc/openafs/server/rxkad.keytab -norandkey afs/{CELL}",
+    ]
+    keytab.unlink()
+    done = cell.fs1.run(
+        ["kadmin.local", "-r", REALM],
+        input="\n".join(commands).encode() + b"\n",
+        env=configuration.kdc_environment(),
+    )
+    assert keytab.exists(), done.stdout
+    cell.fs1.run(["akeyconvert", "-all"])
+    for host in cell.servers.values():
+        if host is not cell.fs1:
+            configuration.copy_key(cell.fs1, host)
+        database = host.root / "etc/openafs/server/CellServDB"
+        os.utime(database)  # by its time servers know that their configuration has changed
+
+
+def test_a_new_service_key(desk: Desk) -> None:
+    """Tokens of the old key are good to their end, and those of the new one at once."""
+    before = max(kvno for kvno, _ in service_keys(desk.cell).names)
+    desk.aklog()
+    with desk.mount(options=OWN) as mount:
+        assert (mount.cell / "home.alice/note").read_text() == "alice's own\n"
+        roll_over(desk.cell)
+        assert max(kvno for kvno, _ in service_keys(desk.cell).names) == before + 1
+        assert (mount.cell / "home.alice/secret.bin").read_bytes() == SECRET
+    with desk.mount("again", OWN) as mount:  # new connections with the old key
+        assert (mount.cell / "home.alice/secret.bin").read_bytes() == SECRET
+    desk.aklog()
+    assert f"kvno = {before + 1}" in desk.run("kvno", f"afs/{CELL}").stdout
+    with desk.mount("renewed", OWN) as mount:
+        assert (mount.cell / "home.alice/secret.bin").read_bytes() == SECRET
+    assert "refuses the token" not in "".join(
+        path.read_text() for path in Path(desk.folder).glob("*.log")
+    )
