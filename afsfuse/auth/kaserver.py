@@ -66,11 +66,10 @@ class Login:
     def of(cls, user: str, cell: str) -> Login:
         """What the user typed: a name, perhaps with an instance behind a dot."""
         name, _, instance = user.partition(".")
-        for part in (name, instance):
-            if len(part.encode()) > kauth.NAME_MAX or "\0" in part:
-                raise TicketRefused("the name is longer than names can be")
-        if not name:
+        if not name or not user.isprintable():
             raise TicketRefused("that is no name")
+        if max(len(part.encode()) for part in (name, instance)) > kauth.NAME_MAX:
+            raise TicketRefused("the name is longer than names can be")
         return cls(cell, name, instance)
 
     @property

@@ -241,7 +241,7 @@ async def test_no_password_stands_in_a_log(
         assert secret not in text
 
 
-@pytest.mark.parametrize("user", ["", ".admin", "x" * 64, "a\0b"])
+@pytest.mark.parametrize("user", ["", ".admin", "x" * 64, "a." + "x" * 64, "a\0b", "a\udcff"])
 def test_what_is_no_name(user: str) -> None:
     with pytest.raises(TicketRefused):
         Login.of(user, "test.afs")
