@@ -7,7 +7,10 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +36,7 @@ from rxrpc.security.servicekeys import ServiceKeys
 from tests.interop.desk import ALICE, SECONDS, Desk
 from tests.interop.mounts import eventually
 from tests.interop.test_rxkad import answer_file_server
+from tests.mount.harness import ROOT
 from tests.realcell import configuration, seed
 from tests.realcell.capture import captured
 from tests.realcell.configuration import CELL, REALM
@@ -109,6 +113,40 @@ def test_without_a_token_a_closed_folder_is_closed(desk: Desk) -> None:
         with pytest.raises(PermissionError):
             os.listdir(mount.cell / "home.alice")
         assert (mount.cell / "README").exists()
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a mount namespace of its own")
+def test_ordinary_users_in_mounts_of_their_own(desk: Desk, tmp_path: Path) -> None:
+    """Alice with a token, nobody without one; not even root sees through a mount of another's."""
+    for folder in (tmp_path, *tmp_path.parents[:3]):  # pytest makes them for root alone
+        folder.chmod(0o755)
+    scratch = tmp_path.resolve() / "scratch"
+    scratch.mkdir()
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-m", "tests.interop.asalice",
+         scratch, desk.cell.confdir, desk.keytab],
+        capture_output=True, check=False, cwd=ROOT, timeout=2 * SECONDS,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    told = json.loads(done.stdout)
+    readme = "The root of the test cell.\n"
+    assert told["alice"] == {
+        "mount": [0, ""],
+        "klog": [0, ""],
+        "readme": readme,
+        "own": "alice's own\n",
+        "other": "PermissionError",
+        "root": "PermissionError",
+        "umount": [0, ""],
+    }
+    assert told["nobody"] == {
+        "mount": [0, ""],
+        "readme": readme,
+        "own": "PermissionError",
+        "other": "PermissionError",
+        "root": "PermissionError",
+        "umount": [0, ""],
+    }
 
 
 def test_mounts_that_are_there_take_a_new_token_up(desk: Desk) -> None:

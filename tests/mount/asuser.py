@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 NOBODY = 65534
 
 
-def as_user(action: Callable[[], object]) -> object:
+def as_user(action: Callable[[], object], uid: int = NOBODY) -> object:
     """What an action returns, or the error it raises, in a process of the user."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+        os.setgid(uid)
+        os.setuid(uid)
         try:
             answer = action()
         except OSError as exc:
