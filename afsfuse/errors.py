@@ -15,6 +15,10 @@
     ├── NotPermitted         EACCES
     ├── NameTooLong          ENAMETOOLONG
     ├── StaleInode           ESTALE: the file behind a fid or an inode is gone
+    ├── TicketRefused        EKEYREJECTED: Kerberos gives no ticket for the cell
+    ├── TokenMalformed       EBADMSG: bytes that should be a token are none
+    ├── NoDaemon             ENOTCONN: no daemon is there to keep a token
+    ├── ControlRefused       EPERM: a daemon did not do what a command asked for
     └── DataCorrupt          EIO: a server sent what cannot be
 
 `errno` is what the system call ends with. The wire's code, if there was one, is in `code`.
@@ -147,6 +151,30 @@ class StaleInode(AfsError):
     """The file behind a fid or an inode does not exist any more."""
 
     errno = errno.ESTALE
+
+
+class TicketRefused(AfsError):
+    """Kerberos gives no ticket for the cell: the message says why, and what to do."""
+
+    errno = errno.EKEYREJECTED
+
+
+class TokenMalformed(AfsError):
+    """Bytes that should be a token are none. The message tells nothing of what is in them."""
+
+    errno = errno.EBADMSG
+
+
+class NoDaemon(AfsError):
+    """No daemon is there to keep a token, or to be asked."""
+
+    errno = errno.ENOTCONN
+
+
+class ControlRefused(AfsError):
+    """A daemon did not do what a command asked for."""
+
+    errno = errno.EPERM
 
 
 class DataCorrupt(AfsError):

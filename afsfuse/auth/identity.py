@@ -1,11 +1,27 @@
-"""Who is asking, and which security its calls to a cell get."""
+"""Who is asking: the identity that tokens belong to.
 
+It is the PAG that the caller is in, and else its uid. A PAG is a tree of processes: the one that
+`afsfuse pagsh` made its root, and all its descendants. The kernel keeps the parent of each process
+and lets nobody choose it, so whoever is not in the tree cannot get into it. docs/identity.md says
+why it is that and not a group.
+"""
+
+from __future__ import annotations
+
+import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rxrpc.security.base import ClientSecurity
-from rxrpc.security.null import NULL
+from afsfuse.auth.processes import Unclear, kin, lineage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from afsfuse.auth.processes import Process
 
 _NOBODY = 65534
+_REMEMBERED = 4096  # threads
+_TEXT = re.compile(r"uid-(0|[1-9][0-9]{0,9})|pag-([0-9a-f]{16})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +40,83 @@ DAEMON = Caller(0, 0, 0)
 """This daemon itself: background refreshes and housekeeping."""
 
 
-def security_for(caller: Caller, cell: str) -> ClientSecurity:
-    """The security of a caller's calls to a cell: everybody is anonymous to the servers."""
-    return NULL
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom tokens belong to: a PAG or a user. Nobody is neither, and never has a token."""
+
+    uid: int | None = None
+    pag: str | None = None
+
+    @property
+    def text(self) -> str:
+        """`uid-1000`, `pag-0123456789abcdef`; part of a file's name."""
+        if self.pag is not None:
+            return f"pag-{self.pag}"
+        return "nobody" if self.uid is None else f"uid-{self.uid}"
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def parse(cls, text: str) -> Identity | None:
+        """The inverse of `text`; None for anything else, and for nobody."""
+        if (match := _TEXT.fullmatch(text)) is None:
+            return None
+        return cls(pag=match[2]) if match[2] else cls(uid=int(match[1]))
+
+
+NOBODY = Identity()
+
+
+class Identities:
+    """Finds identities, and remembers those of threads while that is sound.
+
+    `roots` are the PAGs that live, by their root processes. Call `changed` whenever they did.
+
+    What is remembered of a thread holds as long as its start is the same, that is, as long as it
+    is this thread: it cannot leave a PAG but by the end of the PAG's root, and it cannot come into
+    one but by becoming a root itself, and both change `roots`. While no PAG lives, nothing is read.
+    """
+
+    def __init__(
+        self,
+        roots: Mapping[Process, str],
+        *,
+        read: Callable[[int], tuple[Process, int]] = kin,
+        ancestors: Callable[[int], list[Process]] = lineage,
+    ) -> None:
+        self._roots = roots
+        self._read = read
+        self._ancestors = ancestors
+        self._known: dict[int, tuple[Process, str | None]] = {}
+
+    def changed(self) -> None:
+        """A PAG began or ended."""
+        self._known.clear()
+
+    def of(self, caller: Caller) -> Identity:
+        """The identity of the thread behind a request.
+
+        A thread that the daemon cannot see (thread 0: it is in another pid namespace, or it is
+        the kernel itself) is in no PAG. One that is gone or whose ancestors remain unclear has no
+        rights at all: nobody waits for the answer, or it is not known who does.
+        """
+        if not self._roots or not caller.tid:
+            return Identity(uid=caller.uid)
+        try:
+            pag = self._pag_of(caller.tid)
+        except Unclear:
+            return NOBODY
+        return Identity(uid=caller.uid) if pag is None else Identity(pag=pag)
+
+    def _pag_of(self, tid: int) -> str | None:
+        process = self._read(tid)[0]
+        known = self._known.get(tid)
+        if known is not None and known[0] == process:
+            return known[1]
+        line = self._ancestors(tid)
+        pag = next((self._roots[one] for one in line if one in self._roots), None)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[tid] = (line[0], pag)
+        return pag

@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
-from afsfuse.auth.identity import DAEMON, security_for
+from afsfuse.auth.identity import DAEMON
+from afsfuse.auth.security import security_for
 from afsfuse.cell.directory import Cell
 from afsfuse.errors import AfsError, CellUnreachable, VlCode, abort_name, from_abort
 from afsfuse.interfaces import vldb

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from afsfuse.auth.identity import security_for
+from afsfuse.auth.security import security_for
 from afsfuse.errors import AfsError, DataCorrupt, from_abort
 from afsfuse.fileserver.operation import VOLUME_CODES, Operation, Verdict, judge
 from afsfuse.fileserver.replies import (

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import trio
 
-from afsfuse.auth.identity import DAEMON, security_for
+from afsfuse.auth.identity import DAEMON
+from afsfuse.auth.security import security_for
 from afsfuse.errors import AfsError, DataCorrupt, ServerUnreachable, VolumeMissing, from_abort
 from afsfuse.fileserver.health import Health, HealthLimits
 from afsfuse.fileserver.operation import Operation, Site, Verdict, judge

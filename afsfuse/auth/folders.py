@@ -1,0 +1,93 @@
+"""The folders in which tokens outlive a daemon, and where its control socket is.
+
+A daemon of root's, whose mounts are for everybody, has `/run/afsfuse`. A user's own daemon has
+`$XDG_RUNTIME_DIR/afsfuse`. Both lie in memory on any usual system, and end with it::
+
+    tokens/IDENTITY.CELL    one token; the folder is its owner's alone
+    pags/pag-NUMBER         the process that is the root of a PAG
+    control/PID.sock        the control sockets of the daemons, one each
+
+So several daemons of one owner share their tokens, and so does one that is started later.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from afsfuse.errors import UsageError
+
+OVERRIDE = "AFSFUSE_RUNTIME_DIR"
+"""The variable that names a folder to use in place of all others, by daemons and commands."""
+SYSTEM = Path("/run/afsfuse")
+TOKENS, PAGS, CONTROL = "tokens", "pags", "control"
+_IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
+
+
+def own_folder() -> Path:
+    """Where a daemon of this user has its things."""
+    if override := os.environ.get(OVERRIDE):
+        return Path(os.path.abspath(override))
+    uid = os.geteuid()
+    if uid == 0:
+        return SYSTEM
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    if given and os.path.isabs(given):
+        return Path(given) / "afsfuse"
+    usual = Path(f"/run/user/{uid}")
+    return usual / "afsfuse" if usual.is_dir() else Path(f"/tmp/afsfuse-{uid}")
+
+
+def folders() -> tuple[Path, ...]:
+    """Where a command of this user looks for daemons: those of root's, then the user's own."""
+    own = own_folder()
+    if own == SYSTEM or os.environ.get(OVERRIDE):
+        return (own,)
+    return (SYSTEM, own)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether it may be made and written by this user."""
+    try:
+        return folder.lstat().st_uid == os.geteuid()
+    except FileNotFoundError:
+        return folder == own_folder()
+    except OSError:
+        return False
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder and what is in it. Raises `UsageError` when somebody else had a hand in it.
+
+    It is all right only if it belongs to this user, is no symbolic link, and nobody else may
+    write: in /tmp anybody may have made one of this name.
+    """
+    for path, mode in (
+        (folder, 0o755),
+        (folder / TOKENS, 0o700),
+        (folder / PAGS, 0o700),
+        (folder / CONTROL, 0o755),
+    ):
+        try:
+            path.mkdir(mode, exist_ok=True)
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+                if stat.S_IMODE(status.st_mode) != mode:
+                    path.chmod(mode)  # a umask, or somebody's curiosity
+                continue
+        except OSError as exc:
+            raise UsageError(f"{path}: cannot be made: {exc.strerror}") from None
+        raise UsageError(f"{path}: belongs to somebody else, or is no folder: remove it")
+
+
+def in_memory(folder: Path, mounts: str = "/proc/self/mountinfo") -> bool:
+    """Whether the folder's file system keeps nothing on a disk (but for what is swapped out)."""
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open(mounts, encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            fields = line.split()
+            if fields[2] == number:
+                return fields[fields.index("-") + 1] in _IN_MEMORY
+    return False

@@ -1,0 +1,102 @@
+"""Processes and their parents, as the kernel tells of them in /proc.
+
+A process number alone names nobody for long: it is used again. With the time of the process's
+start it does, since no number comes round within one tick of the kernel's clock.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+DEEPEST = 1000
+"""Generations that are looked at: deeper than any sane tree, and an end to every walk."""
+_ATTEMPTS = 8  # at a tree that changes while it is read
+
+
+class Process(NamedTuple):
+    """A process or thread that is, or was."""
+
+    pid: int
+    start: int
+    """When it started: clock ticks since the machine did."""
+
+
+class Kin(NamedTuple):
+    """A process and the number of its parent; 0 if that is out of sight."""
+
+    process: Process
+    parent: int
+
+
+class Unclear(Exception):
+    """The tree could not be read: the process is gone, hidden, or its parents change for ever."""
+
+
+def kin(pid: int) -> Kin:
+    """A process or thread, and its parent. Raises `Unclear`.
+
+    The parent is the real one: a debugger does not become it. Source: proc_pid_stat(5), where the
+    parent is field 4 and the start field 22, counted from behind the name's closing parenthesis,
+    for a name may hold anything.
+    """
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        raise Unclear from None
+    try:
+        fields = os.read(descriptor, 4096).rpartition(b")")[2].split()
+    except OSError:  # it ended in this very moment
+        raise Unclear from None
+    finally:
+        os.close(descriptor)
+    return Kin(Process(pid, int(fields[19])), int(fields[1]))
+
+
+def leader(tid: int) -> int:
+    """The number of the process that a thread belongs to. Raises `Unclear`."""
+    try:
+        with open(f"/proc/{tid}/status", "rb") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith(b"Tgid:"))
+    except (OSError, StopIteration):
+        raise Unclear from None
+
+
+def lineage(tid: int) -> list[Process]:
+    """A thread, its process, and the ancestors of that, the first process last.
+
+    Raises `Unclear`. It is the state of one moment: parents are read twice, and nobody is older
+    than a parent. So a number that was used again between two looks is not taken for an ancestor.
+    """
+    before: list[Kin] | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            line = _line(tid)
+        except Unclear:
+            kin(tid)  # raises if it is the process itself that is gone
+            continue
+        if line == before:
+            return [member.process for member in line]
+        before = line
+    raise Unclear
+
+
+def _line(tid: int) -> list[Kin]:
+    line = [kin(tid)]
+    if (pid := leader(tid)) != tid:
+        line[0] = Kin(line[0].process, pid)
+    while (parent := line[-1].parent) != 0:
+        if len(line) == DEEPEST:
+            raise Unclear
+        line.append(kin(parent))
+        if line[-1].process.start > line[-2].process.start:
+            raise Unclear
+    return line
+
+
+def alive(process: Process) -> bool:
+    """Whether this very process still exists (or waits to be reaped)."""
+    try:
+        return kin(process.pid).process == process
+    except Unclear:
+        return False
