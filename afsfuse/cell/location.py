@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
-from afsfuse.auth.identity import DAEMON
+from afsfuse.auth.identity import NOBODY
 from afsfuse.auth.security import security_for
 from afsfuse.cell.directory import Cell
 from afsfuse.errors import AfsError, CellUnreachable, VlCode, abort_name, from_abort
@@ -116,7 +116,7 @@ class LocationService:
     def connect(self, cell: Cell, address: Address) -> Caller:
         """The connection to one server."""
         return self._connector.connect(
-            address, vldb.SERVICE_ID, security=security_for(DAEMON, cell.name)
+            address, vldb.SERVICE_ID, security=security_for(NOBODY, cell.name)
         )
 
     def failed(self, address: Address) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from afsfuse.auth.identity import NOBODY
 from afsfuse.auth.security import security_for
 from afsfuse.errors import AfsError, DataCorrupt, from_abort
 from afsfuse.fileserver.operation import VOLUME_CODES, Operation, Verdict, judge
@@ -44,11 +45,12 @@ from afsfuse.interfaces.fileserver import (
 from afsfuse.model import Status
 from rxrpc import CallAborted, ProtocolError
 from rxrpc.rpc import RxgenCode, Void
+from rxrpc.security.base import SecurityIndex
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from afsfuse.auth.identity import Caller
+    from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from afsfuse.fileserver.operation import Site
@@ -77,10 +79,11 @@ class FileServerClient:
         self,
         endpoint: Endpoint,
         locator: VolumeLocator,
-        security: Callable[[Caller, str], ClientSecurity] = security_for,
+        security: Callable[[Identity, str], ClientSecurity] = security_for,
         limits: RetryLimits | None = None,
     ) -> None:
-        """`security` gives the security of a caller's calls to a cell."""
+        """`security` gives the security of an identity's calls to a cell."""
+        self._security = security
         self._rotation = Rotation(endpoint, locator, security, limits)
         # Procedures that servers do not have, and until when that is believed: they get updated.
         self._lacking: dict[tuple[FileServer, int], float] = {}
@@ -94,16 +97,20 @@ class FileServerClient:
         """Find out when servers that are down are back, until cancelled."""
         await self._rotation.health.run(task_status=task_status)
 
-    async def fetch_status(self, volume: Volume, fid: Fid) -> StatusReply:
+    def speaker(self, who: Identity, cell: str) -> Identity:
+        """As whom an identity's calls reach the servers of a cell: without a token as nobody."""
+        return NOBODY if self._security(who, cell).index == SecurityIndex.NULL else who
+
+    async def fetch_status(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> StatusReply:
         """Status of one file, with a promise."""
 
         async def attempt(site: Site) -> StatusReply:
             return await self._fetch_status(site, fid)
 
-        return await self._do("FetchStatus", volume, attempt)
+        return await self._do("FetchStatus", volume, attempt, who)
 
     async def bulk_status(
-        self, volume: Volume, fids: Sequence[Fid]
+        self, volume: Volume, fids: Sequence[Fid], who: Identity = NOBODY
     ) -> list[StatusReply | AfsError]:
         """Statuses of up to 50 files of one volume; each may fail on its own."""
 
@@ -122,10 +129,15 @@ class FileServerClient:
 
         if len(fids) > FIDS_MAX:
             raise ValueError(f"{len(fids)} fids in one bulk call")
-        return await self._do("InlineBulkStatus", volume, attempt)
+        return await self._do("InlineBulkStatus", volume, attempt, who)
 
     async def fetch_data(
-        self, volume: Volume, fid: Fid, position: int, buffers: Sequence[memoryview]
+        self,
+        volume: Volume,
+        fid: Fid,
+        position: int,
+        buffers: Sequence[memoryview],
+        who: Identity = NOBODY,
     ) -> DataReply:
         """Fill the buffers one after the other with the file's bytes from `position` on.
 
@@ -135,10 +147,14 @@ class FileServerClient:
         async def attempt(site: Site) -> DataReply:
             return await self._fetch_data(site, volume, fid, position, buffers)
 
-        return await self._do("FetchData64", volume, attempt)
+        return await self._do("FetchData64", volume, attempt, who)
 
     async def fetch_small_files(
-        self, volume: Volume, files: Sequence[SmallFile], settle: Callable[[int, Outcome], None]
+        self,
+        volume: Volume,
+        files: Sequence[SmallFile],
+        settle: Callable[[int, Outcome], None],
+        who: Identity = NOBODY,
     ) -> None:
         """Fetch many files of one volume whole, of `SMALL` bytes at most, with all calls at once.
 
@@ -172,7 +188,7 @@ class FileServerClient:
                 for call in calls:
                     call.close()
 
-        await self._do("FetchData64", volume, attempt)
+        await self._do("FetchData64", volume, attempt, who)
 
     async def _small_outcome(
         self,
@@ -233,16 +249,16 @@ class FileServerClient:
         ) as call:
             return await receive_old(call, buffers, site.server, before)
 
-    async def fetch_acl(self, volume: Volume, fid: Fid) -> bytes:
+    async def fetch_acl(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> bytes:
         """The access list of a directory, as the text in which servers keep it."""
 
         async def attempt(site: Site) -> bytes:
             reply = await site.connection.call(FETCH_ACL, FidArgs(fid), timeouts=site.timeouts)
             return reply.access_list
 
-        return await self._do("FetchACL", volume, attempt)
+        return await self._do("FetchACL", volume, attempt, who)
 
-    async def volume_status(self, volume: Volume) -> VolumeStatusReply:
+    async def volume_status(self, volume: Volume, who: Identity = NOBODY) -> VolumeStatusReply:
         """Quota and use of a volume."""
 
         async def attempt(site: Site) -> VolumeStatusReply:
@@ -251,7 +267,7 @@ class FileServerClient:
             )
             return VolumeStatusReply(reply.status, reply.name)
 
-        return await self._do("GetVolumeStatus", volume, attempt)
+        return await self._do("GetVolumeStatus", volume, attempt, who)
 
     async def give_up_all_callbacks(self, server: FileServer) -> None:
         """Give all promises of a server back."""
@@ -262,8 +278,10 @@ class FileServerClient:
         reply = await self._rotation.call(server, GET_CAPABILITIES, Void())
         return Capability(reply.capabilities[0] if reply.capabilities else 0)
 
-    async def _do(self, name: str, volume: Volume, attempt: Callable[[Site], Awaitable[T]]) -> T:
-        return await self._rotation.execute(Operation(name, volume, attempt))
+    async def _do(
+        self, name: str, volume: Volume, attempt: Callable[[Site], Awaitable[T]], who: Identity
+    ) -> T:
+        return await self._rotation.execute(Operation(name, volume, attempt, who))
 
     async def _fetch_status(self, site: Site, fid: Fid) -> StatusReply:
         before = trio.current_time()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import trio
 
-from afsfuse.auth.identity import DAEMON
+from afsfuse.auth.identity import NOBODY
 from afsfuse.auth.security import security_for
 from afsfuse.errors import AfsError, DataCorrupt, ServerUnreachable, VolumeMissing, from_abort
 from afsfuse.fileserver.health import Health, HealthLimits
@@ -25,7 +25,7 @@ from rxrpc.rpc import Void
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from afsfuse.auth.identity import Caller
+    from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from rxrpc import Connection, Endpoint
@@ -105,7 +105,7 @@ class Rotation:
         self,
         endpoint: Endpoint,
         locator: VolumeLocator,
-        security: Callable[[Caller, str], ClientSecurity] = security_for,
+        security: Callable[[Identity, str], ClientSecurity] = security_for,
         limits: RetryLimits | None = None,
     ) -> None:
         """`health.run` probes servers that are down; without it they are tried again later."""
@@ -182,9 +182,7 @@ class Rotation:
                 tried: set[tuple[str, int]] = set()
                 while (address := await self._address(server, tried)) is not None:
                     tried.add(address)
-                    connection = self._connect(
-                        address, operation.caller, operation.volume.cell.name
-                    )
+                    connection = self._connect(address, operation.who, operation.volume.cell.name)
                     try:
                         result = await operation.attempt(Site(server, connection, timeouts))
                     except CallError as exc:
@@ -227,12 +225,12 @@ class Rotation:
             "no file server has the volume", cell=volume.cell.name, volume=volume.name
         )
 
-    def _connect(self, address: tuple[str, int], caller: Caller, cell: str) -> Connection:
-        return self._endpoint.connect(address, SERVICE_ID, security=self._security(caller, cell))
+    def _connect(self, address: tuple[str, int], who: Identity, cell: str) -> Connection:
+        return self._endpoint.connect(address, SERVICE_ID, security=self._security(who, cell))
 
     async def _probe(self, server: FileServer, address: tuple[str, int]) -> bool:
         """Whether the server answers at this address, be it with an abort."""
-        connection = self._connect(address, DAEMON, server.cell)
+        connection = self._connect(address, NOBODY, server.cell)
         limit = self.limits.probe_time
         try:
             await connection.call(
@@ -250,7 +248,7 @@ class Rotation:
         address = self.health.address(server)
         if address is None:
             raise ServerUnreachable("the file server has no address", cell=server.cell)
-        connection = self._connect(address, DAEMON, server.cell)
+        connection = self._connect(address, NOBODY, server.cell)
         try:
             return await connection.call(rpc, args, timeouts=CallTimeouts(dead=limit))
         except CallAborted as exc:
