@@ -23,6 +23,7 @@ import trio
 
 import rxrpc
 from afsfuse import config as settings
+from afsfuse.auth.security import security_for
 from afsfuse.cache import CacheManager
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
@@ -40,8 +41,12 @@ from afsfuse.vfs.inodes import holders
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache import Vnode
     from afsfuse.config import Config
+    from rxrpc.security.base import ClientSecurity
+
+    Security = Callable[[Identity, str], ClientSecurity]
 
 T = TypeVar("T")
 
@@ -68,15 +73,18 @@ class Parts:
     session: FuseSession
 
 
-def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
-    """Build everything above the endpoint. Starts nothing; reads the configuration folders."""
+def compose(endpoint: rxrpc.Endpoint, config: Config, security: Security = security_for) -> Parts:
+    """Build everything above the endpoint. Starts nothing; reads the configuration folders.
+
+    `security` says with which security an identity calls the file servers of a cell.
+    """
     files = load(search_folders(None if config.confdir is None else Path(config.confdir)))
     if config.cell is not None:
         files = replace(files, this_cell=config.cell)
     cells = CellDirectory(files)
     registry = ServerRegistry()
     locator = VolumeLocator(endpoint, cells, registry)
-    client = FileServerClient(endpoint, locator)
+    client = FileServerClient(endpoint, locator, security)
     cache = CacheManager(
         client,
         data_bytes=config.cache_size,
@@ -154,10 +162,13 @@ def _no_socket(config: Config, port: int, exc: OSError) -> UsageError:
     return UsageError(f"{where}: {advice}", exit_code=EXIT_SYSTEM)
 
 
-async def serve(config: Config, on_mounted: Callable[[], None]) -> None:
+async def serve(
+    config: Config, on_mounted: Callable[[], None], security: Security = security_for
+) -> None:
     """Mount and serve until umount or a signal; gives the callbacks back at the end.
 
-    `on_mounted` is called when the mount is there. Raises `AfsError` when it cannot be made.
+    For `security` see `compose`. `on_mounted` is called when the mount is there. Raises `AfsError`
+    when it cannot be made.
     """
     work = trio.CancelScope()
     farewell = trio.CancelScope(shield=True)
@@ -169,7 +180,7 @@ async def serve(config: Config, on_mounted: Callable[[], None]) -> None:
             services.start_soon(_end_on_signals, signals, work, farewell)
             with work:
                 endpoint = await open_endpoint(services, config)
-                parts = compose(endpoint, config)
+                parts = compose(endpoint, config, security)
                 endpoint.add_service(parts.callbacks.service)
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)

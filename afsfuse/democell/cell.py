@@ -20,6 +20,7 @@ from afsfuse.interfaces import fileserver, vldb
 from afsfuse.interfaces import protection as pr
 from afsfuse.model import VolumeType
 from rxrpc import Endpoint, Parameters
+from rxrpc.security.null import NULL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from afsfuse.democell.acl import AccessList
     from afsfuse.interfaces.common import Fid
     from rxrpc import Address, DatagramSocket
+    from rxrpc.security.base import ServerSecurity
 
 FIRST_VOLUME = 536870912
 """Where OpenAFS's location service begins to number volumes."""
@@ -61,9 +63,12 @@ class DemoCell:
         addresses: Sequence[str] = ("127.0.0.1",),
         *,
         rng: random.Random | None = None,
+        security: Sequence[ServerSecurity] = (NULL,),
     ) -> None:
         """A file server at each of these IPv4 addresses; the first one has the databases, too.
-        `rng` makes the servers' UUIDs.
+        `rng` makes the servers' UUIDs. `security`: the classes that the clients of file servers
+        may come with; one that knows who they are calls them by the attribute `user` of its
+        connections.
         """
         self.name = name
         self.addresses = tuple(addresses)
@@ -84,7 +89,7 @@ class DemoCell:
         for number, address in enumerate(addresses, 1):
             server = Server(
                 f"fs{number}", self._new_uuid(), self.people, self.faults,
-                lambda volume, safe: self.keep(volume, safe),
+                lambda volume, safe: self.keep(volume, safe), security,
             )  # fmt: skip
             self.servers[server.name] = server
             self.locations.register(server.name, server.uuid, address)

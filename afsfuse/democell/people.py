@@ -28,13 +28,15 @@ ANYBODY = Identity(ANONYMOUS, frozenset({ANYUSER, ANONYMOUS}))
 """Who does not say who he is."""
 
 
-def identity_of(call: ServerCall) -> Identity:
+def identity_of(call: ServerCall, people: People) -> Identity:
     """Who makes a call. The one place where that is decided.
 
-    Calls come with the null security class only, which says nothing of the caller; a class that
-    proves who he is has its say here.
+    A security class that knows who is at the other end of a connection has a name for him; the
+    null class says nothing of the caller.
     """
-    return ANYBODY
+    name = getattr(call.security, "user", None)
+    number = None if name is None else people.id_of(name)
+    return ANYBODY if number is None else Identity(number, frozenset(people.groups_of(number)))
 
 
 class People:

@@ -16,10 +16,11 @@ from afsfuse.democell.refusal import Refused
 from afsfuse.errors import ViceCode, unified
 from afsfuse.interfaces import fileserver as fs
 from rxrpc import CallAborted, Service
+from rxrpc.security.null import NULL
 
 if TYPE_CHECKING:
     import struct
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from uuid import UUID
 
     from afsfuse.democell.faults import Faults, Plan
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from afsfuse.interfaces.common import Fid
     from rxrpc import Endpoint, ServerCall
     from rxrpc.rpc import Rpc
+    from rxrpc.security.base import ServerSecurity
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -70,10 +72,12 @@ class Server:
         people: People,
         faults: Faults,
         keep: Callable[[Volume, bool], None],
+        security: Sequence[ServerSecurity] = (NULL,),
     ) -> None:
         """`keep` is called after each change of a volume; its flag asks for what survives a
-        failure of power.
+        failure of power. `security`: the classes that clients may come with.
         """
+        self._security = security
         self.name = name
         self.uuid = uuid
         self.people = people
@@ -117,7 +121,7 @@ class Server:
         return self.hosts.promise(request.host, fid)
 
     def _service(self) -> Service:
-        service = Service(fs.RXAFS, max_calls=MAX_CALLS)
+        service = Service(fs.RXAFS, security=self._security, max_calls=MAX_CALLS)
 
         def serve(rpc: Rpc[A, R], handler: Handler[A, R]) -> None:
             async def guarded(call: ServerCall, args: A) -> R:
@@ -136,7 +140,7 @@ class Server:
         """The way of every call: orders of tests, who the client is, the work, its refusal."""
         plan = await self.faults.begin(rpc)
         host = await self.hosts.meet(call)
-        request = Request(call, host, identity_of(call), plan)
+        request = Request(call, host, identity_of(call, self.people), plan)
         try:
             reply = await handler(request, args)
         except Refused as exc:
