@@ -141,6 +141,9 @@ class FileSystem:
     async def getattr(self, inode: Inode, caller: Caller) -> Entry:
         """Attributes; `entry_timeout` means nothing here."""
         node = self._nodes.get(inode)
+        public = self._lookups.public_attributes(node)
+        if public is not None:
+            return public
         who = self._identify(caller)
         entry = await self._lookups.attributes(node, who)
         if not isinstance(node, MadeUp):

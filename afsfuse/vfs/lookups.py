@@ -126,6 +126,15 @@ class Lookups:
         self._nodes.show(node, vnode)
         return vnode
 
+    def public_attributes(self, node: Node) -> Entry | None:
+        """What stat shows, if that is known and anybody may know it; else None."""
+        vnode = node.vnode
+        now = trio.current_time()
+        if vnode is None or not vnode.valid(now):
+            return None
+        until = self.sight.open_until(node, vnode)
+        return entry_of(node, vnode, now, 0.0, until) if until > now else None
+
     async def attributes(self, node: Node, who: Identity, entry_timeout: float = 0.0) -> Entry:
         """What stat shows, whoever asks. Mount points are looked at, not entered."""
         vnode = node.vnode
