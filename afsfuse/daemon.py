@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import gc
 import logging
-import os
 import signal
 import sys
 import uuid
@@ -28,9 +27,8 @@ from afsfuse import config as settings
 from afsfuse.auth.folders import in_memory, own_folder
 from afsfuse.auth.following import Follower
 from afsfuse.auth.hardening import harden
-from afsfuse.auth.identity import Caller
 from afsfuse.auth.renewing import Renewer
-from afsfuse.auth.security import LEVELS, TokenCredentials
+from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.cache import CacheManager
 from afsfuse.callback_service import CallbackService, cache_config
@@ -77,18 +75,23 @@ class Parts:
     callbacks: CallbackService
     session: FuseSession
     tokens: TokenStore
-    credentials: TokenCredentials
+    credentials: Credentials
 
 
-def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
-    """Build everything above the endpoint. Starts nothing; reads the configuration folders."""
+def compose(
+    endpoint: rxrpc.Endpoint, config: Config, credentials: Credentials | None = None
+) -> Parts:
+    """Build everything above the endpoint. Starts nothing; reads the configuration folders.
+
+    Without `credentials` identities are known by the tokens of this machine's store.
+    """
     files = load(search_folders(None if config.confdir is None else Path(config.confdir)))
     if config.cell is not None:
         files = replace(files, this_cell=config.cell)
     cells = CellDirectory(files)
     registry = ServerRegistry()
     tokens = TokenStore(own_folder())
-    credentials = credentials_of(config, tokens)
+    credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
     locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
     client = FileServerClient(endpoint, locator, credentials)
     cache = CacheManager(
@@ -105,8 +108,16 @@ def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
     nodes = NodeTable()
     cache.listener = KernelInvalidator(nodes, notifier, options.sysnames)
     filesystem = FileSystem(
-        cells, locator, cache, client, nodes=nodes, notifier=notifier, options=options
+        cells,
+        locator,
+        cache,
+        client,
+        nodes=nodes,
+        notifier=notifier,
+        options=options,
+        identify=tokens.identities.of,
     )
+    tokens.subscribe(cache.token_changed)
 
     async def settle(vnodes: Sequence[Vnode]) -> None:
         inodes = {node.inode for vnode in vnodes for node in holders(vnode)}
@@ -130,16 +141,6 @@ def compose(endpoint: rxrpc.Endpoint, config: Config) -> Parts:
         notifier,
     )
     return Parts(client, cache, filesystem, callbacks, session, tokens, credentials)
-
-
-def credentials_of(config: Config, tokens: TokenStore) -> TokenCredentials:
-    """With whose tokens the calls are made.
-
-    A mount that nobody else can use acts for its owner. One for everybody never does: what is
-    fetched with somebody's token would be in the cache for all.
-    """
-    owner = None if config.everybody else Caller(os.geteuid(), os.getegid(), 0)
-    return TokenCredentials(tokens, LEVELS[config.crypt], owner=owner)
 
 
 async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
@@ -196,10 +197,13 @@ def _no_socket(config: Config, port: int, exc: OSError) -> UsageError:
     return UsageError(f"{where}: {advice}", exit_code=EXIT_SYSTEM)
 
 
-async def serve(config: Config, on_mounted: Callable[[], None]) -> None:
+async def serve(
+    config: Config, on_mounted: Callable[[], None], credentials: Credentials | None = None
+) -> None:
     """Mount and serve until umount or a signal; gives the callbacks back at the end.
 
-    `on_mounted` is called when the mount is there. Raises `AfsError` when it cannot be made.
+    For `credentials` see `compose`. `on_mounted` is called when the mount is there. Raises
+    `AfsError` when it cannot be made.
     """
     work = trio.CancelScope()
     farewell = trio.CancelScope(shield=True)
@@ -211,7 +215,7 @@ async def serve(config: Config, on_mounted: Callable[[], None]) -> None:
             services.start_soon(_end_on_signals, signals, work, farewell)
             with work:
                 endpoint = await open_endpoint(services, config)
-                parts = compose(endpoint, config)
+                parts = compose(endpoint, config, credentials)
                 endpoint.add_service(parts.callbacks.service)
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)

@@ -1,4 +1,4 @@
-"""Which security the calls to a cell get: with a caller's token, or none.
+"""Which security the calls to a cell get: with an identity's token, or none.
 
 A token becomes one `RxkadClient`, for as long as it is the identity's token; calls of one identity
 share its connections, and no two identities ever share any, even if their tokens are the same. When
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
-from afsfuse.auth.identity import ANONYMOUS, DAEMON
 from afsfuse.errors import abort_name
 from rxrpc.errors import CallAborted, LocalError, ParseError
 from rxrpc.security import deskeys
@@ -30,7 +29,7 @@ from rxrpc.security.rxkad import RxkadClient, RxkadCode
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from afsfuse.auth.identity import Caller, Identity
+    from afsfuse.auth.identity import Identity
     from afsfuse.auth.store import TokenStore
     from afsfuse.auth.token import Token
     from rxrpc.security.base import ClientSecurity
@@ -48,37 +47,41 @@ _NAP_SECONDS = 0.05
 class Credentials:
     """Everybody is anonymous."""
 
-    def of(self, caller: Caller, cell: str) -> ClientSecurity:
-        """The security of a caller's calls to a cell."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do what goes on in the background."""
+        task_status.started()
+
+    def of(self, who: Identity, cell: str) -> ClientSecurity:
+        """The security of an identity's calls to a cell."""
         return NULL
 
-    def has_expired(self, caller: Caller, cell: str) -> bool:
-        """Whether the caller is anonymous only because its token has expired."""
+    def has_expired(self, who: Identity, cell: str) -> bool:
+        """Whether an identity is anonymous only because its token has expired."""
         return False
 
     def instead(
-        self, caller: Caller, cell: str, tried: ClientSecurity, error: CallAborted
+        self, who: Identity, cell: str, tried: ClientSecurity, error: CallAborted
     ) -> ClientSecurity | None:
         """What to try once in place of a security with which a call failed; None: nothing."""
         return None
 
     async def run_as(
         self,
-        caller: Caller,
+        who: Identity,
         cell: str,
         attempt: Callable[[ClientSecurity], Awaitable[T]],
         *,
         public: bool = False,
     ) -> T:
-        """Make an attempt in a caller's name, and one more where that can mend a refused token.
+        """Make an attempt in an identity's name, and one more where that can mend a refused token.
 
         `public`: what is asked for is told to anybody, so a token that is no good does not matter.
         """
-        tried = self.of(caller, cell)
+        tried = self.of(who, cell)
         try:
             return await attempt(tried)
         except CallAborted as exc:
-            instead = self.instead(caller, cell, tried, exc)
+            instead = self.instead(who, cell, tried, exc)
             if instead is None and public and tried is not NULL and is_about_token(exc):
                 instead = NULL
             if instead is None:
@@ -87,20 +90,16 @@ class Credentials:
 
 
 class TokenCredentials(Credentials):
-    """Callers are known by the tokens of a store."""
+    """Identities are known by the tokens of a store."""
 
     def __init__(
         self,
         store: TokenStore,
         level: SecurityLevel = SecurityLevel.CRYPT,
-        *,
-        owner: Caller | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`owner`: in whose name is asked for what nobody in particular asks for."""
         self._store = store
         self._level = level
-        self._owner = owner
         self._clock = clock
         self._held: dict[tuple[Identity, str], _Held] = {}
         self._numbers = itertools.count(1)
@@ -116,20 +115,20 @@ class TokenCredentials(Credentials):
             left = min((held.token.end for held in living), default=inf) - self._clock()
             await trio.sleep(min(max(left, _NAP_SECONDS), _LOOK_SECONDS))
 
-    def of(self, caller: Caller, cell: str) -> ClientSecurity:
-        """That of the caller's token, while there is one that servers take."""
-        held = self._find(caller, cell)
+    def of(self, who: Identity, cell: str) -> ClientSecurity:
+        """That of the identity's token, while there is one that servers take."""
+        held = self._held.get((who, cell))
         if held is None or held.client is None or self._is_over(held):
             return NULL
         return held.client
 
-    def has_expired(self, caller: Caller, cell: str) -> bool:
+    def has_expired(self, who: Identity, cell: str) -> bool:
         """Whether there is a token, but an old one."""
-        held = self._find(caller, cell)
+        held = self._held.get((who, cell))
         return held is not None and self._is_over(held)
 
     def instead(
-        self, caller: Caller, cell: str, tried: ClientSecurity, error: CallAborted
+        self, who: Identity, cell: str, tried: ClientSecurity, error: CallAborted
     ) -> ClientSecurity | None:
         """What to try once in place of `tried`, if it was for the token that a call failed.
 
@@ -140,10 +139,10 @@ class TokenCredentials(Credentials):
         if tried is NULL or not is_about_token(error):
             return None
         code = error.code
-        now = self.of(caller, cell)
+        now = self.of(who, cell)
         if now != tried:
             return now
-        held = self._find(caller, cell)
+        held = self._held.get((who, cell))
         assert held is not None
         if code == RxkadCode.EXPIRED:
             held.over = True
@@ -161,15 +160,6 @@ class TokenCredentials(Credentials):
                 *(cell, held.whose, abort_name(code)),
             )
         return None
-
-    def _find(self, caller: Caller, cell: str) -> _Held | None:
-        if caller is DAEMON or caller == ANONYMOUS:
-            if self._owner is None:
-                return None
-            caller = self._owner
-        if not self._held:
-            return None
-        return self._held.get((self._store.identities.of(caller), cell))
 
     def _is_over(self, held: _Held) -> bool:
         if not held.over and held.token.expired(self._clock()):

@@ -1,8 +1,9 @@
 """The cache manager: what is known of the files of all cells, and how long it may be believed.
 
 Rooms: `vnodes` (the table), `callbacks` (breaks against fetches), `statuses` (fetching and applying
-statuses), `directories` and `listings` (whole directories), `chunks`, `readahead` and `reading`
-(file data), `revalidation` (after a break), `listener` (the way up), `manager` (the facade).
+statuses), `doors` (who may see what), `directories` and `listings` (whole directories), `chunks`,
+`readahead` and `reading` (file data), `revalidation` (after a break), `listener` (the way up),
+`manager` (the facade).
 
 The concurrency contract
 ========================
@@ -26,7 +27,7 @@ Flights
 ====================  =======================  ====================================================
 flight                key                      bounded by
 ====================  =======================  ====================================================
-`statuses.Flight`     cell, fid                its waiters
+`statuses.Flight`     cell, fid, speaker       its waiters
 bulk call             none (not shared)        6 for a request, 4 for revalidation
 `listings` event      vnode                    its waiters
 `chunks.Run`          data version and chunk   readers; `background` (see there)
@@ -55,6 +56,12 @@ Invariants
    byte is reserved before its buffer is filled, and released once.
 7. A change of a data version is told to the listener exactly when `Vnode.status` moves, of names
    when a directory is installed; both whatever request it was that noticed.
+
+8. `Vnode.look_until`, `read_until` and `permits` of a directory are set by `StatusKeeper.apply`
+   together with a promise, and go with it. What a server told one identity is given to another
+   only after that one's rights were judged (`Doors`); who has no token for a cell is nobody there.
+9. A refusal is told to whom it was said, and remembered for nobody: flights of statuses are joined
+   by the same speaker only, and whoever waited in vain for a run of another one fetches itself.
 
 Sections free of await
 ----------------------

@@ -15,6 +15,7 @@ from afsfuse.model import FileKind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache.chunks import Run
     from afsfuse.cache.fetching import Fetcher
     from afsfuse.cache.readahead import Pace
@@ -47,7 +48,7 @@ class ReadAhead:
             finally:
                 self._nursery = None
 
-    def prefetch(self, vnodes: Iterable[Vnode]) -> None:
+    def prefetch(self, vnodes: Iterable[Vnode], who: Identity) -> None:
         """Fetch small files of one volume before anybody asks; never waits or fails."""
         if self._nursery is None:
             return
@@ -66,7 +67,7 @@ class ReadAhead:
             pace = self._fetcher.pace(vnode.server)
             if vnode.data.known(0) or pace.in_flight + len(together) >= _PREFETCHES:
                 continue
-            run = self._fetcher.plan(vnode.data, 0, (length - 1) >> self._store.shift)
+            run = self._fetcher.plan(vnode.data, 0, (length - 1) >> self._store.shift, who)
             if length <= SMALL:
                 together.append(run)
             else:
@@ -129,7 +130,7 @@ class ReadAhead:
             if first <= last:
                 if stream.in_flight >= int(pace.calls) or not self._room(pace):
                     return
-                run = self._fetcher.plan(file, first, last)
+                run = self._fetcher.plan(file, first, last, stream.who)
                 self._start(run, pace, stream)
                 last = run.first + run.count - 1
             stream.edge = (last + 1) << shift

@@ -23,7 +23,8 @@ class BreakLog:
     """A logical clock, and which breaks it has seen since the oldest fetch under way began.
 
     Breaks are noted for a file (its `Fid`), for a volume (its number) or for a server (a host
-    address or a UUID, whichever it was told by). Volume numbers of two cells may be equal; the
+    address or a UUID, whichever it was told by), and changed tokens for an identity and a cell.
+    Volume numbers of two cells may be equal; the
     wrong one then loses a promise, which costs a fetch and nothing else.
     """
 
@@ -77,13 +78,17 @@ class BreakLog:
         self._now += 1
         self.latest = self._server_break = self._floor = self._now
 
-    def may_join(self, ticket: int, fid: Fid) -> bool:
+    def may_join(self, ticket: int, fid: Fid, *names: Hashable) -> bool:
         """Whether who asks now may have the answer of a fetch with this ticket.
 
         Not if a break came since it began. Nobody knows yet which server will answer, so a break
-        of any server's promises counts.
+        of any server's promises counts. `names`: of what else a change counts.
         """
-        return self._server_break <= ticket and not self.broken_since(ticket, fid)
+        return self._server_break <= ticket and not self.broken_since(ticket, fid, names)
+
+    def changed_since(self, ticket: int, name: Hashable) -> bool:
+        """Whether this very name was noted since a fetch with this ticket began."""
+        return self.latest > ticket and (self._floor > ticket or self._breaks.get(name, 0) > ticket)
 
     def broken_since(self, ticket: int, fid: Fid, server: Iterable[Hashable] = ()) -> bool:
         """Whether a promise for `fid`, fetched with this ticket, was void before it arrived.

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from afsfuse.auth.identity import NOBODY
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache.vnodes import Vnode
     from afsfuse.errors import AfsError
 
@@ -38,10 +41,11 @@ class Run:
     the task that ran the fetch was cancelled) and whoever needs the bytes starts again.
     """
 
-    __slots__ = ("chunks", "count", "done", "failure", "file", "first")
+    __slots__ = ("chunks", "count", "done", "failure", "file", "first", "who")
 
-    def __init__(self, file: FileData, first: int, count: int) -> None:
-        """A run that has not begun."""
+    def __init__(self, file: FileData, first: int, count: int, who: Identity = NOBODY) -> None:
+        """A run that has not begun, to be fetched in the name of `who`."""
+        self.who = who
         self.file = file
         self.first = first
         self.count = count

@@ -16,6 +16,7 @@ from afsfuse.fileserver.transfers import SmallFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache.callbacks import BreakLog
     from afsfuse.cache.chunks import ChunkStore, FileData
     from afsfuse.cache.statuses import StatusKeeper
@@ -88,7 +89,7 @@ class Fetcher:
             pace = self._paces[server] = Pace(self._channels)
         return pace
 
-    def plan(self, file: FileData, first: int, last: int) -> Run:
+    def plan(self, file: FileData, first: int, last: int, who: Identity) -> Run:
         """Register a fetch of the chunks from `first` on which nobody has or fetches yet.
 
         The chunk `first` itself must be one of those. Whoever plans a run must `fetch` it.
@@ -96,7 +97,7 @@ class Fetcher:
         end = first + 1
         while end <= last and not file.known(end):
             end += 1
-        run = Run(file, first, end - first)
+        run = Run(file, first, end - first, self._statuses.speaker(who, file.vnode.volume))
         for index in range(first, end):
             file.runs[index] = run
         return run
@@ -112,6 +113,7 @@ class Fetcher:
                 vnode.fid,
                 run.first << self.store.shift,
                 [memoryview(buffer) for buffer in transfer.buffers],
+                run.who,
             )
             pace = self.pace(reply.server)
             pace.measured(reply.server.rtt, reply.length, trio.current_time() - began)
@@ -123,6 +125,8 @@ class Fetcher:
 
     async def fetch_small(self, runs: Sequence[Run], ended: Callable[[Run], None]) -> None:
         """Fetch planned runs, each a whole small file of one volume, at once in this task.
+
+        All are in the name of the same identity.
 
         `ended` is called with each as soon as it is done, in whatever way.
         """
@@ -145,7 +149,10 @@ class Fetcher:
 
         try:
             await self._client.fetch_small_files(
-                runs[0].file.vnode.volume, [transfer.small_file() for transfer in transfers], settle
+                runs[0].file.vnode.volume,
+                [transfer.small_file() for transfer in transfers],
+                settle,
+                runs[0].who,
             )
         except AfsError as exc:
             for transfer in left:
@@ -183,7 +190,9 @@ class Fetcher:
         """Make chunks of what came if it is of the run's version."""
         run = transfer.run
         file = run.file
-        vnode = self._statuses.apply(file.vnode.volume, file.vnode.fid, reply, transfer.ticket)
+        vnode = self._statuses.apply(
+            file.vnode.volume, file.vnode.fid, reply, transfer.ticket, run.who
+        )
         self.counters.fetched_bytes += reply.length
         status = reply.status
         if status.data_version != file.data_version or status.length != file.length:
@@ -199,16 +208,17 @@ class Fetcher:
                 transfer.kept += len(buffer)
 
     async def read_in_one_call(
-        self, volume: Volume, fid: Fid, offset: int, size: int
+        self, volume: Volume, fid: Fid, offset: int, size: int, who: Identity
     ) -> memoryview:
         """Read past the cache: one call, so one version, however fast the file changes."""
+        who = self._statuses.speaker(who, volume)
         buffer = bytearray(size)
         self.store.reserve(size)
         self.counters.fetches += 1
         ticket = self._log.begin()
         try:
-            reply = await self._client.fetch_data(volume, fid, offset, [memoryview(buffer)])
-            self._statuses.apply(volume, fid, reply, ticket)
+            reply = await self._client.fetch_data(volume, fid, offset, [memoryview(buffer)], who)
+            self._statuses.apply(volume, fid, reply, ticket, who)
         finally:
             self._log.end()
             self.store.release(size)

@@ -33,6 +33,10 @@ class KernelListener(Protocol):
         """These names appeared, vanished or mean another file; None: nobody knows which."""
         ...
 
+    def rights_narrowed(self, directory: Vnode) -> None:
+        """Anybody may do less in this directory than before: nobody may be let in unasked."""
+        ...
+
     def vnode_dropped(self, vnode: Vnode) -> None:
         """The vnode has left the table; it hears of no more breaks."""
         ...
@@ -52,6 +56,9 @@ class NullListener:
         """Ignore it."""
 
     def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:
+        """Ignore it."""
+
+    def rights_narrowed(self, directory: Vnode) -> None:
         """Ignore it."""
 
     def vnode_dropped(self, vnode: Vnode) -> None:

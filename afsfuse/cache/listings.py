@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.directories import MAX_SIZE, PAGE_SIZE, Directory
+from afsfuse.cache.doors import LOOK
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.rotation import locate
 from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache.callbacks import BreakLog
+    from afsfuse.cache.doors import Doors
     from afsfuse.cache.listener import KernelListener
     from afsfuse.cache.statuses import StatusKeeper
     from afsfuse.cache.vnodes import Vnode
@@ -30,11 +34,17 @@ class Listings:
     """The parsed directories of all volumes, bounded by their memory."""
 
     def __init__(
-        self, client: FileServerClient, statuses: StatusKeeper, log: BreakLog, limit: int
+        self,
+        client: FileServerClient,
+        statuses: StatusKeeper,
+        doors: Doors,
+        log: BreakLog,
+        limit: int,
     ) -> None:
         """Keep directories of at most `limit` bytes in all, and at least one."""
         self._client = client
         self._statuses = statuses
+        self._doors = doors
         self._log = log
         self._limit = limit
         self._order: OrderedDict[Vnode, int] = OrderedDict()  # what each costs; least used first
@@ -46,12 +56,16 @@ class Listings:
         """Number of directories kept."""
         return len(self._order)
 
-    async def directory(self, volume: Volume, fid: Fid, listener: KernelListener) -> Directory:
-        """The directory in the version of its status; raise `AfsError`."""
+    async def directory(
+        self, volume: Volume, fid: Fid, listener: KernelListener, who: Identity = NOBODY
+    ) -> Directory:
+        """The directory in the version of its status, if `who` may look; raise `AfsError`."""
         for _ in range(_ATTEMPTS):
-            vnode = await self._statuses.status(volume, fid)
+            vnode = await self._statuses.status(volume, fid, who)
             if vnode.status.kind is not FileKind.DIRECTORY:
                 raise AfsError("not a directory", errno=errno.ENOTDIR, cell=volume.cell.name)
+            if vnode.look_until <= trio.current_time():
+                await self._doors.require(vnode, LOOK, who)
             known = vnode.directory
             if known is not None and known.data_version == vnode.status.data_version:
                 self._order.move_to_end(vnode)
@@ -60,7 +74,7 @@ class Listings:
             if flight is not None:
                 await flight.wait()
                 continue
-            fetched = await self._fetch(vnode, listener)
+            fetched = await self._fetch(vnode, listener, self._statuses.speaker(who, volume))
             if fetched is not None:
                 return fetched
         raise AfsError(
@@ -70,7 +84,9 @@ class Listings:
             volume=volume.name,
         )
 
-    async def _fetch(self, vnode: Vnode, listener: KernelListener) -> Directory | None:
+    async def _fetch(
+        self, vnode: Vnode, listener: KernelListener, who: Identity
+    ) -> Directory | None:
         """Fetch and parse; None if it grew too much meanwhile or another version is newer.
 
         The server holds the vnode during the call, so what comes is one version, the one that the
@@ -84,8 +100,10 @@ class Listings:
                 raise DataCorrupt(f"directory {vnode.fid} is said to have {size} bytes")
             buffer = bytearray(size + _GROWTH)
             self.fetches += 1
-            reply = await self._client.fetch_data(vnode.volume, vnode.fid, 0, [memoryview(buffer)])
-            applied = self._statuses.apply(vnode.volume, vnode.fid, reply, ticket)
+            reply = await self._client.fetch_data(
+                vnode.volume, vnode.fid, 0, [memoryview(buffer)], who
+            )
+            applied = self._statuses.apply(vnode.volume, vnode.fid, reply, ticket, who)
             version, length = reply.status.data_version, reply.status.length
             if length > len(buffer):
                 return None

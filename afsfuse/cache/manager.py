@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.callbacks import BreakLog
 from afsfuse.cache.chunks import ChunkStore
+from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
 from afsfuse.cache.listener import NullListener
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from uuid import UUID
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache.directories import Directory
     from afsfuse.cache.listener import KernelListener
     from afsfuse.cache.vnodes import Vnode
@@ -97,11 +100,17 @@ class CacheManager:
         self._table = VnodeTable(vnode_limit, self._held, self._dropped)
         self._store = ChunkStore(data_bytes, chunk_size)
         self._statuses = StatusKeeper(
-            client, self._table, self._log, self._version_moved, self._instance_moved
+            client,
+            self._table,
+            self._log,
+            self._version_moved,
+            self._instance_moved,
+            self._rights_narrowed,
         )
+        self.doors = Doors(self._statuses, self._table)
         self._fetcher = Fetcher(client, self._statuses, self._log, self._store, channels)
-        self._reader = Reader(self._statuses, self._fetcher)
-        self._listings = Listings(client, self._statuses, self._log, directory_bytes)
+        self._reader = Reader(self._statuses, self.doors, self._fetcher)
+        self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
         self._revalidator = Revalidator(self._statuses, self._listings)
         self._snapshots = EntrySnapshots()
         self._breaks = 0
@@ -121,28 +130,43 @@ class CacheManager:
         """What is known of a fid, valid or not, without a call."""
         return self._table.find(volume, fid)
 
-    async def status(self, volume: Volume, fid: Fid) -> Vnode:
+    async def status(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> Vnode:
         """The vnode with a status that may be relied on now; raise `AfsError`.
+
+        What is not known is asked in the name of `who`. What is known, or was told to others, is
+        returned to anybody: whether `who` may see it is for the caller to ask the `doors`.
 
         Callers that ask at the same time share one call. The promise of the vnode returned can
         already be broken again: use the status and rely on it for no time.
         """
-        return await self._statuses.status(volume, fid)
+        return await self._statuses.status(volume, fid, who)
+
+    async def refetch(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> Vnode:
+        """The vnode with a status that is asked for anew, whatever is known; raise `AfsError`."""
+        return (await self._statuses.fetch(volume, fid, who))[0]
 
     async def statuses(
-        self, volume: Volume, directory: Fid, fids: Sequence[Fid]
+        self, volume: Volume, directory: Fid, fids: Sequence[Fid], who: Identity = NOBODY
     ) -> list[Vnode | AfsError]:
-        """Vnodes or errors of many files of one directory, in the order of `fids`."""
-        return await self._statuses.statuses(volume, directory, fids)
+        """Vnodes or errors of many files of one directory, in the order of `fids`.
 
-    async def directory(self, volume: Volume, fid: Fid) -> Directory:
-        """The whole directory in its current version; raise `AfsError`."""
-        return await self._listings.directory(volume, fid, self.listener)
+        For rights see `status`.
+        """
+        return await self._statuses.statuses(volume, directory, fids, who)
+
+    async def directory(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> Directory:
+        """The whole directory in its current version; raise `AfsError`, also if `who` may not
+        look into it.
+        """
+        return await self._listings.directory(volume, fid, self.listener, who)
 
     async def read(
         self, volume: Volume, fid: Fid, offset: int, size: int, stream: ReadState
     ) -> bytes | memoryview:
-        """Bytes of one data version; fewer than `size` only at the end of the file."""
+        """Bytes of one data version; fewer than `size` only at the end of the file.
+
+        Raises `NotPermitted` if whom the stream belongs to may not read it, now.
+        """
         return await self._reader.read(volume, fid, offset, size, stream)
 
     def peek_data(
@@ -151,15 +175,16 @@ class CacheManager:
         """What `read` would return, if that is valid now and lies in one chunk."""
         return self._reader.peek(vnode, offset, size, stream)
 
-    async def readlink(self, volume: Volume, fid: Fid) -> bytes:
-        """The body of a symlink or mount point, as it is stored."""
-        vnode = await self._statuses.status(volume, fid)
+    async def readlink(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> bytes:
+        """The body of a symlink or mount point, as it is stored, if `who` may see it."""
+        vnode = await self._statuses.status(volume, fid, who)
+        await self.doors.require(vnode, LOOK, who)
         link = vnode.link
         if link is not None and link[0] == vnode.data_version:
             return link[1]
         if vnode.status.length > MAX_LINK:
             raise DataCorrupt(f"symlink {fid} is said to have {vnode.status.length} bytes")
-        body = bytes(await self._reader.read(volume, fid, 0, MAX_LINK, ReadState()))
+        body = bytes(await self._reader.read(volume, fid, 0, MAX_LINK, ReadState(who)))
         # The read may have met a newer version; its bytes belong to the status known now only if
         # that still has the chunks.
         file = vnode.data
@@ -168,20 +193,30 @@ class CacheManager:
             self._drop_data(vnode)
         return body
 
-    def open_stream(self, vnode: Vnode) -> ReadState:
+    def open_stream(self, vnode: Vnode, who: Identity = NOBODY) -> ReadState:
         """State for one open file; give it to each `read` and to `close_stream` at the end."""
-        return ReadState()
+        return ReadState(who)
 
     def close_stream(self, stream: ReadState) -> None:
         """The file is closed."""
         self._reader.ahead.close(stream)
 
-    def prefetch(self, vnodes: Iterable[Vnode]) -> None:
-        """Begin to fetch small files of one volume that are about to be read.
+    def prefetch(self, vnodes: Iterable[Vnode], who: Identity = NOBODY) -> None:
+        """Begin to fetch small files of one volume that `who` is about to read.
 
         Never waits or fails.
         """
-        self._reader.ahead.prefetch(vnodes)
+        self._reader.ahead.prefetch(vnodes, who)
+
+    def token_changed(self, who: Identity, cell: str) -> None:
+        """An identity has another token for a cell, or none: what it may do is not known any more.
+
+        Free of await.
+        """
+        self._log.note((who, cell))
+        for vnode in self._table:
+            if vnode.permits and vnode.volume.cell.name == cell:
+                vnode.permits.pop(who, None)
 
     # What the callback service tells: all of this is free of await
 
@@ -226,7 +261,7 @@ class CacheManager:
     def _lose_promise(self, vnode: Vnode) -> bool:
         """End a vnode's promise and have the rest found out. True if there was one."""
         had = vnode.expires > 0.0
-        vnode.expires = 0.0
+        vnode.void()
         if self.listener.interested(vnode):
             if had:
                 self.listener.promise_broken(vnode)
@@ -259,6 +294,11 @@ class CacheManager:
             self._revalidator.submit(vnode)
         else:
             self.listener.data_changed(vnode)
+
+    def _rights_narrowed(self, vnode: Vnode) -> None:
+        """Anybody may do less in a directory than was known."""
+        if self.listener.interested(vnode):
+            self.listener.rights_narrowed(vnode)
 
     def _instance_moved(self, vnode: Vnode, comparable: bool) -> None:
         """The vnode's volume was released anew, or replaced by one with other data."""
@@ -300,7 +340,7 @@ class CacheManager:
         }
         self._log.note_all()
         for vnode in self._table:
-            vnode.expires = 0.0  # without a word to the listener: nobody is to ask again now
+            vnode.void()  # without a word to the listener: nobody is to ask again now
         with trio.move_on_after(_GIVE_UP_TIME):
             async with trio.open_nursery() as nursery:
                 for server in servers:

@@ -11,6 +11,12 @@ when they take several times as long they only queue behind each other.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+from afsfuse.auth.identity import NOBODY
+
+if TYPE_CHECKING:
+    from afsfuse.auth.identity import Identity
 
 SERVER_WINDOW = 32 * 1412  # bytes of one call under way. Source: rx_maxSendWindow in rx_globals.h
 
@@ -76,10 +82,14 @@ class ReadState:
     ahead (a chunk border or the end), `window` how far that may be: 0 while reads look random.
     """
 
-    __slots__ = ("_grow_at", "edge", "in_flight", "last_used", "position", "run", "window")
+    __slots__ = ("_grow_at", "edge", "in_flight", "last_used", "position", "run", "who", "window")
 
-    def __init__(self) -> None:
-        """A file just opened: a read at its start counts as the beginning of a sequence."""
+    def __init__(self, who: Identity = NOBODY) -> None:
+        """A file just opened: a read at its start counts as the beginning of a sequence.
+
+        Everything is read in the name of `who` opened it.
+        """
+        self.who = who
         self.position = 0
         self.edge = 0
         self.window = 0

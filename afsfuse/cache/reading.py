@@ -15,6 +15,7 @@ import trio
 
 from afsfuse.cache.background import ReadAhead
 from afsfuse.cache.chunks import Chunk, FileData, join
+from afsfuse.cache.doors import READ, needed_to_see
 from afsfuse.cache.readahead import FIRST_READ
 from afsfuse.errors import AfsError
 from afsfuse.model import FileKind
@@ -22,6 +23,8 @@ from afsfuse.model import FileKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from afsfuse.cache.chunks import Run
+    from afsfuse.cache.doors import Doors
     from afsfuse.cache.fetching import Fetcher
     from afsfuse.cache.readahead import ReadState
     from afsfuse.cache.statuses import StatusKeeper
@@ -35,10 +38,11 @@ _RESTARTS = 4  # new data versions met in one read before it is done in one call
 class Reader:
     """Reads files of all volumes through one chunk store."""
 
-    def __init__(self, statuses: StatusKeeper, fetcher: Fetcher) -> None:
+    def __init__(self, statuses: StatusKeeper, doors: Doors, fetcher: Fetcher) -> None:
         """Without `ahead.run` there is no read-ahead; reads work all the same."""
         self.ahead = ReadAhead(fetcher)
         self._statuses = statuses
+        self._doors = doors
         self._fetcher = fetcher
         self._store = fetcher.store
         self._counters = fetcher.counters
@@ -50,9 +54,14 @@ class Reader:
         self._counters.reads += 1
         shift = self._store.shift
         for _ in range(_RESTARTS):
-            vnode = await self._statuses.status(volume, fid)
+            vnode = await self._statuses.status(volume, fid, stream.who)
             if vnode.status.kind is FileKind.DIRECTORY:
                 raise AfsError("is a directory", errno=errno.EISDIR, cell=volume.cell.name)
+            needed = needed_to_see(vnode.status.kind)
+            if not self._doors.lets_in(vnode, needed, stream.who):
+                await self._doors.require(vnode, needed, stream.who)
+                # The vnode may have left the table meanwhile: what is fetched must be found again.
+                vnode = await self._statuses.status(volume, fid, stream.who)
             end = min(offset + size, vnode.status.length)
             if offset >= end:
                 return b""
@@ -65,12 +74,18 @@ class Reader:
             if chunks is not None:
                 return join(chunks, offset - (first << shift), end - offset)
             self._counters.restarts += 1
-        return await self._fetcher.read_in_one_call(volume, fid, offset, size)
+        return await self._fetcher.read_in_one_call(volume, fid, offset, size, stream.who)
 
     def peek(self, vnode: Vnode, offset: int, size: int, stream: ReadState) -> memoryview | None:
         """What `read` would return, if that lies in one chunk which is there; else None."""
         file = vnode.data
-        if file is None or not vnode.valid(trio.current_time()):
+        now = trio.current_time()
+        if file is None or not vnode.valid(now):
+            return None
+        door = vnode.door
+        if (door is None or door.read_until <= now) and not self._doors.lets_in(
+            vnode, READ, stream.who
+        ):
             return None
         end = min(offset + size, file.length)
         shift = self._store.shift
@@ -100,24 +115,33 @@ class Reader:
             chunk = file.chunks.get(index)
             if chunk is not None:
                 counters.hits += 1
+            mine: Run | None = None
             while chunk is None:
                 run = file.runs.get(index)
                 if run is None:
                     counters.misses += 1
-                    run = self._fetcher.plan(file, index, self._wanted(file, index, last, stream))
+                    wanted = self._wanted(file, index, last, stream)
+                    run = mine = self._fetcher.plan(file, index, wanted, stream.who)
                     await self._fetcher.fetch(run)
                 else:
                     counters.waits += 1
                     await run.done.wait()
                 chunk = run.chunks.get(index)
                 if chunk is None:
-                    if run.failure is not None:
+                    # What another one was refused is no answer to this one.
+                    if run.failure is not None and (run is mine or self._same(run, stream)):
                         raise run.failure.again() from run.failure
-                    if file.vnode.data is not file:
+                    # A run of our own that brought nothing met another version. That is so, too,
+                    # if the vnode has left the table, whose data nobody moves any more.
+                    if run is mine or file.vnode.data is not file:
                         return None
             self._store.touch(chunk)
             found.append(chunk)
         return found
+
+    def _same(self, run: Run, stream: ReadState) -> bool:
+        """Whether a run is in the name in which this reader would fetch itself."""
+        return run.who == self._statuses.speaker(stream.who, run.file.vnode.volume)
 
     def _wanted(self, file: FileData, index: int, last: int, stream: ReadState) -> int:
         """Up to which chunk a reader that misses chunk `index` should fetch.

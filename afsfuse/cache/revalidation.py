@@ -71,10 +71,15 @@ class Revalidator:
                     nursery.start_soon(self._work, self._take_group(), listener, places, token)
 
     def _take_group(self) -> list[Vnode]:
-        """The vnodes of the first one's volume, as many as one bulk call holds."""
+        """The vnodes of the first one's volume, as many as one bulk call holds.
+
+        They are asked for in the name of whoever asked last: nobody else may be told.
+        """
         group: list[Vnode] = []
         for vnode in self._queue:
-            if not group or vnode.volume is group[0].volume:
+            if not group or (
+                vnode.volume is group[0].volume and vnode.asked_by == group[0].asked_by
+            ):
                 group.append(vnode)
                 if len(group) == FIDS_MAX:
                     break
@@ -95,7 +100,8 @@ class Revalidator:
             found: dict[Fid, Vnode | AfsError] = {}
             asked = [vnode.fid for vnode in group if not vnode.valid(now)]
             if group and asked:
-                await self._statuses.refresh(group[0].volume, None, asked, found)
+                first = group[0]
+                await self._statuses.refresh(first.volume, None, asked, found, first.asked_by)
             for vnode in group:
                 outcome = found.get(vnode.fid, vnode)
                 if isinstance(outcome, AfsError):
@@ -120,7 +126,7 @@ class Revalidator:
         if version is None or version == vnode.status.data_version:
             return  # nobody has seen its names, or they are still the same
         try:
-            await self._listings.directory(vnode.volume, vnode.fid, listener)
+            await self._listings.directory(vnode.volume, vnode.fid, listener, vnode.asked_by)
         except AfsError as exc:
             self._give_up(vnode, exc, listener)
 

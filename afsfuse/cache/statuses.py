@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.cache.vnodes import Vnode
+from afsfuse.auth.identity import NOBODY
+from afsfuse.cache.vnodes import PROMISE_MARGIN, Vnode
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.rotation import locate
 from afsfuse.interfaces.common import FIDS_MAX
-from afsfuse.model import FileKind, VolumeType
+from afsfuse.model import FileKind, Rights, VolumeType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache.callbacks import BreakLog
     from afsfuse.cache.vnodes import Shelf, VnodeTable
     from afsfuse.cell.servers import FileServer
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 _BULK_CALLS = 6  # bulk calls in flight for one request; the server's threads are not ours alone
 _DELETED = (errno.ENOENT, errno.ESTALE)
+_LOOKUP, _READ = int(Rights.LOOKUP), int(Rights.READ)
+_OPEN = _LOOKUP | _READ
 
 
 def identities(server: FileServer) -> Iterator[Hashable]:
@@ -40,13 +44,14 @@ def identities(server: FileServer) -> Iterator[Hashable]:
 class Flight:
     """A status fetch under way that others may wait for."""
 
-    __slots__ = ("done", "error", "ticket", "vnode")
+    __slots__ = ("done", "error", "rights", "ticket", "vnode")
 
     def __init__(self, ticket: int) -> None:
         """Begun at the logical time `ticket`."""
         self.ticket = ticket
         self.done = trio.Event()
         self.vnode: Vnode | None = None
+        self.rights = 0  # of whoever asks
         self.error: AfsError | None = None  # with both None the fetching task was cancelled
 
 
@@ -60,8 +65,10 @@ class StatusKeeper:
         log: BreakLog,
         version_moved: Callable[[Vnode], None],
         instance_moved: Callable[[Vnode, bool], None],
+        rights_narrowed: Callable[[Vnode], None],
     ) -> None:
-        """Say what to call when a known vnode has new data, and when its volume was replaced.
+        """Say what to call when a known vnode has new data, when its volume was replaced, and when
+        anybody may do less in a known directory.
 
         `instance_moved` is told whether equal data versions still mean equal data.
         """
@@ -70,38 +77,56 @@ class StatusKeeper:
         self._log = log
         self._version_moved = version_moved
         self._instance_moved = instance_moved
-        self._flights: dict[tuple[str, Fid], Flight] = {}
+        self._rights_narrowed = rights_narrowed
+        self._flights: dict[tuple[str, Fid, Identity], Flight] = {}
         self.fetched = 0  # statuses asked for one by one
         self.shared = 0  # requests that waited for another's fetch
         self.bulk_calls = 0
 
-    async def status(self, volume: Volume, fid: Fid) -> Vnode:
-        """The vnode of a fid, with a valid promise if the server gives one; raise `AfsError`."""
+    def speaker(self, who: Identity, volume: Volume) -> Identity:
+        """As whom an identity's calls reach the servers of a volume."""
+        return self._client.speaker(who, volume.cell.name)
+
+    async def status(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> Vnode:
+        """The vnode of a fid, with a valid promise if the server gives one; raise `AfsError`.
+
+        What is known is given to whoever asks: whether he may see it, `Doors` says.
+        """
         vnode = self._table.find(volume, fid)
         if vnode is not None and vnode.valid(trio.current_time()):
             vnode.used = True
             return vnode
-        key = (volume.cell.name, fid)
+        return (await self.fetch(volume, fid, who))[0]
+
+    async def fetch(self, volume: Volume, fid: Fid, who: Identity) -> tuple[Vnode, int]:
+        """The vnode of a fid, and the rights of an identity to it, asked in its own name."""
+        who = self.speaker(who, volume)
+        key = (volume.cell.name, fid, who)
+        token = (who, volume.cell.name)
         while True:
             flight = self._flights.get(key)
-            # What began before a break must not answer those who ask after it.
-            if flight is None or not self._log.may_join(flight.ticket, fid):
+            # What began before a break, or with another token, must not answer those who ask
+            # after it.
+            if flight is None or not self._log.may_join(flight.ticket, fid, token):
                 return await self._fetch(key, volume, fid)
             self.shared += 1
             await flight.done.wait()
             if flight.error is not None:
                 raise flight.error.again() from flight.error
             if flight.vnode is not None:
-                return flight.vnode
+                return flight.vnode, flight.rights
 
-    async def _fetch(self, key: tuple[str, Fid], volume: Volume, fid: Fid) -> Vnode:
+    async def _fetch(
+        self, key: tuple[str, Fid, Identity], volume: Volume, fid: Fid
+    ) -> tuple[Vnode, int]:
         """Ask the server, for this task and for all that join meanwhile."""
         flight = self._flights[key] = Flight(self._log.begin())
         self.fetched += 1
         try:
-            reply = await self._client.fetch_status(volume, fid)
-            flight.vnode = self.apply(volume, fid, reply, flight.ticket)
-            return flight.vnode
+            reply = await self._client.fetch_status(volume, fid, key[2])
+            flight.rights = int(reply.status.caller_access)
+            flight.vnode = self.apply(volume, fid, reply, flight.ticket, key[2])
+            return flight.vnode, flight.rights
         except AfsError as exc:
             locate(exc, volume, None)
             flight.error = exc
@@ -114,7 +139,7 @@ class StatusKeeper:
             flight.done.set()
 
     async def statuses(
-        self, volume: Volume, directory: Fid, fids: Sequence[Fid]
+        self, volume: Volume, directory: Fid, fids: Sequence[Fid], who: Identity = NOBODY
     ) -> list[Vnode | AfsError]:
         """Vnodes or errors in the order of `fids`; what is known and valid costs no call.
 
@@ -131,7 +156,7 @@ class StatusKeeper:
                 found[fid] = vnode
             else:
                 wanted.append(fid)
-        await self.refresh(volume, directory, wanted, found)
+        await self.refresh(volume, directory, wanted, found, who)
         return [found[fid] for fid in fids]
 
     async def refresh(
@@ -140,29 +165,35 @@ class StatusKeeper:
         directory: Fid | None,
         fids: Sequence[Fid],
         found: dict[Fid, Vnode | AfsError],
+        who: Identity = NOBODY,
     ) -> None:
         """Fetch these statuses whatever is known, and put the outcome of each into `found`."""
+        who = self.speaker(who, volume)
         room = FIDS_MAX if directory is None else FIDS_MAX - 1
         head = [] if directory is None else [directory]
         batches = iter([[*head, *fids[i : i + room]] for i in range(0, len(fids), room)])
         workers = min(_BULK_CALLS, -(-len(fids) // room))
         if workers <= 1:
-            await self._work(volume, batches, found)
+            await self._work(volume, batches, found, who)
             return
         async with trio.open_nursery() as nursery:
             for _ in range(workers):
-                nursery.start_soon(self._work, volume, batches, found)
+                nursery.start_soon(self._work, volume, batches, found, who)
 
     async def _work(
-        self, volume: Volume, batches: Iterator[list[Fid]], found: dict[Fid, Vnode | AfsError]
+        self,
+        volume: Volume,
+        batches: Iterator[list[Fid]],
+        found: dict[Fid, Vnode | AfsError],
+        who: Identity,
     ) -> None:
         """One of several tasks that share the batches. Failures become outcomes."""
         for fids in batches:
             ticket = self._log.begin()
             self.bulk_calls += 1
             try:
-                replies = await self._client.bulk_status(volume, fids)
-                self._apply_bulk(volume, fids, replies, ticket, found)
+                replies = await self._client.bulk_status(volume, fids, who)
+                self._apply_bulk(volume, fids, replies, ticket, found, who)
             except AfsError as exc:
                 for fid in fids:
                     found[fid] = exc
@@ -176,6 +207,7 @@ class StatusKeeper:
         replies: Sequence[StatusReply | AfsError],
         ticket: int,
         found: dict[Fid, Vnode | AfsError],
+        who: Identity,
     ) -> None:
         """Apply the entries of one bulk reply; each may fail on its own."""
         for fid, reply in zip(fids, replies, strict=True):
@@ -184,13 +216,22 @@ class StatusKeeper:
                 self.failed(volume, fid, reply)
                 continue
             try:
-                found[fid] = self.apply(volume, fid, reply, ticket)
+                found[fid] = self.apply(volume, fid, reply, ticket, who)
             except DataCorrupt as exc:
                 locate(exc, volume, reply.server)
                 found[fid] = exc
 
-    def apply(self, volume: Volume, fid: Fid, reply: StatusReply | DataReply, ticket: int) -> Vnode:
+    def apply(
+        self,
+        volume: Volume,
+        fid: Fid,
+        reply: StatusReply | DataReply,
+        ticket: int,
+        who: Identity = NOBODY,
+    ) -> Vnode:
         """Enter what a server said of a fid. Free of await; raise `DataCorrupt` on nonsense.
+
+        `who` is the name in which it was asked (see `speaker`).
 
         Replies can arrive in another order than the server wrote them. A data version never moves
         back on a server, so an older one is late, unless its fetch began after the newer one was
@@ -210,18 +251,46 @@ class StatusKeeper:
         elif not self._replace(vnode, status, ticket):
             return vnode
         vnode.ticket = ticket
-        log = self._log
-        vnode.applied = log.now
+        vnode.applied = self._log.now
         vnode.used = True
+        if status.kind is FileKind.DIRECTORY:
+            self._enter_directory(vnode, reply, ticket, who)
+            return vnode
+        vnode.asked_by = who
+        self._enter_promise(vnode, reply, ticket)
+        return vnode
+
+    def _enter_promise(self, vnode: Vnode, reply: StatusReply | DataReply, ticket: int) -> None:
         promise = reply.promise
+        log = self._log
         if promise is None or (
-            log.latest > ticket and log.broken_since(ticket, fid, identities(promise.server))
+            log.latest > ticket and log.broken_since(ticket, vnode.fid, identities(promise.server))
         ):
-            vnode.expires = 0.0
+            vnode.void()
             vnode.server = reply.server
         else:
             vnode.expires, vnode.server = promise
-        return vnode
+
+    def _enter_directory(
+        self, vnode: Vnode, reply: StatusReply | DataReply, ticket: int, who: Identity
+    ) -> None:
+        """The promise of a directory, and whom it lets in."""
+        status = reply.status
+        if vnode.permits and not vnode.expires > trio.current_time():
+            vnode.permits = None  # there was a time in which no change would have been told
+        self._enter_promise(vnode, reply, ticket)
+        rights, everybody = int(status.caller_access), int(status.anonymous_access)
+        if rights & _LOOKUP:
+            vnode.asked_by = who
+        if not vnode.expires:
+            return
+        if vnode.permits and vnode.permits.get(who, rights) != rights:
+            vnode.permits = None  # the list was changed, be it that nobody told us
+        if not self._log.changed_since(ticket, (who, vnode.volume.cell.name)):
+            vnode.permit(who, rights)
+        until = vnode.expires - PROMISE_MARGIN
+        vnode.look_until = until if everybody & _LOOKUP else 0.0
+        vnode.read_until = until if everybody & _OPEN == _OPEN else 0.0
 
     def _replace(self, vnode: Vnode, status: Status, ticket: int) -> bool:
         """Put a newer status in the place of the known one; False if it is not newer."""
@@ -234,6 +303,12 @@ class StatusKeeper:
         if (status.kind is FileKind.FILE) is not (known.kind is FileKind.FILE):
             raise DataCorrupt(f"a server says that {vnode.fid} has become another kind of file")
         vnode.status = status
+        if status.parent_vnode != known.parent_vnode:
+            vnode.door = None
+        if known.anonymous_access != status.anonymous_access:
+            vnode.permits = None
+            if int(known.anonymous_access) & ~int(status.anonymous_access) & _OPEN:
+                self._rights_narrowed(vnode)
         if status.data_version != known.data_version or status.length != known.length:
             self._version_moved(vnode)
         return True
@@ -258,4 +333,4 @@ class StatusKeeper:
         """A status could not be had: a file that is gone must not look valid."""
         vnode = self._table.find(volume, fid)
         if vnode is not None and error.errno in _DELETED:
-            vnode.expires = 0.0
+            vnode.void()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from afsfuse.auth.identity import NOBODY
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache.chunks import FileData
     from afsfuse.cache.directories import Directory
     from afsfuse.cell.servers import FileServer
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from afsfuse.model import Status
 
 PROMISE_MARGIN = 10.0  # seconds: a promise that ends sooner counts as ended. Source: validation.c
+
+PERMITS_MAX = 64  # identities whose rights in one directory are remembered
 
 _EVICTION_STEPS = 8  # vnodes looked at for each one that is added, so that adding stays cheap
 
@@ -29,13 +34,18 @@ class Vnode:
 
     __slots__ = (
         "applied",
+        "asked_by",
         "data",
         "directory",
+        "door",
         "evicted_version",
         "expires",
         "fid",
         "holder",
         "link",
+        "look_until",
+        "permits",
+        "read_until",
         "server",
         "status",
         "ticket",
@@ -58,6 +68,27 @@ class Vnode:
         self.link: tuple[int, bytes] | None = None  # data version and body of a symlink
         self.used = True  # since the table's hand last came by
         self.holder: object = None  # belongs to the layer above, never touched here
+        self.asked_by: Identity = NOBODY  # who brought `status`, and may do so again
+        self.door: Vnode | None = None  # of a file: the directory whose access list counts
+        # Of a directory: until when anybody may look into it, and read its files; 0.0: not known
+        self.look_until = 0.0
+        self.read_until = 0.0
+        self.permits: dict[Identity, int] | None = None  # ... and who has which rights in it
+
+    def void(self) -> None:
+        """The promise has ended, and with it whatever rights were told."""
+        self.expires = self.look_until = self.read_until = 0.0
+        self.permits = None
+
+    def permit(self, who: Identity, rights: int) -> None:
+        """Keep what a server said of the rights of an identity in this directory."""
+        permits = self.permits
+        if permits is None:
+            permits = self.permits = {}
+        permits.pop(who, None)
+        permits[who] = rights
+        if len(permits) > PERMITS_MAX:
+            del permits[next(iter(permits))]
 
     def valid(self, now: float) -> bool:
         """Whether `status` may be relied on: the promise ends more than 10 s from now."""
@@ -141,7 +172,7 @@ class VnodeTable:
         """Take a vnode out. Its promise ends here, since nobody would hear the break."""
         del self.shelf(vnode.volume).vnodes[vnode.fid]
         del self._order[vnode]
-        vnode.expires = 0.0
+        vnode.void()
         self._dropped(vnode)
 
     def with_fid(self, fid: Fid) -> list[Vnode]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
-from afsfuse.auth.identity import ANONYMOUS, Caller
+from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.auth.security import Credentials
 from afsfuse.cell.directory import Cell
 from afsfuse.errors import AfsError, CellUnreachable, VlCode, abort_name, from_abort
@@ -98,9 +98,9 @@ class LocationService:
         args: A,
         *,
         about: str | None = None,
-        caller: Caller = ANONYMOUS,
+        who: Identity = NOBODY,
     ) -> R:
-        """The reply of one of the cell's servers, asked in a caller's name.
+        """The reply of one of the cell's servers, asked in the name of `who`.
 
         `about` is the volume's name for messages. Raises `VolumeMissing` and the like for what
         the service says, `NotOffered`, and `CellUnreachable` when nobody says anything.
@@ -109,7 +109,7 @@ class LocationService:
         if failure is not None and failure[1] > trio.current_time():
             raise failure[0].again()
         order = self._order(cell)
-        race = _Race(self, cell, rpc, args, caller)
+        race = _Race(self, cell, rpc, args, who)
         with trio.move_on_after(self._limits.total):
             await race.run(order, self._limits.patience)
         now = trio.current_time()
@@ -154,7 +154,7 @@ class _Race:
         cell: Cell,
         rpc: Rpc[Any, Any],
         args: object,
-        caller: Caller,
+        who: Identity,
     ) -> None:
         self.winner: Address | None = None
         self.reply: Any = None
@@ -165,7 +165,7 @@ class _Race:
         self._cell = cell
         self._rpc = rpc
         self._args = args
-        self._caller = caller
+        self._who = who
         self._news = trio.Event()
 
     async def run(self, order: Iterable[Address], patience: float) -> None:
@@ -191,7 +191,7 @@ class _Race:
         code: int | None = None
         reply: Any = None
         try:
-            reply = await self._ask_as_caller(address)
+            reply = await self._ask_in_the_name(address)
         except CallAborted as exc:
             code = exc.code
             if not _is_answer(exc):
@@ -209,7 +209,7 @@ class _Race:
         self.silent.discard(address)
         self._news.set()
 
-    async def _ask_as_caller(self, address: Address) -> object:
+    async def _ask_in_the_name(self, address: Address) -> object:
         """Where volumes are is told to anybody: a token that is no good is only left out."""
 
         async def attempt(security: ClientSecurity) -> object:
@@ -217,7 +217,7 @@ class _Race:
             return await connection.call(self._rpc, self._args)
 
         credentials = self._service.credentials
-        return await credentials.run_as(self._caller, self._cell.name, attempt, public=True)
+        return await credentials.run_as(self._who, self._cell.name, attempt, public=True)
 
     def _trouble(self, address: Address, what: str) -> None:
         log.info("location server %s of %s: %s: %s", address[0], self._cell, self._rpc, what)

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from afsfuse.auth.identity import ANONYMOUS, Caller
+from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.auth.security import Credentials
 from afsfuse.cell.addresses import refusal
 from afsfuse.cell.directory import Cell, CellDirectory
@@ -126,11 +126,11 @@ class VolumeLocator:
         self._form: dict[str, int] = {}  # by cell: the first form of lookup that it may offer
 
     async def volume(
-        self, cell_name: str, name_or_id: str, want: Preference, caller: Caller = ANONYMOUS
+        self, cell_name: str, name_or_id: str, want: Preference, who: Identity = NOBODY
     ) -> Volume:
         """The volume of a name, with or without suffix, or of a decimal number.
 
-        It is asked for in the caller's name where nobody asked for it before: the answers are the
+        It is asked for in the name of `who` where nobody asked for it before: the answers are the
         same for all, and shared.
 
         A suffix decides over `want`, and so does the number of a read-only or backup volume.
@@ -138,13 +138,13 @@ class VolumeLocator:
         """
         cell = await self._cells.find(cell_name)
         try:
-            return await self._find(cell, name_or_id, want, caller)
+            return await self._find(cell, name_or_id, want, who)
         except VolumeMissing:
             if cell.linked is None:
                 raise
-        return await self._find(await self._cells.find(cell.linked), name_or_id, want, caller)
+        return await self._find(await self._cells.find(cell.linked), name_or_id, want, who)
 
-    async def refresh(self, volume: Volume, caller: Caller = ANONYMOUS) -> None:
+    async def refresh(self, volume: Volume, who: Identity = NOBODY) -> None:
         """Ask again where a volume is, because a server said that it is not there.
 
         Raises `VolumeMissing` when it does not exist any more. Without effect on a record that
@@ -152,17 +152,17 @@ class VolumeLocator:
         """
         if trio.current_time() - volume.checked < _REFRESH_PAUSE:
             return
-        record = await self._fetch(volume.cell, str(volume.id), caller)
+        record = await self._fetch(volume.cell, str(volume.id), who)
         if not record.info.has(volume.type) or record.info.ids[volume.type] != volume.id:
             raise VolumeMissing(
                 "the volume does not exist any more", cell=volume.cell.name, volume=volume.name
             )
 
-    async def _find(self, cell: Cell, name_or_id: str, want: Preference, caller: Caller) -> Volume:
+    async def _find(self, cell: Cell, name_or_id: str, want: Preference, who: Identity) -> Volume:
         stem, forced = split_suffix(name_or_id)
         if forced is not None:
             want = _FORCED[forced]
-        record = await self._record(cell, stem, caller)
+        record = await self._record(cell, stem, who)
         if stem.isdecimal():
             want = _FORCED.get(type_of(record.info, int(stem)), want)
         type = choose(record.info, want, cell=cell.name)
@@ -177,7 +177,7 @@ class VolumeLocator:
             )
         return volume
 
-    async def _record(self, cell: Cell, name: str, caller: Caller) -> _Record:
+    async def _record(self, cell: Cell, name: str, who: Identity) -> _Record:
         """A record that is young enough; an old one when the cell does not answer."""
         key = (cell.name, name)
         known = self._records.get(key)
@@ -185,7 +185,7 @@ class VolumeLocator:
             self._records.move_to_end(key)
             return known
         try:
-            return await self._fetch(cell, name, caller)
+            return await self._fetch(cell, name, who)
         except CellUnreachable as exc:
             if known is None:
                 raise
@@ -193,18 +193,18 @@ class VolumeLocator:
             known.expires = trio.current_time() + _LIFETIME_UNCHECKED
             return known
 
-    async def _fetch(self, cell: Cell, name: str, caller: Caller) -> _Record:
+    async def _fetch(self, cell: Cell, name: str, who: Identity) -> _Record:
         """Ask for a record, together with everybody who wants it at the moment."""
         key = (cell.name, name)
         try:
-            return await self._lookups.run(key, lambda: self._ask(cell, name, caller))
+            return await self._lookups.run(key, lambda: self._ask(cell, name, who))
         except VolumeMissing:
             self._records.pop(key, None)
             raise
 
-    async def _ask(self, cell: Cell, name: str, caller: Caller) -> _Record:
-        info = read_entry(await self._lookup(cell, name, caller))
-        servers = await self._servers(cell, info, caller)
+    async def _ask(self, cell: Cell, name: str, who: Identity) -> _Record:
+        info = read_entry(await self._lookup(cell, name, who))
+        servers = await self._servers(cell, info, who)
         now = trio.current_time()
         lifetime = _LIFETIME_RELEASING if releasing(info) else _LIFETIME
         record = _Record(info, servers, now, now + lifetime)
@@ -236,7 +236,7 @@ class VolumeLocator:
         volume.checked = record.checked
 
     async def _lookup(
-        self, cell: Cell, name: str, caller: Caller
+        self, cell: Cell, name: str, who: Identity
     ) -> vldb.EntryU | vldb.EntryN | vldb.EntryO:
         """The record in the newest form that the cell's servers offer."""
         raw = name.encode("utf-8", "replace")
@@ -245,9 +245,7 @@ class VolumeLocator:
         args = vldb.VolumeNameArgs(raw)
         for form in range(self._form.get(cell.name, 0), len(_FORMS)):
             try:
-                reply = await self._location.call(
-                    cell, _FORMS[form], args, about=name, caller=caller
-                )
+                reply = await self._location.call(cell, _FORMS[form], args, about=name, who=who)
             except NotOffered:
                 continue
             self._form[cell.name] = form
@@ -255,16 +253,14 @@ class VolumeLocator:
             return entry
         raise CellUnreachable("the location servers offer no lookup by name", cell=cell.name)
 
-    async def _servers(
-        self, cell: Cell, info: VolumeInfo, caller: Caller
-    ) -> dict[UUID, FileServer]:
+    async def _servers(self, cell: Cell, info: VolumeInfo, who: Identity) -> dict[UUID, FileServer]:
         """The servers of a record; those whose addresses cannot be had are left out."""
         servers: dict[UUID, FileServer] = {}
         failures: list[AfsError] = []
 
         async def resolve(site: SiteInfo) -> None:
             try:
-                servers[site.server] = await self._server(cell, site, caller)
+                servers[site.server] = await self._server(cell, site, who)
             except AfsError as exc:
                 log.info("file server %s of %s: %s", site.server, cell, exc)
                 failures.append(exc)
@@ -276,7 +272,7 @@ class VolumeLocator:
             raise failures[0]
         return servers
 
-    async def _server(self, cell: Cell, site: SiteInfo, caller: Caller) -> FileServer:
+    async def _server(self, cell: Cell, site: SiteInfo, who: Identity) -> FileServer:
         """The server of a site; asks for its addresses unless they are known to be the same."""
         if site.address is not None:
             addresses = self._usable(cell, [IPv4Address(site.address)])
@@ -286,7 +282,7 @@ class VolumeLocator:
             return known
         args = vldb.GetAddrsUArgs(vldb.AddressMask.UUID, 0, 0, 0, site.server)
         try:
-            reply = await self._location.call(cell, vldb.GET_ADDRS_U, args, caller=caller)
+            reply = await self._location.call(cell, vldb.GET_ADDRS_U, args, who=who)
             addresses = self._usable(cell, map(IPv4Address, reply.addresses))
         except NotOffered:
             raise CellUnreachable(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from afsfuse.auth.identity import NOBODY
+from afsfuse.auth.security import Credentials
 from afsfuse.errors import AfsError, DataCorrupt, from_abort
 from afsfuse.fileserver.operation import VOLUME_CODES, Operation, Verdict, judge
 from afsfuse.fileserver.replies import (
@@ -43,11 +45,12 @@ from afsfuse.interfaces.fileserver import (
 from afsfuse.model import Status
 from rxrpc import CallAborted, ProtocolError
 from rxrpc.rpc import RxgenCode, Void
+from rxrpc.security.base import SecurityIndex
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from afsfuse.auth.security import Credentials
+    from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from afsfuse.fileserver.operation import Site
@@ -79,7 +82,8 @@ class FileServerClient:
         limits: RetryLimits | None = None,
     ) -> None:
         """Without `credentials` everybody is anonymous."""
-        self._rotation = Rotation(endpoint, locator, credentials, limits)
+        self._credentials = credentials or Credentials()
+        self._rotation = Rotation(endpoint, locator, self._credentials, limits)
         # Procedures that servers do not have, and until when that is believed: they get updated.
         self._lacking: dict[tuple[FileServer, int], float] = {}
 
@@ -92,16 +96,20 @@ class FileServerClient:
         """Find out when servers that are down are back, until cancelled."""
         await self._rotation.health.run(task_status=task_status)
 
-    async def fetch_status(self, volume: Volume, fid: Fid) -> StatusReply:
+    def speaker(self, who: Identity, cell: str) -> Identity:
+        """As whom an identity's calls reach the servers of a cell: without a token as nobody."""
+        return NOBODY if self._credentials.of(who, cell).index == SecurityIndex.NULL else who
+
+    async def fetch_status(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> StatusReply:
         """Status of one file, with a promise."""
 
         async def attempt(site: Site) -> StatusReply:
             return await self._fetch_status(site, fid)
 
-        return await self._do("FetchStatus", volume, attempt)
+        return await self._do("FetchStatus", volume, attempt, who)
 
     async def bulk_status(
-        self, volume: Volume, fids: Sequence[Fid]
+        self, volume: Volume, fids: Sequence[Fid], who: Identity = NOBODY
     ) -> list[StatusReply | AfsError]:
         """Statuses of up to 50 files of one volume; each may fail on its own."""
 
@@ -120,10 +128,15 @@ class FileServerClient:
 
         if len(fids) > FIDS_MAX:
             raise ValueError(f"{len(fids)} fids in one bulk call")
-        return await self._do("InlineBulkStatus", volume, attempt)
+        return await self._do("InlineBulkStatus", volume, attempt, who)
 
     async def fetch_data(
-        self, volume: Volume, fid: Fid, position: int, buffers: Sequence[memoryview]
+        self,
+        volume: Volume,
+        fid: Fid,
+        position: int,
+        buffers: Sequence[memoryview],
+        who: Identity = NOBODY,
     ) -> DataReply:
         """Fill the buffers one after the other with the file's bytes from `position` on.
 
@@ -133,10 +146,14 @@ class FileServerClient:
         async def attempt(site: Site) -> DataReply:
             return await self._fetch_data(site, volume, fid, position, buffers)
 
-        return await self._do("FetchData64", volume, attempt)
+        return await self._do("FetchData64", volume, attempt, who)
 
     async def fetch_small_files(
-        self, volume: Volume, files: Sequence[SmallFile], settle: Callable[[int, Outcome], None]
+        self,
+        volume: Volume,
+        files: Sequence[SmallFile],
+        settle: Callable[[int, Outcome], None],
+        who: Identity = NOBODY,
     ) -> None:
         """Fetch many files of one volume whole, of `SMALL` bytes at most, with all calls at once.
 
@@ -170,7 +187,7 @@ class FileServerClient:
                 for call in calls:
                     call.close()
 
-        await self._do("FetchData64", volume, attempt)
+        await self._do("FetchData64", volume, attempt, who)
 
     async def _small_outcome(
         self,
@@ -231,16 +248,16 @@ class FileServerClient:
         ) as call:
             return await receive_old(call, buffers, site.server, before)
 
-    async def fetch_acl(self, volume: Volume, fid: Fid) -> bytes:
+    async def fetch_acl(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> bytes:
         """The access list of a directory, as the text in which servers keep it."""
 
         async def attempt(site: Site) -> bytes:
             reply = await site.connection.call(FETCH_ACL, FidArgs(fid), timeouts=site.timeouts)
             return reply.access_list
 
-        return await self._do("FetchACL", volume, attempt)
+        return await self._do("FetchACL", volume, attempt, who)
 
-    async def volume_status(self, volume: Volume) -> VolumeStatusReply:
+    async def volume_status(self, volume: Volume, who: Identity = NOBODY) -> VolumeStatusReply:
         """Quota and use of a volume."""
 
         async def attempt(site: Site) -> VolumeStatusReply:
@@ -249,7 +266,7 @@ class FileServerClient:
             )
             return VolumeStatusReply(reply.status, reply.name)
 
-        return await self._do("GetVolumeStatus", volume, attempt)
+        return await self._do("GetVolumeStatus", volume, attempt, who)
 
     async def give_up_all_callbacks(self, server: FileServer) -> None:
         """Give all promises of a server back."""
@@ -260,8 +277,10 @@ class FileServerClient:
         reply = await self._rotation.call(server, GET_CAPABILITIES, Void())
         return Capability(reply.capabilities[0] if reply.capabilities else 0)
 
-    async def _do(self, name: str, volume: Volume, attempt: Callable[[Site], Awaitable[T]]) -> T:
-        return await self._rotation.execute(Operation(name, volume, attempt))
+    async def _do(
+        self, name: str, volume: Volume, attempt: Callable[[Site], Awaitable[T]], who: Identity
+    ) -> T:
+        return await self._rotation.execute(Operation(name, volume, attempt, who))
 
     async def _fetch_status(self, site: Site, fid: Fid) -> StatusReply:
         before = trio.current_time()

@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from afsfuse.auth.identity import ANONYMOUS
+from afsfuse.auth.identity import NOBODY
 from afsfuse.auth.security import is_about_token
 from afsfuse.errors import ViceCode
 from rxrpc.errors import (
@@ -28,7 +28,7 @@ from rxrpc.security.rxkadcodes import RxkadCode
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from afsfuse.auth.identity import Caller
+    from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
     from rxrpc import CallTimeouts, Connection
@@ -52,7 +52,7 @@ class Operation(Generic[T]):
     name: str  # of the RPC, for logs
     volume: Volume
     attempt: Callable[[Site], Awaitable[T]]  # raises CallError, or AfsError when all is lost
-    caller: Caller = ANONYMOUS
+    who: Identity = NOBODY  # in whose name
 
 
 class Verdict(enum.Enum):

@@ -150,7 +150,7 @@ class Rotation:
                     if refreshes:
                         await trio.sleep(limits.pause)
                     refreshes += 1
-                    await self._locator.refresh(volume, operation.caller)
+                    await self._locator.refresh(volume, operation.who)
                 case Verdict.BUSY if waited < limits.busy_time:
                     await trio.sleep(pause)
                     pause = min(2 * pause, limits.pause)
@@ -222,14 +222,14 @@ class Rotation:
         timeouts: CallTimeouts,
         used: list[Connection],
     ) -> T:
-        """Try one address of a server in the caller's name; `used` gets the connections."""
+        """Try one address of a server in the name of who asks; `used` gets the connections."""
 
         async def attempt(security: ClientSecurity) -> T:
             used.append(self._connect(address, security))
             return await operation.attempt(Site(server, used[-1], timeouts))
 
         cell = operation.volume.cell.name
-        return await self._credentials.run_as(operation.caller, cell, attempt)
+        return await self._credentials.run_as(operation.who, cell, attempt)
 
     def _explain(
         self, verdict: Verdict, exc: CallError, operation: Operation[T], server: FileServer
@@ -239,7 +239,7 @@ class Rotation:
         try:
             return explain(verdict, exc, volume, server)
         except NotPermitted as error:
-            if not self._credentials.has_expired(operation.caller, volume.cell.name):
+            if not self._credentials.has_expired(operation.who, volume.cell.name):
                 raise
             raise TokenExpired(
                 TokenExpired.MESSAGE, **about(volume, server), code=error.code

@@ -1,23 +1,36 @@
 """Who may do what: rights of access lists, and the owner's mode bits of files.
 
-AFS judges by the access list of the directory; a file's status carries what that list gives to
-the caller. Of the mode bits only the owner's count, and they count for everybody. The superuser
-of this machine is nobody special to a cell.
+AFS judges by the access list of the directory, which `afsfuse.cache.doors` knows for each identity.
+Of the mode bits only the owner's count, and they count for everybody. The superuser of this
+machine is nobody special to a cell.
 Source: afs_permission in fs/afs/security.c of Linux, afs_AccessOK in OpenAFS.
+
+The kernel's caches belong to all users of a mount. What is put into them must be what anybody may
+see: that is the one rule of `kept_for`.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from errno import EROFS
 from typing import TYPE_CHECKING
 
+import trio
+
+from afsfuse.cache.doors import LOOK, needed_to_see
 from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind, Rights
+from afsfuse.vfs.dynroot import MadeUp
+from afsfuse.vfs.inodes import ROOT_INODE
 
 if TYPE_CHECKING:
-    from afsfuse.auth.identity import Caller
+    from collections.abc import Awaitable, Callable
+
+    from afsfuse.auth.identity import Identity
+    from afsfuse.cache import Vnode
+    from afsfuse.cache.doors import Doors
     from afsfuse.model import Status
     from afsfuse.vfs.inodes import Node
 
@@ -27,28 +40,32 @@ _LOOKUP, _READ = int(Rights.LOOKUP), int(Rights.READ)
 READ_ONLY = "the file system is mounted read-only"
 
 
-def rights_of(status: Status, caller: Caller) -> Rights:
-    """The rights that `caller` has, as the status tells them.
+def kept_for(true_until: float, open_until: float, now: float) -> float:
+    """For how many seconds the kernel may keep what it is told.
 
-    All calls are made with one identity now, the anonymous one, whose rights the server put into
-    the status; a caller with another identity would need rights of its own here.
+    As long as it is true, and no longer than everybody may be told: from then on each user is to
+    ask for himself. Nothing of a directory that is closed to the public may be kept at all.
     """
-    return status.caller_access
+    return max(0.0, min(true_until, open_until) - now)
 
 
-def may(status: Status, mask: int, caller: Caller) -> bool:
-    """The truth for access(2): whether `caller` may read and execute as `mask` says.
+def may(status: Status, mask: int, rights: int) -> bool:
+    """The truth for access(2): whether somebody with these rights may do what `mask` says.
 
     `mask` is made of `os.R_OK` and `os.X_OK`. Directories: listing and searching both take the
     lookup right. Files: lookup and read, and the owner's bits. Symbolic links: lookup.
     """
-    rights = int(rights_of(status, caller))
     if not rights & _LOOKUP:
         return mask == os.F_OK
     if status.kind is not FileKind.FILE:
         return True
     if mask & (os.R_OK | os.X_OK) and not rights & _READ:
         return False
+    return mode_allows(status, mask)
+
+
+def mode_allows(status: Status, mask: int) -> bool:
+    """Whether the owner's bits of a file let anybody at all."""
     if mask & os.R_OK and not status.mode & stat.S_IRUSR:
         return False
     return not (mask & os.X_OK and not status.mode & stat.S_IXUSR)
@@ -60,7 +77,49 @@ def refuse_writing(mask: int) -> None:
         raise AfsError(READ_ONLY, errno=EROFS)
 
 
-def require(status: Status, mask: int, caller: Caller, node: Node) -> None:
-    """`NotPermitted` unless `caller` may."""
-    if not may(status, mask, caller):
-        raise NotPermitted(f"{node.path()}: the access list does not allow it")
+def refusal(node: Node) -> NotPermitted:
+    """What is said to whom the access list does not let in."""
+    return NotPermitted(f"{node.path()}: the access list does not allow it")
+
+
+class Sight:
+    """Who may be told the attributes of a node.
+
+    For files and symbolic links that is a matter of the directory in which they stand, by their
+    status. The status of a directory does not name the one above, so there it is the place at
+    which the kernel was given it; and whoever may look into a directory may see it, too, as one
+    who works in it.
+    """
+
+    def __init__(
+        self, doors: Doors, vnode_of: Callable[[Node, Identity], Awaitable[Vnode]]
+    ) -> None:
+        self._doors = doors
+        self._vnode_of = vnode_of
+
+    def open_until(self, node: Node, vnode: Vnode | None) -> float:
+        """Until when everybody may be told; trio's time."""
+        if vnode is not None and vnode.status.kind is not FileKind.DIRECTORY:
+            return self._doors.open_until(vnode, needed_to_see(vnode.status.kind))
+        parent = node.parent
+        if node.inode == ROOT_INODE or isinstance(parent, MadeUp):
+            return math.inf
+        above = None if parent is None else parent.vnode
+        return 0.0 if above is None else above.look_until
+
+    async def allows(self, node: Node, vnode: Vnode | None, who: Identity) -> bool:
+        """Whether an identity may be told; asks the server if need be."""
+        if self.open_until(node, vnode) > trio.current_time():
+            return True
+        if vnode is not None and vnode.status.kind is not FileKind.DIRECTORY:
+            return await self._doors.allows(vnode, needed_to_see(vnode.status.kind), who)
+        if node.parent is not None:
+            above = await self._vnode_of(node.parent, who)
+            if await self._doors.allows(above, LOOK, who):
+                return True
+        return vnode is not None and await self._doors.allows(vnode, LOOK, who)
+
+    async def require(self, node: Node, vnode: Vnode | None, who: Identity) -> None:
+        """`NotPermitted` unless an identity may be told."""
+        if not await self.allows(node, vnode, who):
+            raise refusal(node)

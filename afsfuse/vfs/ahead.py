@@ -20,6 +20,7 @@ from afsfuse.errors import AfsError
 from afsfuse.interfaces.common import FIDS_MAX, Fid
 
 if TYPE_CHECKING:
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache import CacheManager, Directory, Vnode
     from afsfuse.cell.volumes import Volume
 
@@ -49,15 +50,17 @@ class LookAhead:
         self._cache = cache
         self._walks: OrderedDict[tuple[Volume, Fid], _Walk] = OrderedDict()
 
-    async def status(self, volume: Volume, parent: Fid, directory: Directory, fid: Fid) -> Vnode:
+    async def status(
+        self, volume: Volume, parent: Fid, directory: Directory, fid: Fid, who: Identity
+    ) -> Vnode:
         """The vnode of `fid`, an entry of `directory`, with a status that is true now."""
         vnode = self._cache.peek(volume, fid)
         if vnode is not None and vnode.valid(trio.current_time()):
             return vnode
         companions = self._companions(volume, parent, directory, fid)
         if not companions:
-            return await self._cache.status(volume, fid)
-        found = (await self._cache.statuses(volume, parent, [fid, *companions]))[0]
+            return await self._cache.status(volume, fid, who)
+        found = (await self._cache.statuses(volume, parent, [fid, *companions], who))[0]
         if isinstance(found, AfsError):
             raise found.again()
         return found

@@ -5,7 +5,9 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
+from afsfuse.cache.vnodes import PROMISE_MARGIN
 from afsfuse.model import FileKind
+from afsfuse.vfs.access import kept_for
 from afsfuse.vfs.entry import BLOCK_SIZE, Entry
 
 if TYPE_CHECKING:
@@ -21,8 +23,11 @@ _FAKED_MODE = 0o755
 _FAKED_SIZE = 2048  # bytes: one page, the smallest directory there is
 
 
-def entry_of(node: Node, vnode: Vnode, now: float, entry_timeout: float) -> Entry:
-    """What a vnode's status says, valid for what is left of its promise.
+def entry_of(
+    node: Node, vnode: Vnode, now: float, entry_timeout: float, open_until: float
+) -> Entry:
+    """What a vnode's status says, valid for what is left of its promise, and no longer than
+    everybody may be told (see `access.kept_for`).
 
     The hot path of every stat and listing.
     """
@@ -39,7 +44,7 @@ def entry_of(node: Node, vnode: Vnode, now: float, entry_timeout: float) -> Entr
         status.length,
         status.mtime,
         BLOCK_SIZE,
-        vnode.remaining(now),
+        kept_for(vnode.expires - PROMISE_MARGIN, open_until, now),
         entry_timeout,
     )
 

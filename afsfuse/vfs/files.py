@@ -16,7 +16,7 @@ from afsfuse.vfs.neighbours import Neighbours
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from afsfuse.auth.identity import Caller
+    from afsfuse.auth.identity import Caller, Identity
     from afsfuse.cache import CacheManager, ReadState, Vnode
     from afsfuse.vfs.inodes import Node, NodeTable
 
@@ -65,12 +65,14 @@ class HandleTable(Generic[T]):
 class FileHandle:
     """One open file. Reading goes on as it began, whatever becomes of its name."""
 
-    __slots__ = ("caller", "node", "stream")
+    __slots__ = ("caller", "node", "stream", "who")
 
-    def __init__(self, node: VnodeNode, caller: Caller, stream: ReadState) -> None:
+    def __init__(self, node: VnodeNode, caller: Caller, who: Identity, stream: ReadState) -> None:
         self.node = node
         self.caller = caller
         """Who opened it; reads come without saying who reads."""
+        self.who = who
+        """In whose name it is read, from whatever process."""
         self.stream = stream
         """The cache's notion of how this handle is being read."""
 
@@ -86,12 +88,9 @@ class Files:
         self._handles = handles
         self._neighbours = Neighbours(cache)
 
-    def open(self, node: Node, vnode: Vnode, flags: int, caller: Caller) -> OpenFile:
-        """Open the file that `node` shows, whose current vnode is `vnode`.
-
-        The kernel's pages are kept exactly if they are of this data version: it may have changed
-        without the kernel having been told yet.
-        """
+    @staticmethod
+    def check(node: Node, vnode: Vnode, flags: int) -> None:
+        """Refuse what nobody can open, whatever his rights."""
         status = vnode.status
         if flags & _WRITING:
             raise AfsError(f"{node.path()}: {access.READ_ONLY}", errno=errno.EROFS)
@@ -99,15 +98,26 @@ class Files:
             raise AfsError(f"{node.path()}: a directory", errno=errno.EISDIR)
         if status.kind is not FileKind.FILE:
             raise AfsError(f"{node.path()}: a symbolic link", errno=errno.ELOOP)
-        access.require(status, os.R_OK, caller, node)
+        if not access.mode_allows(status, os.R_OK):
+            raise access.refusal(node)
+
+    def open(self, node: Node, vnode: Vnode, caller: Caller, who: Identity) -> OpenFile:
+        """Open the file that `node` shows, whose current vnode is `vnode`, and which is `check`ed
+        and open to `who`.
+
+        The kernel's pages are kept exactly if they are of this data version: it may have changed
+        without the kernel having been told yet.
+        """
+        assert isinstance(node, VnodeNode)
+        status = vnode.status
         keep = node.pages_version in (-1, status.data_version)
         fresh = node.pages_version != status.data_version
         node.pages_version = status.data_version
-        handle = FileHandle(node, caller, self._cache.open_stream(vnode))
+        handle = FileHandle(node, caller, who, self._cache.open_stream(vnode, who))
         node.handles += 1
         if fresh:
-            self._cache.prefetch((vnode,))  # the kernel has no pages, so a read comes next
-            self._neighbours.opened(node)
+            self._cache.prefetch((vnode,), who)  # the kernel has no pages, so a read comes next
+            self._neighbours.opened(node, who)
         return OpenFile(self._handles.add(handle), keep)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:

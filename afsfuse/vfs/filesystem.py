@@ -7,13 +7,16 @@ Each method finds the node and hands over to whoever knows more. Errors are `Afs
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.errors import AfsError
+from afsfuse.auth.identity import NOBODY, Identities
+from afsfuse.cache.doors import READ
+from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind
 from afsfuse.vfs import access, xattrs
 from afsfuse.vfs.background import Background
@@ -28,9 +31,9 @@ from afsfuse.vfs.space import Spaces
 from afsfuse.vfs.trimming import Trimmer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from afsfuse.auth.identity import Caller
+    from afsfuse.auth.identity import Caller, Identity
     from afsfuse.cache import CacheManager
     from afsfuse.cell.directory import CellDirectory
     from afsfuse.cell.volumes import VolumeLocator
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable
     from afsfuse.vfs.invalidation import KernelNotifier
     from afsfuse.vfs.options import VfsOptions
+
+BY_UID = Identities({}).of
+"""Who callers are while there are no PAGs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +70,16 @@ class FileSystem:
         nodes: NodeTable,
         notifier: KernelNotifier,
         options: VfsOptions,
+        identify: Callable[[Caller], Identity] = BY_UID,
     ) -> None:
-        """`nodes` is the table that the cache's listener, `KernelInvalidator`, looks at, too.
+        """`identify` says whom tokens of a caller belong to: by default to its uid.
+
+        `nodes` is the table that the cache's listener, `KernelInvalidator`, looks at, too.
 
         Raises `AfsError` if `options.source` is neither the dynamic root nor a mount point's body.
         """
         self._client = client
+        self._identify = identify
         self._cache = cache
         self._nodes = nodes
         self._background = Background()
@@ -103,7 +113,7 @@ class FileSystem:
         Raises `AfsError` if there is no such volume. The dynamic root needs nobody.
         """
         if isinstance(self._root, MountPoint):
-            await self._lookups.vnode(self._root)
+            await self._lookups.vnode(self._root, NOBODY)
 
     def statistics(self) -> VfsStatistics:
         """How many nodes and handles there are."""
@@ -119,7 +129,8 @@ class FileSystem:
         A name that is not there gives an entry with inode 0, whose `entry_timeout` says for how
         long to believe that, and which is not counted.
         """
-        entry = await self._lookups.lookup(self._nodes.get(parent), name, caller)
+        who = self._identify(caller)
+        entry = await self._lookups.lookup(self._nodes.get(parent), name, who)
         self._trimmer.trim()
         return entry
 
@@ -129,17 +140,39 @@ class FileSystem:
 
     async def getattr(self, inode: Inode, caller: Caller) -> Entry:
         """Attributes; `entry_timeout` means nothing here."""
-        return await self._lookups.attributes(self._nodes.get(inode))
+        node = self._nodes.get(inode)
+        public = self._lookups.public_attributes(node)
+        if public is not None:
+            return public
+        who = self._identify(caller)
+        entry = await self._lookups.attributes(node, who)
+        if not isinstance(node, MadeUp):
+            await self._require_sight(node, who)
+        return entry
+
+    async def _require_sight(self, node: Node, who: Identity) -> None:
+        """`NotPermitted` for whom a node may not be shown; who has it open may know it."""
+        sight = self._lookups.sight
+        if sight.open_until(node, node.vnode) > trio.current_time() or self._holds(node, who):
+            return
+        await sight.require(node, node.vnode, who)
+
+    def _holds(self, node: Node, who: Identity) -> bool:
+        return node.handles > 0 and any(
+            opened.node is node and opened.who == who
+            for opened in itertools.chain(self._file_handles, self._directory_handles)
+        )
 
     async def readlink(self, inode: Inode, caller: Caller) -> bytes:
         """The body of a symbolic link, as it stands in the cell."""
         node = self._nodes.get(inode)
         if isinstance(node, DynamicLink):
             return node.body
-        vnode = await self._lookups.vnode(node)
+        who = self._identify(caller)
+        vnode = await self._lookups.vnode(node, who)
         if vnode.status.kind is not FileKind.SYMLINK:
             raise AfsError(f"{node.path()}: not a symbolic link", errno=errno.EINVAL)
-        return await self._cache.readlink(vnode.volume, vnode.fid)
+        return await self._cache.readlink(vnode.volume, vnode.fid, who)
 
     async def access(self, inode: Inode, mask: int, caller: Caller) -> bool:
         """Whether `caller` may do what `mask` (`os.R_OK` and so on) says; EROFS for writing."""
@@ -147,8 +180,11 @@ class FileSystem:
         node = self._nodes.get(inode)
         if isinstance(node, MadeUp):
             return True
-        vnode = await self._lookups.vnode(node)
-        return access.may(vnode.status, mask, caller)
+        who = self._identify(caller)
+        vnode = await self._lookups.vnode(node, who)
+        doors = self._cache.doors
+        public = doors.lets_in(vnode, READ, NOBODY)
+        return access.may(vnode.status, mask, READ if public else await doors.rights(vnode, who))
 
     # Files.
 
@@ -157,8 +193,12 @@ class FileSystem:
         node = self._nodes.get(inode)
         if isinstance(node, MadeUp):
             raise AfsError(f"{node.path()}: not a file", errno=errno.EISDIR)
-        vnode = await self._lookups.vnode(node)
-        return self._files.open(node, vnode, flags, caller)
+        who = self._identify(caller)
+        vnode = await self._lookups.vnode(node, who)
+        self._files.check(node, vnode, flags)
+        if not await self._cache.doors.allows(vnode, READ, who):
+            raise access.refusal(node)
+        return self._files.open(node, vnode, caller, who)
 
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
         """What `open` gives, if nobody has to be asked for that; else None."""
@@ -166,7 +206,11 @@ class FileSystem:
         vnode = node.vnode
         if isinstance(node, MadeUp) or vnode is None or not vnode.valid(trio.current_time()):
             return None
-        return self._files.open(node, vnode, flags, caller)
+        who = self._identify(caller)
+        self._files.check(node, vnode, flags)
+        if not self._cache.doors.lets_in(vnode, READ, who):
+            return None
+        return self._files.open(node, vnode, caller, who)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
         """Bytes of an open file; fewer than `size` only at its end."""
@@ -191,13 +235,17 @@ class FileSystem:
         """Open a directory; a mount point is entered."""
         node = self._nodes.get(inode)
         handle: DirectoryHandle | RootHandle
+        who = self._identify(caller)
         if isinstance(node, DynamicRoot):
-            handle = RootHandle(node, self._roots, self._reader, caller)
+            handle = RootHandle(node, self._roots, self._reader, caller, who)
         else:
-            mount, fid = await self._lookups.place(node)
-            directory = await self._cache.directory(mount.volume, fid)
-            access.require((await self._lookups.vnode(node)).status, os.R_OK, caller, node)
-            handle = DirectoryHandle(node, mount, fid, directory, caller, self._reader)
+            mount, fid = await self._lookups.place(node, who)
+            try:
+                directory = await self._cache.directory(mount.volume, fid, who)
+            except NotPermitted:
+                raise access.refusal(node) from None
+            await self._lookups.vnode(node, who)
+            handle = DirectoryHandle(node, mount, fid, directory, caller, who, self._reader)
         node.handles += 1
         return self._directory_handles.add(handle)
 
@@ -233,20 +281,25 @@ class FileSystem:
         node = self._nodes.get(inode)
         if isinstance(node, MadeUp):
             return DYNAMIC_SPACE
-        mount, _ = await self._lookups.place(node)
-        return await self._spaces.space(mount.volume)
+        who = self._identify(caller)
+        mount, _ = await self._lookups.place(node, who)
+        return await self._spaces.space(mount.volume, who)
 
     async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes:
         """The value of an extended attribute; ENODATA if there is none."""
         node = self._nodes.get(inode)
         if name not in xattrs.NAMES or isinstance(node, MadeUp):
             raise xattrs.no_such_attribute(name)
-        mount, fid = await self._lookups.place(node)
-        return await xattrs.value(self._client, mount.volume, fid, name)
+        who = self._identify(caller)
+        mount, fid = await self._lookups.place(node, who)
+        await self._lookups.vnode(node, who)
+        await self._require_sight(node, who)
+        return await xattrs.value(self._client, mount.volume, fid, name, who)
 
     async def listxattr(self, inode: Inode, caller: Caller) -> list[bytes]:
-        """The names of all extended attributes; contacts nobody."""
+        """The names of all extended attributes, which are the same everywhere."""
         node = self._nodes.get(inode)
         if isinstance(node, MadeUp):
             return []
+        await self._require_sight(node, self._identify(caller))
         return list(xattrs.NAMES)

@@ -91,6 +91,19 @@ class KernelInvalidator:
                 if self._nodes.unhold(node, name):
                     self._notifier.invalidate_name(node.inode, name)
 
+    def rights_narrowed(self, directory: Vnode) -> None:
+        """All names in it, and what stands behind them, must be asked for by each user.
+
+        Names of directories, too: a process that works in one loses its path until somebody looks
+        the name up again, but else everybody would go through it.
+        """
+        for node in holders(directory):
+            for child in (node.names or {}).values():
+                self._notifier.invalidate_attributes(child.inode)
+            for name in [*(node.names or ()), *(node.absent or ())]:
+                if self._nodes.unhold(node, name):
+                    self._notifier.invalidate_name(node.inode, name)
+
     def vnode_dropped(self, vnode: Vnode) -> None:
         """The cache forgot the vnode; nodes that showed it ask for it again."""
         for node in holders(vnode):

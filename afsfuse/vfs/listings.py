@@ -13,14 +13,17 @@ between the end of `DirectoryHandle.read` and the kernel's having its answer not
 from __future__ import annotations
 
 import itertools
+import logging
 from bisect import bisect_left
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from afsfuse.cache.doors import LOOK, READ
 from afsfuse.errors import AfsError
 from afsfuse.interfaces.common import Fid
+from afsfuse.model import FileKind
 from afsfuse.vfs.attributes import entry_of, unknown
 from afsfuse.vfs.entry import Listing
 from afsfuse.vfs.inodes import ROOT_INODE, Mount, Node
@@ -28,7 +31,7 @@ from afsfuse.vfs.lookups import trust
 from afsfuse.vfs.mountpoints import MountPoint
 
 if TYPE_CHECKING:
-    from afsfuse.auth.identity import Caller
+    from afsfuse.auth.identity import Caller, Identity
     from afsfuse.cache import CacheManager, Directory, DirectoryEntry, Vnode
     from afsfuse.vfs.background import Background
     from afsfuse.vfs.dynroot import CellRoots, DynamicRoot
@@ -42,6 +45,9 @@ FIRST_WINDOW = 147
 WINDOW = 588
 """Names of every further window: twelve bulk calls."""
 
+log = logging.getLogger(__name__)
+
+_FILE = FileKind.FILE
 _SLOT = attrgetter("slot")
 _DOT, _DOT_DOT = b".", b".."
 
@@ -72,6 +78,18 @@ class Window:
         return bisect_left(self.entries, offset, key=_SLOT)
 
 
+class _Keep(NamedTuple):
+    """Of a page of entries: what its reader may see, and what the kernel may keep."""
+
+    rights: int
+    names: float
+    """Seconds for which a name may be kept."""
+    look_until: float
+    """Until when everybody may be told of directories and links (trio's time)."""
+    read_until: float
+    """... and of files."""
+
+
 class DirectoryHandle:
     """An open directory of a volume."""
 
@@ -82,10 +100,13 @@ class DirectoryHandle:
         fid: Fid,
         directory: Directory,
         caller: Caller,
+        who: Identity,
         reader: DirectoryReader,
     ) -> None:
         self.node = node
         self.caller = caller
+        self.who = who
+        """In whose name it is read, from whatever process."""
         self._mount = mount
         self._fid = fid
         self._directory = directory
@@ -102,15 +123,17 @@ class DirectoryHandle:
         was when it was opened.
         """
         if offset == 0 and self._begun:
-            self._restart(await self._reader.cache.directory(self._mount.volume, self._fid))
+            cache = self._reader.cache
+            self._restart(await cache.directory(self._mount.volume, self._fid, self.who))
         self._begun = True
         window, index = self._window_at(offset)
         if window is None:
             return []
         await window.ready.wait()
+        rights = await self._reader.rights(self._mount, self._fid, self.who)
         self._drop_offered()
         self._read_ahead(window)
-        return self._page(window, index, room)
+        return self._page(window, index, room, rights)
 
     def _restart(self, directory: Directory) -> None:
         self._cancel()
@@ -135,18 +158,21 @@ class DirectoryHandle:
         if not entries:
             return None
         window = Window(offset, entries)
-        self._reader.fill(window, self._mount, self._fid)
+        self._reader.fill(window, self._mount, self._fid, self.who)
         return window
 
     def _read_ahead(self, window: Window) -> None:
         if self._next is None:
             self._next = self._start_window(window.end, WINDOW)
 
-    def _page(self, window: Window, index: int, room: int) -> list[Listing]:
-        """The entries to hand out. Free of await."""
+    def _page(self, window: Window, index: int, room: int, rights: int) -> list[Listing]:
+        """The entries to hand out to somebody with these rights. Free of await."""
         now = trio.current_time()
         vnode = self._reader.cache.peek(self._mount.volume, self._fid)
-        timeout = trust(self._directory, vnode, now) if vnode is not None else 0.0
+        keep = _Keep(rights, 0.0, 0.0, 0.0)
+        if vnode is not None:
+            timeout = trust(self._directory, vnode, now)
+            keep = _Keep(rights, timeout, vnode.look_until, vnode.read_until)
         page: list[Listing] = []
         offered = self._offered
         for position in range(index, min(index + room, len(window.entries))):
@@ -156,7 +182,7 @@ class DirectoryHandle:
                 entry = self._dot_entry(name, now)
             else:
                 node, entry = self._reader.entry(
-                    self._mount, self._fid.volume, dirent, window.vnodes[position], now, timeout
+                    self._mount, self._fid.volume, dirent, window.vnodes[position], now, keep
                 )
                 offered.append(node)
             page.append(Listing(name, entry, dirent.slot + 1))
@@ -167,7 +193,7 @@ class DirectoryHandle:
         if name == _DOT_DOT and node.inode != ROOT_INODE and node.parent is not None:
             node = node.parent
         if node.vnode is not None:
-            return entry_of(node, node.vnode, now, 0.0)
+            return entry_of(node, node.vnode, now, 0.0, 0.0)
         return unknown(node, 1)
 
     def listed(self, listing: Listing) -> None:
@@ -202,11 +228,22 @@ class DirectoryReader:
         self._lookups = lookups
         self._background = background
 
-    def fill(self, window: Window, mount: Mount, fid: Fid) -> None:
+    async def rights(self, mount: Mount, fid: Fid, who: Identity) -> int:
+        """What an identity may see of the entries of a directory, `READ`, `LOOK` or nothing."""
+        try:
+            vnode = await self.cache.status(mount.volume, fid, who)
+            for needed in (READ, LOOK):
+                if await self.cache.doors.allows(vnode, needed, who):
+                    return needed
+        except AfsError as exc:  # the names are known; of the rest nobody can say who may see it
+            log.debug("nothing but the names of %s: %s", fid, exc)
+        return 0
+
+    def fill(self, window: Window, mount: Mount, fid: Fid, who: Identity) -> None:
         """Have the statuses of a window; in the background if servers must be asked."""
         missing = self._known(window, mount, fid.volume)
         if missing:
-            self._background.start(self._fetch, window, mount, fid, missing)
+            self._background.start(self._fetch, window, mount, fid, who, missing)
         else:
             window.ready.set()
 
@@ -230,12 +267,17 @@ class DirectoryReader:
         return missing
 
     async def _fetch(
-        self, window: Window, mount: Mount, fid: Fid, missing: list[tuple[int, Fid]]
+        self,
+        window: Window,
+        mount: Mount,
+        fid: Fid,
+        who: Identity,
+        missing: list[tuple[int, Fid]],
     ) -> None:
         try:
             with window.scope:
                 wanted = [wanted for _, wanted in missing]
-                found = await self.cache.statuses(mount.volume, fid, wanted)
+                found = await self.cache.statuses(mount.volume, fid, wanted, who)
                 for (position, _), vnode in zip(missing, found, strict=True):
                     window.vnodes[position] = vnode
         finally:
@@ -248,7 +290,7 @@ class DirectoryReader:
         dirent: DirectoryEntry,
         vnode: Vnode | AfsError | None,
         now: float,
-        timeout: float,
+        keep: _Keep,
     ) -> tuple[Node, Entry]:
         """The node of a name and its attributes as they are known now."""
         key = (dirent.vnode, dirent.unique)
@@ -260,10 +302,17 @@ class DirectoryReader:
         elif node is None or node.vnode is not vnode:
             node = self._lookups.child(mount, vnode)
         if isinstance(node, MountPoint):
-            return node, self._lookups.mountpoint_entry(node, now, timeout, looked=False)
+            return node, self._lookups.mountpoint_entry(
+                node, now, keep.names, keep.look_until, looked=False
+            )
         if node.vnode is None or isinstance(vnode, AfsError):
             return node, unknown(node, dirent.vnode)
-        return node, entry_of(node, node.vnode, now, timeout)
+        needed, until = LOOK, keep.look_until
+        if node.vnode.status.kind is _FILE:
+            needed, until = READ, keep.read_until
+        if keep.rights & needed != needed:
+            return node, unknown(node, dirent.vnode)
+        return node, entry_of(node, node.vnode, now, keep.names, until)
 
     def root_entry(self, node: Node) -> Entry:
         """What a listing shows of a name in the dynamic root."""
@@ -280,10 +329,16 @@ class RootHandle:
     """The open dynamic root: a snapshot of its names, which asks nobody."""
 
     def __init__(
-        self, root: DynamicRoot, roots: CellRoots, reader: DirectoryReader, caller: Caller
+        self,
+        root: DynamicRoot,
+        roots: CellRoots,
+        reader: DirectoryReader,
+        caller: Caller,
+        who: Identity,
     ) -> None:
         self.node = root
         self.caller = caller
+        self.who = who
         self._roots = roots
         self._reader = reader
         self._names = self._all_names()

@@ -6,11 +6,14 @@ request to its answer in one piece.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from afsfuse.errors import AfsError, StaleInode
+from afsfuse.cache.doors import READ
+from afsfuse.cache.vnodes import PROMISE_MARGIN
+from afsfuse.errors import AfsError, NotPermitted, StaleInode
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import FileKind
 from afsfuse.vfs import access, names
@@ -22,15 +25,14 @@ from afsfuse.vfs.inodes import ROOT_INODE, Mount, Node, VnodeNode, identity
 from afsfuse.vfs.mountpoints import MountPoint, place_in
 
 if TYPE_CHECKING:
-    from afsfuse.auth.identity import Caller
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache import CacheManager, Directory, Vnode
     from afsfuse.vfs.dynroot import CellRoots
     from afsfuse.vfs.inodes import NodeTable
     from afsfuse.vfs.options import VfsOptions
     from afsfuse.vfs.resolving import Resolver
 
-_MOUNTPOINT = FileKind.MOUNTPOINT
-_X_OK = 1
+_MOUNTPOINT, _FILE, _DIRECTORY = FileKind.MOUNTPOINT, FileKind.FILE, FileKind.DIRECTORY
 
 
 class _Place(NamedTuple):
@@ -39,6 +41,7 @@ class _Place(NamedTuple):
     node: Node
     mount: Mount
     fid: Fid
+    who: Identity  # who searches
 
 
 class Lookups:
@@ -58,15 +61,16 @@ class Lookups:
         self._resolver = resolver
         self._roots = roots
         self._options = options
+        self.sight = access.Sight(cache.doors, self.vnode)
 
     # Nodes.
 
-    async def place(self, node: Node) -> tuple[Mount, Fid]:
+    async def place(self, node: Node, who: Identity) -> tuple[Mount, Fid]:
         """Where the vnode that a node shows lives; mount points are entered for it."""
         if isinstance(node, VnodeNode):
             return node.mount, node.fid
         if isinstance(node, MountPoint):
-            mount = await self._resolver.enter(node)
+            mount = await self._resolver.enter(node, who)
             return mount, mount.root
         raise AfsError(f"{node.path()}: not on any server")
 
@@ -109,36 +113,50 @@ class Lookups:
 
     # Vnodes and attributes.
 
-    async def vnode(self, node: Node) -> Vnode:
-        """The vnode that a node shows, with a status that is true now; enters mount points."""
+    async def vnode(self, node: Node, who: Identity) -> Vnode:
+        """The vnode that a node shows, with a status that is true now; enters mount points.
+
+        Whether `who` may be told is another question, see `sight`.
+        """
         vnode = node.vnode
         if vnode is not None and vnode.valid(trio.current_time()):
             return vnode
-        mount, fid = await self.place(node)
-        vnode = await self._cache.status(mount.volume, fid)
+        mount, fid = await self.place(node, who)
+        vnode = await self._cache.status(mount.volume, fid, who)
         self._nodes.show(node, vnode)
         return vnode
 
-    async def attributes(self, node: Node, entry_timeout: float = 0.0) -> Entry:
-        """What stat shows. Mount points are looked at, not entered."""
+    def public_attributes(self, node: Node) -> Entry | None:
+        """What stat shows, if that is known and anybody may know it; else None."""
+        vnode = node.vnode
+        now = trio.current_time()
+        if vnode is None or not vnode.valid(now):
+            return None
+        until = self.sight.open_until(node, vnode)
+        return entry_of(node, vnode, now, 0.0, until) if until > now else None
+
+    async def attributes(self, node: Node, who: Identity, entry_timeout: float = 0.0) -> Entry:
+        """What stat shows, whoever asks. Mount points are looked at, not entered."""
         vnode = node.vnode
         now = trio.current_time()
         if vnode is not None and vnode.valid(now):
-            return entry_of(node, vnode, now, entry_timeout)
+            return entry_of(node, vnode, now, entry_timeout, self.sight.open_until(node, vnode))
         if isinstance(node, MountPoint):
-            await self._look(node)
-            return self.mountpoint_entry(node, trio.current_time(), entry_timeout)
+            await self._look(node, who)
+            until = self.sight.open_until(node, node.vnode)
+            return self.mountpoint_entry(node, trio.current_time(), entry_timeout, until)
         if isinstance(node, DynamicRoot):
             return self._roots.root_entry()
         if isinstance(node, DynamicLink):
             return self._roots.link_entry(node)
-        vnode = await self.vnode(node)
-        return entry_of(node, vnode, trio.current_time(), entry_timeout)
+        vnode = await self.vnode(node, who)
+        until = self.sight.open_until(node, vnode)
+        return entry_of(node, vnode, trio.current_time(), entry_timeout, until)
 
-    async def _look(self, point: MountPoint) -> None:
+    async def _look(self, point: MountPoint, who: Identity) -> None:
         point.handles += 1  # whatever the kernel forgets meanwhile, the node stays
         try:
-            await self._resolver.look(point)
+            await self._resolver.look(point, who)
         except BaseException:  # cancelled: nobody is going to hold it
             point.handles -= 1
             self._nodes.discard(point)
@@ -146,7 +164,13 @@ class Lookups:
         point.handles -= 1
 
     def mountpoint_entry(
-        self, point: MountPoint, now: float, entry_timeout: float, *, looked: bool = True
+        self,
+        point: MountPoint,
+        now: float,
+        entry_timeout: float,
+        open_until: float,
+        *,
+        looked: bool = True,
     ) -> Entry:
         """What a mount point shows without asking anybody.
 
@@ -156,12 +180,13 @@ class Lookups:
         """
         vnode = point.vnode
         if vnode is not None:
-            return entry_of(point, vnode, now, entry_timeout)
+            return entry_of(point, vnode, now, entry_timeout, open_until)
         point.faked = True
         own = self._cache.peek(point.mount.volume, point.fid) if point.mount and point.fid else None
         mtime = own.status.mtime if own else self._roots.mtime
         keep = looked or not self._resolver.worth_a_look(point, now)
         timeout = self._options.faked_attr_timeout if keep else 0.0
+        timeout = access.kept_for(now + timeout, open_until, now)
         return faked_directory(point, mtime, timeout, entry_timeout)
 
     def root_listing_entry(self, node: Node) -> Entry:
@@ -169,48 +194,52 @@ class Lookups:
         if isinstance(node, DynamicLink):
             return self._roots.link_entry(node)
         assert isinstance(node, MountPoint)
-        return self.mountpoint_entry(node, trio.current_time(), self._options.dynroot_timeout)
+        timeout = self._options.dynroot_timeout
+        return self.mountpoint_entry(node, trio.current_time(), timeout, math.inf)
 
     # Names.
 
-    async def lookup(self, parent: Node, name: bytes, caller: Caller) -> Entry:
-        """The node behind a name, held by the kernel from now on; or a negative entry."""
+    async def lookup(self, parent: Node, name: bytes, who: Identity) -> Entry:
+        """The node behind a name, held by the kernel from now on; or a negative entry.
+
+        Nobody who may not look into the directory learns anything.
+        """
         names.check_length(name)
         if name in (b".", b".."):
-            return await self._lookup_dots(parent, name)
+            return await self._lookup_dots(parent, name, who)
         if isinstance(parent, DynamicRoot):
-            return await self._lookup_cell(parent, name)
-        mount, fid = await self.place(parent)
-        return await self._search(_Place(parent, mount, fid), name, caller)
+            return await self._lookup_cell(parent, name, who)
+        mount, fid = await self.place(parent, who)
+        return await self._search(_Place(parent, mount, fid, who), name)
 
-    async def _search(
-        self, place: _Place, name: bytes, caller: Caller, *, again: bool = True
-    ) -> Entry:
-        parent, mount, fid = place
-        directory = await self._cache.directory(mount.volume, fid)
+    async def _search(self, place: _Place, name: bytes, *, again: bool = True) -> Entry:
+        parent, mount, fid, who = place
+        try:
+            directory = await self._cache.directory(mount.volume, fid, who)
+        except NotPermitted:
+            raise access.refusal(parent) from None
         vnode = await self._directory_vnode(place)
         now = trio.current_time()
-        access.require(vnode.status, _X_OK, caller, parent)
         found = self._find(directory, name)
         if found is None:
             return self._absent(parent, name, trust(directory, vnode, now), now)
         child = Fid(fid.volume, *found)
         try:
-            node, entry, now = await self._found(place, name, directory, child, now)
+            node, entry, now = await self._found(place, name, directory, vnode, child, now)
         except StaleInode:
             if not again:
                 raise
             # The directory names a file that is gone. Its own status goes along with every bulk
             # request, so this one tells whether there is a newer version of it.
-            await self._cache.statuses(mount.volume, fid, [child])
-            return await self._search(place, name, caller, again=False)
+            await self._cache.statuses(mount.volume, fid, [child], who)
+            return await self._search(place, name, again=False)
         entry.entry_timeout = trust(directory, vnode, now)
         self._nodes.hold(parent, name, node)
         return entry
 
     async def _directory_vnode(self, place: _Place) -> Vnode:
         """The vnode of a directory that was just read, so the cache has it."""
-        node, mount, fid = place
+        node, mount, fid, who = place
         vnode = node.vnode
         if (
             vnode is None
@@ -218,7 +247,7 @@ class Lookups:
             or not vnode.valid(trio.current_time())
         ):
             vnode = self._cache.peek(mount.volume, fid)
-            vnode = vnode or await self._cache.status(mount.volume, fid)
+            vnode = vnode or await self._cache.status(mount.volume, fid, who)
             self._nodes.show(node, vnode)
         return vnode
 
@@ -232,51 +261,80 @@ class Lookups:
         return None
 
     async def _found(
-        self, place: _Place, name: bytes, directory: Directory, fid: Fid, now: float
+        self,
+        place: _Place,
+        name: bytes,
+        directory: Directory,
+        above: Vnode,
+        fid: Fid,
+        now: float,
     ) -> tuple[Node, Entry, float]:
-        """The node of a fid, its attributes, and when that was: nothing was awaited since."""
+        """The node of a fid, its attributes, and when that was: nothing was awaited since.
+
+        `above` is the vnode of the directory, into which the asker may look.
+        """
         mount = place.mount
         node = mount.nodes.get((fid.vnode, fid.unique))
         if node is None or node.vnode is None or not node.vnode.valid(now):
-            vnode = await self._ahead.status(mount.volume, place.fid, directory, fid)
+            vnode = await self._ahead.status(mount.volume, place.fid, directory, fid, place.who)
             node = self.child(mount, vnode)
             if isinstance(node, MountPoint):
                 node.name_first(place.node, name)
-                await self._look(node)
+                await self._look(node, place.who)
             now = trio.current_time()
         if isinstance(node, MountPoint):
-            return node, self.mountpoint_entry(node, now, 0.0), now
-        assert node.vnode is not None
-        return node, entry_of(node, node.vnode, now, 0.0), now
+            return node, self.mountpoint_entry(node, now, 0.0, above.look_until), now
+        vnode = await self._child_vnode(node, fid, place, above)
+        now = trio.current_time()
+        until = above.read_until if vnode.status.kind is _FILE else above.look_until
+        return node, entry_of(node, vnode, now, 0.0, until), now
+
+    async def _child_vnode(self, node: Node, fid: Fid, place: _Place, above: Vnode) -> Vnode:
+        """What a child shows, if it may be told. Suspends for no public file."""
+        vnode = node.vnode
+        assert vnode is not None
+        status = vnode.status
+        if status.kind is _DIRECTORY:
+            return vnode
+        if status.parent_vnode != place.fid.vnode:
+            # It was moved here, and its rights with it; nobody told us of the file itself.
+            vnode = await self._cache.refetch(place.mount.volume, fid, place.who)
+            self._nodes.show(node, vnode)
+        closed = status.kind is _FILE and above.read_until <= trio.current_time()
+        if closed and not await self._cache.doors.allows(vnode, READ, place.who):
+            raise access.refusal(node)
+        return vnode
 
     def _absent(self, parent: Node, name: bytes, timeout: float, now: float) -> Entry:
         if timeout and not self._nodes.hold_absent(parent, name, now + timeout, now):
             timeout = 0.0
         return negative(timeout)
 
-    async def _lookup_cell(self, root: DynamicRoot, name: bytes) -> Entry:
+    async def _lookup_cell(self, root: DynamicRoot, name: bytes, who: Identity) -> Entry:
         found = await self._roots.lookup(name)
         if not isinstance(found, Node):
             return self._absent(root, name, found, trio.current_time())
         found.name_first(root, name)
-        entry = await self.attributes(found, self._options.dynroot_timeout)
+        entry = await self.attributes(found, who, self._options.dynroot_timeout)
         self._nodes.hold(root, name, found)
         return entry
 
-    async def _lookup_dots(self, node: Node, name: bytes) -> Entry:
+    async def _lookup_dots(self, node: Node, name: bytes, who: Identity) -> Entry:
         """What only file servers for other protocols ask for; counts as held like any other."""
         if name == b".." and node.inode != ROOT_INODE and node.parent is not None:
             node = node.parent
-        entry = await self.attributes(node)
+        entry = await self.attributes(node, who)
+        await self.sight.require(node, node.vnode, who)
         node.nlookup += 1
         return entry
 
 
 def trust(directory: Directory, vnode: Vnode, now: float) -> float:
-    """For how many seconds a name found in `directory` may be believed.
+    """For how many seconds a name found in `directory` may be kept by the kernel.
 
-    Nothing if a newer version is known by now, be it that we have not seen it.
+    Nothing if a newer version is known by now, be it that we have not seen it; nor if not anybody
+    may look into the directory.
     """
     if directory.data_version != vnode.status.data_version:
         return 0.0
-    return vnode.remaining(now)
+    return access.kept_for(vnode.expires - PROMISE_MARGIN, vnode.look_until, now)

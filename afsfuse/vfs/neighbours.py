@@ -19,6 +19,7 @@ from afsfuse.interfaces.common import Fid
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache import CacheManager, Vnode
     from afsfuse.cache.directories import Directory
     from afsfuse.cell.volumes import Volume
@@ -93,7 +94,7 @@ class Neighbours:
         self._cache = cache
         self._folders: OrderedDict[int, _Folder] = OrderedDict()  # by inode, least used first
 
-    def opened(self, node: VnodeNode) -> None:
+    def opened(self, node: VnodeNode, who: Identity) -> None:
         """A file is being opened whose pages the kernel does not have. Never waits or fails."""
         folder = self._folder(node)
         if folder is None:
@@ -101,7 +102,8 @@ class Neighbours:
         for sequence in folder.sequences:
             sequence.opened(node.name)
             if names := sequence.wanted():
-                self._cache.prefetch(self._vnodes(node.mount.volume, folder.directory, names))
+                vnodes = self._vnodes(node.mount.volume, folder.directory, names)
+                self._cache.prefetch(vnodes, who)
 
     def _folder(self, node: VnodeNode) -> _Folder | None:
         parent = node.parent

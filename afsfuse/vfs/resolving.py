@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 import trio
 
 from afsfuse.cell.volumes import Preference
-from afsfuse.errors import AfsError, DataCorrupt, VolumeMissing
+from afsfuse.errors import AfsError, DataCorrupt, NotPermitted, VolumeMissing
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import FileKind, VolumeType
 from afsfuse.vfs.inodes import Mount
@@ -32,6 +32,7 @@ from afsfuse.vfs.mountpoints import MountPoint, MountTarget, parse_mountpoint
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache import CacheManager, Vnode
     from afsfuse.cell.directory import CellDirectory
     from afsfuse.cell.volumes import Volume, VolumeLocator
@@ -46,7 +47,7 @@ ROOT_VNODE = 1
 """Vnode number and uniquifier of a volume's root directory."""
 
 _SLOW_LIMIT = 1024  # servers remembered as slow before those that may be tried again are swept
-_SEARCHES = 2  # that an entering caller sees through: one that was given up, and its own
+_SEARCHES = 4  # that an entering caller sees through: its own, one given up, others' refused
 
 
 class Failure(NamedTuple):
@@ -64,9 +65,13 @@ class NotTried(AfsError):
 class Resolution:
     """One search for the target of one mount point."""
 
-    __slots__ = ("asking", "done", "lookers", "wanted")
+    __slots__ = ("asking", "done", "lookers", "refused", "wanted", "who")
 
-    def __init__(self) -> None:
+    def __init__(self, who: Identity) -> None:
+        self.who = who
+        """In whose name it goes on."""
+        self.refused: NotPermitted | None = None
+        """That it may not know; no answer to anybody else."""
         self.done = trio.Event()
         self.wanted = False
         """Whether somebody waits who wants to enter."""
@@ -101,15 +106,17 @@ class Resolver:
         self._spent: WeakKeyDictionary[Mount, tuple[float, float]] = WeakKeyDictionary()
         """For mounts: until when, and how many seconds have been spent on looking."""
 
-    async def enter(self, point: MountPoint) -> Mount:
+    async def enter(self, point: MountPoint, who: Identity) -> Mount:
         """The volume behind a mount point; raises `AfsError` with the reason if there is none."""
         for _ in range(_SEARCHES):
             known = self._known(point)
             if known is not None:
                 return known
-            resolution = point.resolution or self._begin(point)
+            resolution = point.resolution or self._begin(point, who)
             resolution.wanted = True
             await resolution.done.wait()
+            if resolution.refused is not None and resolution.who == who:
+                raise resolution.refused.again()
         known = self._known(point)
         if known is not None:
             return known
@@ -125,7 +132,7 @@ class Resolver:
             raise point.failure.error.again()
         return None
 
-    async def look(self, point: MountPoint) -> None:
+    async def look(self, point: MountPoint, who: Identity) -> None:
         """Have a mount point's target in `point.vnode` as far as it can be had in a moment.
 
         The status may be out of date (its promise ended, and its server is slow to answer), and
@@ -135,7 +142,7 @@ class Resolver:
         vnode = point.vnode
         if (vnode is not None and vnode.valid(now)) or not self.worth_a_look(point, now):
             return
-        resolution = point.resolution or self._begin(point)
+        resolution = point.resolution or self._begin(point, who)
         patience = self._options.patience if vnode is None else self._options.refresh_patience
         resolution.lookers += 1
         try:
@@ -168,8 +175,8 @@ class Resolver:
             until, seconds = since + self._options.retry_after, 0.0
         self._spent[point.mount] = (until, seconds + now - since)
 
-    def _begin(self, point: MountPoint) -> Resolution:
-        resolution = point.resolution = Resolution()
+    def _begin(self, point: MountPoint, who: Identity) -> Resolution:
+        resolution = point.resolution = Resolution(who)
         try:
             self._background.start(self._resolve, point, resolution)
         except BaseException:
@@ -194,6 +201,8 @@ class Resolver:
                 raise AfsError(f"no answer within {seconds:.0f} s", errno=errno.ETIMEDOUT)
         except NotTried:
             pass
+        except NotPermitted as error:
+            resolution.refused = error
         except AfsError as error:
             self._failed(point, error)
         finally:
@@ -218,7 +227,7 @@ class Resolver:
             )
         root = Fid(volume.id, ROOT_VNODE, ROOT_VNODE)
         self._ask(resolution, servers_of(volume))
-        vnode = await self._cache.status(volume, root)
+        vnode = await self._cache.status(volume, root, resolution.who)
         if vnode.status.kind is not FileKind.DIRECTORY:
             raise DataCorrupt("the root of a volume is no directory", volume=volume.name, cell=cell)
         self._slow.pop(cell, None)
@@ -229,7 +238,8 @@ class Resolver:
         assert point.mount is not None
         assert point.fid is not None
         self._ask(resolution, servers_of(point.mount.volume))
-        return parse_mountpoint(await self._cache.readlink(point.mount.volume, point.fid))
+        volume = point.mount.volume
+        return parse_mountpoint(await self._cache.readlink(volume, point.fid, resolution.who))
 
     def _ask(self, resolution: Resolution, whom: Hashable) -> None:
         """The search is about to wait for somebody; give it up if that is in vain."""

@@ -11,6 +11,7 @@ from afsfuse.vfs.entry import VolumeSpace
 from afsfuse.vfs.names import NAME_MAX
 
 if TYPE_CHECKING:
+    from afsfuse.auth.identity import Identity
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.interfaces.fileserver import VolumeStatus
@@ -28,13 +29,13 @@ class Spaces:
         self._lifetime = lifetime
         self._known: OrderedDict[tuple[str, int], tuple[float, VolumeSpace]] = OrderedDict()
 
-    async def space(self, volume: Volume) -> VolumeSpace:
-        """Ask the volume's server, unless it was asked a short time ago."""
+    async def space(self, volume: Volume, who: Identity) -> VolumeSpace:
+        """Ask the volume's server, unless it was asked a short time ago, for whomever."""
         key = (volume.cell.name, volume.id)
         known = self._known.get(key)
         if known is not None and known[0] > trio.current_time():
             return known[1]
-        reply = await self._client.volume_status(volume)
+        reply = await self._client.volume_status(volume, who)
         space = space_of(reply.status)
         self._known[key] = (trio.current_time() + self._lifetime, space)
         self._known.move_to_end(key)

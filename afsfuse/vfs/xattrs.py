@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from afsfuse.errors import AfsError
 
 if TYPE_CHECKING:
+    from afsfuse.auth.identity import Identity
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.interfaces.common import Fid
@@ -24,8 +25,10 @@ def no_such_attribute(name: bytes) -> AfsError:
     return AfsError(f"no extended attribute {name!r}", errno=errno.ENODATA)
 
 
-async def value(client: FileServerClient, volume: Volume, fid: Fid, name: bytes) -> bytes:
-    """The value of one of `NAMES` for a fid.
+async def value(
+    client: FileServerClient, volume: Volume, fid: Fid, name: bytes, who: Identity
+) -> bytes:
+    """The value of one of `NAMES` for a fid; the server is asked in the name of `who`.
 
     `afs.acl` is the access list as the server writes it, of a file that of its directory: a line
     with the number of positive entries, one with that of negative ones, then the entries, each a
@@ -40,5 +43,5 @@ async def value(client: FileServerClient, volume: Volume, fid: Fid, name: bytes)
         return b"%x:%x:%x" % (fid.volume, fid.vnode, fid.unique)
     if name == ACL:
         # The server sends its string with the NUL that ends it in C.
-        return (await client.fetch_acl(volume, fid)).rstrip(b"\0")
+        return (await client.fetch_acl(volume, fid, who)).rstrip(b"\0")
     raise no_such_attribute(name)

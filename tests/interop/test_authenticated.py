@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from afsfuse.auth.identity import Caller, Identity
+from afsfuse.auth.identity import Identity
 from afsfuse.auth.security import TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.cell.directory import CellDirectory
@@ -253,15 +253,15 @@ async def test_two_hundred_users_each_by_his_own_name(real_cell: RealCell, tmp_p
     allowed = []
 
     async def look(number: int) -> None:
-        caller = Caller(3000 + number, 100, 0)
-        volume = await locator.volume(CELL, "home.alice", Preference.FORCE_RW, caller)
+        who = Identity(uid=3000 + number)
+        volume = await locator.volume(CELL, "home.alice", Preference.FORCE_RW, who)
         root = Fid(volume.id, 1, 1)
 
         async def attempt(site: Site) -> None:
             await site.connection.call(FETCH_ACL, FidArgs(root), timeouts=site.timeouts)
 
         try:
-            await client._rotation.execute(Operation("FetchACL", volume, attempt, caller))
+            await client._rotation.execute(Operation("FetchACL", volume, attempt, who))
         except NotPermitted:
             return
         allowed.append(number)

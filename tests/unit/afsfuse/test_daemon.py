@@ -14,8 +14,7 @@ import rxrpc
 from afsfuse import config as settings
 from afsfuse import daemon
 from afsfuse.auth import folders
-from afsfuse.auth.identity import ANONYMOUS, Caller, Identity
-from afsfuse.auth.store import TokenStore
+from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.config import Config
 from afsfuse.control import places
 from afsfuse.errors import AfsError, CellUnknown, UsageError
@@ -115,20 +114,20 @@ async def test_tokens_are_held(
     parts.tokens.close()
 
 
-@pytest.mark.parametrize("private", [True, False])
-async def test_a_private_mount_acts_for_its_owner_and_one_for_everybody_does_not(
-    tmp_path: Path, private: bool
+async def test_an_identity_acts_with_its_own_token_and_nobody_with_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = TokenStore(tmp_path / "run")
-    store.load()
-    store.set(Identity(uid=os.geteuid()), Realm().token(life=300_000_000))  # to 2036
-    config = configured(tmp_path, allow_other=not private, crypt="auth")
-    credentials = daemon.credentials_of(config, store)
-    nobodys = credentials.of(ANONYMOUS, "test.afs")
-    assert (nobodys is not rxrpc.NULL) == private
-    named = credentials.of(Caller(os.geteuid(), os.getegid(), 1), "test.afs")
-    assert named.level is rxrpc.SecurityLevel.AUTH
-    store.close()
+    monkeypatch.setenv(folders.OVERRIDE, str(tmp_path / "run"))
+    parts = daemon.compose(rxrpc.Endpoint(), configured(tmp_path, crypt="auth"))
+    parts.tokens.load()
+    parts.tokens.set(Identity(uid=1000), Realm().token(life=300_000_000))  # to 2036
+    assert parts.credentials.of(NOBODY, "test.afs") is rxrpc.NULL
+    assert parts.credentials.of(Identity(uid=1001), "test.afs") is rxrpc.NULL
+    alices = parts.credentials.of(Identity(uid=1000), "test.afs")
+    assert alices.level is rxrpc.SecurityLevel.AUTH
+    assert parts.client.speaker(Identity(uid=1000), "test.afs") == Identity(uid=1000)
+    assert parts.client.speaker(Identity(uid=1001), "test.afs") == NOBODY
+    parts.tokens.close()
 
 
 async def test_a_mount_works_without_tokens(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from afsfuse.auth.identity import ANONYMOUS, DAEMON, Caller, Identity
+from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials, is_about_token
 from afsfuse.auth.store import TokenStore
 from afsfuse.auth.token import Secret
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from rxrpc import ClientSecurity
     from tests.conftest import ExpectedWarnings
 
-ALICE, BOB = Caller(1000, 1000, 4711), Caller(1001, 1001, 4712)
-ALICES, BOBS = Identity(uid=1000), Identity(uid=1001)
+ALICE, BOB = Identity(uid=1000), Identity(uid=1001)
 USERS = 200
 
 
@@ -60,22 +59,22 @@ def refused(code: int, *, remote: bool = True) -> CallAborted:
 
 def test_without_tokens_everybody_is_anonymous(credentials: TokenCredentials) -> None:
     for known in (Credentials(), credentials):
-        for caller in (ANONYMOUS, DAEMON, ALICE):
-            assert known.of(caller, CELL) is NULL
-            assert not known.has_expired(caller, CELL)
+        for who in (NOBODY, ALICE):
+            assert known.of(who, CELL) is NULL
+            assert not known.has_expired(who, CELL)
             error = refused(RxkadCode.EXPIRED)
-            assert known.instead(caller, CELL, NULL, error) is None
+            assert known.instead(who, CELL, NULL, error) is None
 
 
 def test_a_token_is_for_its_identity_and_cell(
     store: TokenStore, credentials: TokenCredentials, realm: Realm
 ) -> None:
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     client = credentials.of(ALICE, CELL)
     assert isinstance(client, RxkadClient)
     assert client.level is SecurityLevel.CRYPT
     assert credentials.of(ALICE, CELL) is client
-    for other, cell in ((BOB, CELL), (ALICE, "other.org"), (ANONYMOUS, CELL), (DAEMON, CELL)):
+    for other, cell in ((BOB, CELL), (ALICE, "other.org"), (NOBODY, CELL)):
         assert credentials.of(other, cell) is NULL
 
 
@@ -83,8 +82,8 @@ def test_two_identities_with_one_token_share_no_connection(
     store: TokenStore, credentials: TokenCredentials, realm: Realm
 ) -> None:
     token = realm.token()
-    store.set(ALICES, token)
-    store.set(BOBS, replace(token, key=Secret(token.key.reveal())))
+    store.set(ALICE, token)
+    store.set(BOB, replace(token, key=Secret(token.key.reveal())))
     assert credentials.of(ALICE, CELL) != credentials.of(BOB, CELL)
     assert len({credentials.of(ALICE, CELL), credentials.of(BOB, CELL)}) == 2
 
@@ -94,18 +93,18 @@ def test_an_equal_token_changes_nothing_and_another_one_all(
 ) -> None:
     token = realm.token()
     again = replace(token, key=Secret(token.key.reveal()))
-    store.set(ALICES, token)
+    store.set(ALICE, token)
     first = credentials.of(ALICE, CELL)
-    store.set(ALICES, again)
+    store.set(ALICE, again)
     assert credentials.of(ALICE, CELL) is first
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     second = credentials.of(ALICE, CELL)
     assert second != first
-    store.drop(ALICES)
+    store.drop(ALICE)
     assert credentials.of(ALICE, CELL) is NULL
     # The same ticket once more is another client: the old one's key is wiped, and connections
     # that still remember it could not be multiplied.
-    store.set(ALICES, replace(token, key=Secret(again.key.reveal())))
+    store.set(ALICE, replace(token, key=Secret(again.key.reveal())))
     assert credentials.of(ALICE, CELL) not in (first, second)
     connection = ConnectionIdentity(1, 4, 1, SecurityIndex.RXKAD)
     for old in (first, second):
@@ -114,28 +113,18 @@ def test_an_equal_token_changes_nothing_and_another_one_all(
 
 
 def test_tokens_that_were_there_before(store: TokenStore, clock: Clock, realm: Realm) -> None:
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     assert TokenCredentials(store, clock=clock).of(ALICE, CELL) is not NULL
 
 
 def test_the_level_is_that_which_was_asked_for(
     store: TokenStore, clock: Clock, realm: Realm
 ) -> None:
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     assert list(LEVELS) == ["clear", "auth", "crypt"]
     for level in LEVELS.values():
         client = TokenCredentials(store, level, clock=clock).of(ALICE, CELL)
         assert client.level is level
-
-
-def test_the_owner_of_a_mount_stands_for_nobody_in_particular(
-    store: TokenStore, clock: Clock, realm: Realm
-) -> None:
-    store.set(ALICES, realm.token())
-    credentials = TokenCredentials(store, owner=Caller(1000, 1000, 0), clock=clock)
-    for caller in (ALICE, ANONYMOUS, DAEMON):
-        assert credentials.of(caller, CELL) is not NULL
-    assert credentials.of(BOB, CELL) is NULL
 
 
 def test_an_expired_token_is_none_and_that_is_told_once(
@@ -146,15 +135,15 @@ def test_an_expired_token_is_none_and_that_is_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "afsfuse.auth.security")
-    store.set(ALICES, realm.token(life=100))
+    store.set(ALICE, realm.token(life=100))
     clock.now += 100
     assert credentials.of(ALICE, CELL) is NULL
     assert credentials.of(ALICE, CELL) is NULL
     assert credentials.has_expired(ALICE, CELL)
     assert not credentials.has_expired(BOB, CELL)
-    store.set(ALICES, realm.token(life=500))
+    store.set(ALICE, realm.token(life=500))
     assert not credentials.has_expired(ALICE, CELL)
-    store.drop(ALICES)
+    store.drop(ALICE)
     came, end, renewed, gone = caplog.messages
     assert came.startswith(f"uid-1000 has a token for {CELL}: alice@TEST.AFS, until 20")
     assert end.startswith(f"the token of uid-1000 for {CELL} has expired")
@@ -173,7 +162,7 @@ async def test_expiry_is_told_when_it_happens(
     began = trio.current_time()
     start = clock.now
     credentials = TokenCredentials(store, clock=lambda: start + trio.current_time() - began)
-    store.set(ALICES, realm.token(life=300))
+    store.set(ALICE, realm.token(life=300))
     async with trio.open_nursery() as nursery:
         await nursery.start(credentials.run)
         await trio.sleep(299)
@@ -187,7 +176,7 @@ def test_what_is_tried_in_place_of_an_expired_token(
     store: TokenStore, credentials: TokenCredentials, realm: Realm
 ) -> None:
     """By the server's clock: ours is late."""
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     tried = credentials.of(ALICE, CELL)
     assert credentials.instead(ALICE, CELL, tried, refused(RxkadCode.EXPIRED)) is NULL
     assert credentials.of(ALICE, CELL) is NULL
@@ -198,9 +187,9 @@ def test_what_is_tried_in_place_of_an_expired_token(
 def test_what_is_tried_in_place_of_a_token_that_has_changed(
     store: TokenStore, credentials: TokenCredentials, realm: Realm
 ) -> None:
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     tried = credentials.of(ALICE, CELL)
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     error = refused(RxkadCode.NO_AUTH, remote=False)
     assert credentials.instead(ALICE, CELL, tried, error) is credentials.of(ALICE, CELL)
 
@@ -209,7 +198,7 @@ def test_a_higher_level_is_tried_once(
     store: TokenStore, clock: Clock, realm: Realm, expected_warnings: ExpectedWarnings
 ) -> None:
     expected_warnings("RXKADLEVELFAIL")
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     credentials = TokenCredentials(store, SecurityLevel.AUTH, clock=clock)
     error = refused(RxkadCode.LEVEL_FAIL, remote=False)
     higher = credentials.instead(ALICE, CELL, credentials.of(ALICE, CELL), error)
@@ -228,7 +217,7 @@ def test_a_token_that_no_server_takes_is_told_of_once(
 ) -> None:
     expected_warnings("refuses the token of uid-1000: 19270408 RXKADUNKNOWNKEY; get a new one")
     for expected in (1, 2):
-        store.set(ALICES, realm.token())
+        store.set(ALICE, realm.token())
         tried = credentials.of(ALICE, CELL)
         for _ in range(3):
             error = refused(RxkadCode.UNKNOWN_KEY)
@@ -252,7 +241,7 @@ def test_a_token_that_is_of_no_use_with_rxkad(
     expected_warnings: ExpectedWarnings,
 ) -> None:
     expected_warnings("the token of uid-1000 for test.afs is of no use")
-    store.set(ALICES, replace(realm.token(), key=Secret(b"short"), enctype=18))
+    store.set(ALICE, replace(realm.token(), key=Secret(b"short"), enctype=18))
     assert credentials.of(ALICE, CELL) is NULL
 
 
@@ -263,7 +252,7 @@ async def test_public_answers_do_not_hang_on_a_bad_token(
     expected_warnings: ExpectedWarnings,
 ) -> None:
     expected_warnings("refuses the token")
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     tried: list[ClientSecurity] = []
 
     async def attempt(security: ClientSecurity) -> str:
@@ -282,7 +271,7 @@ async def test_public_answers_do_not_hang_on_a_bad_token(
 async def test_an_attempt_fails_twice_at_most(
     store: TokenStore, credentials: TokenCredentials, realm: Realm
 ) -> None:
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     tried: list[ClientSecurity] = []
 
     async def attempt(security: ClientSecurity) -> None:
@@ -297,7 +286,7 @@ async def test_an_attempt_fails_twice_at_most(
 def test_many_identities(store: TokenStore, credentials: TokenCredentials, realm: Realm) -> None:
     for number in range(USERS):
         store.set(Identity(uid=2000 + number), realm.token(f"user{number}"))
-    clients = {credentials.of(Caller(2000 + n, 100, 1), CELL) for n in range(USERS)}
+    clients = {credentials.of(Identity(uid=2000 + n), CELL) for n in range(USERS)}
     assert len(clients) == USERS
     assert NULL not in clients
 
@@ -311,9 +300,9 @@ def test_no_log_line_has_a_key(
     caplog.set_level(logging.DEBUG)
     token = realm.token()
     key = token.key.reveal()
-    store.set(ALICES, token)
+    store.set(ALICE, token)
     logging.getLogger("test").info("%s %r", credentials.of(ALICE, CELL), credentials._held)
-    store.drop(ALICES)
+    store.drop(ALICE)
     assert "uid-1000" in caplog.text
     for secret in (key.hex(), repr(key), str(list(key)), token.ticket[:20].hex()):
         assert secret not in caplog.text

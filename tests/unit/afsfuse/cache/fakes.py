@@ -9,11 +9,12 @@ from uuid import UUID
 
 import trio
 
+from afsfuse.auth.identity import NOBODY
 from afsfuse.cache import CacheManager, Vnode
 from afsfuse.cell.directory import Cell
 from afsfuse.cell.servers import FileServer
 from afsfuse.cell.volumes import Volume
-from afsfuse.errors import AfsError, StaleInode
+from afsfuse.errors import AfsError, NotPermitted, StaleInode
 from afsfuse.fileserver.replies import DataReply, Promise, StatusReply
 from afsfuse.interfaces.fileserver import Fid, VolSync
 from afsfuse.model import FileKind, Rights, Status, VolumeInfo, VolumeType
@@ -22,7 +23,9 @@ from tests.unit.afsfuse.cache.blobs import directory_blob
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.fileserver.transfers import Outcome, SmallFile
 
@@ -30,6 +33,7 @@ ADDRESS = ("192.0.2.1", 7000)
 VOLUME_ID = 536870915
 WINDOW = 32 * 1412
 PROMISED = 3600.0
+_ALL = Rights.READ | Rights.LOOKUP
 
 
 def make_volume(number: int = VOLUME_ID, type: VolumeType = VolumeType.RW) -> Volume:
@@ -44,10 +48,29 @@ def fid(vnode: int, unique: int = 1, volume: int = VOLUME_ID) -> Fid:
     return Fid(volume, vnode, unique)
 
 
+HOME = fid(999)
+"""The directory in which all files stand. Its status costs nothing, and no call is counted for it,
+unless it was `put` there by a test.
+"""
+
+
 def make_status(kind: FileKind = FileKind.FILE, length: int = 0, version: int = 1) -> Status:
     """A plain status."""
     rights = Rights.READ | Rights.LOOKUP
-    return Status(kind, length, version, 0o644, 1, 2, 1, 1_700_000_000, 1, 1, rights, rights)
+    return Status(
+        kind,
+        length,
+        version,
+        0o644,
+        1,
+        2,
+        1,
+        1_700_000_000,
+        HOME.vnode,
+        HOME.unique,
+        rights,
+        rights,
+    )
 
 
 @dataclass
@@ -94,13 +117,22 @@ class SmallFiles:
 
     volume_failure: AfsError | None = None
     fetch_data: Callable[..., Any]
+    tokens: AbstractSet[Identity] = frozenset()
+    """Who has a token; everybody else is nobody to the servers."""
+
+    def speaker(self, who: Identity, cell: str) -> Identity:
+        return who if who in self.tokens else NOBODY
 
     async def fetch_small_files(
-        self, volume: Any, files: Sequence[SmallFile], settle: Callable[[int, Outcome], None]
+        self,
+        volume: Any,
+        files: Sequence[SmallFile],
+        settle: Callable[[int, Outcome], None],
+        who: Identity = NOBODY,
     ) -> None:
         async def fetch(place: int, file: SmallFile) -> None:
             try:
-                settle(place, await self.fetch_data(volume, file.fid, 0, file.buffers))
+                settle(place, await self.fetch_data(volume, file.fid, 0, file.buffers, who))
             except AfsError as exc:
                 settle(place, exc)
 
@@ -129,6 +161,9 @@ class FakeClient(SmallFiles):
     failures: dict[Fid, AfsError] = field(default_factory=dict)
     during_transfer: Callable[[Fid], None] | None = None
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    callers: list[Identity] = field(default_factory=list)  # in whose name each call was
+    rights: dict[Identity, Rights] = field(default_factory=dict)  # of each; NOBODY: of anybody
+    tokens: set[Identity] = field(default_factory=set)
     in_flight: int = 0
     most_in_flight: int = 0
     given_up: int = 0
@@ -183,14 +218,31 @@ class FakeClient(SmallFiles):
 
     # What the cache calls
 
-    def _status(self, where: Fid) -> Status:
+    def set_rights(self, rights: dict[Identity, Rights], *, silent: bool = False) -> None:
+        """Change the access list of all directories, which breaks the promises on them alone."""
+        self.rights = rights
+        if not silent:
+            for where in {w for w in self.promised if w.vnode & 1}:
+                self.break_promise(where)
+
+    def _rights_of(self, who: Identity) -> tuple[Rights, Rights]:
+        everybody = self.rights.get(NOBODY, _ALL if not self.rights else Rights.NONE)
+        return self.rights.get(who, Rights.NONE) | everybody, everybody
+
+    def _status(self, where: Fid, who: Identity = NOBODY, *, data: bool = False) -> Status:
         if where in self.failures:
             raise self.failures[where]
         stored = self.files.get(where)
+        if stored is None and where == HOME:
+            stored = StoredFile(kind=FileKind.DIRECTORY)
         if stored is None:
             raise StaleInode("the file does not exist any more")
+        mine, everybody = self._rights_of(who)
+        needed = Rights.READ if stored.kind is FileKind.FILE else Rights.LOOKUP
+        if not mine & needed and (data or stored.kind is not FileKind.DIRECTORY):
+            raise NotPermitted("the access list does not permit it")
         status = make_status(stored.kind, stored.length, stored.version)
-        return status._replace(mode=stored.mode)
+        return status._replace(mode=stored.mode, caller_access=mine, anonymous_access=everybody)
 
     def _promise(self, where: Fid, before: float) -> Promise | None:
         if not self.promising:
@@ -201,11 +253,16 @@ class FakeClient(SmallFiles):
     async def _travel(self) -> None:
         await trio.sleep(self.line.rtt / 2 + self.delay())
 
-    async def fetch_status(self, volume: Volume, where: Fid) -> StatusReply:
+    async def fetch_status(self, volume: Volume, where: Fid, who: Identity = NOBODY) -> StatusReply:
+        if where == HOME and HOME not in self.files:
+            promise = self._promise(where, trio.current_time())
+            sync = VolSync(self.creation_time)
+            return StatusReply(self._status(where, who), promise, sync, self.server)
         self.calls.append(("status", where))
+        self.callers.append(who)
         before = trio.current_time()
         await self._travel()
-        status = self._status(where)
+        status = self._status(where, who)
         reply = StatusReply(
             status, self._promise(where, before), VolSync(self.creation_time), self.server
         )
@@ -213,9 +270,10 @@ class FakeClient(SmallFiles):
         return reply
 
     async def bulk_status(
-        self, volume: Volume, fids: Sequence[Fid]
+        self, volume: Volume, fids: Sequence[Fid], who: Identity = NOBODY
     ) -> list[StatusReply | AfsError]:
         self.calls.append(("bulk", tuple(fids)))
+        self.callers.append(who)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -225,7 +283,7 @@ class FakeClient(SmallFiles):
             sync = VolSync(self.creation_time)
             for where in fids:
                 try:
-                    status = self._status(where)
+                    status = self._status(where, who)
                 except AfsError as exc:
                     replies.append(exc)
                 else:
@@ -237,16 +295,22 @@ class FakeClient(SmallFiles):
             self.in_flight -= 1
 
     async def fetch_data(
-        self, volume: Volume, where: Fid, position: int, buffers: Sequence[memoryview]
+        self,
+        volume: Volume,
+        where: Fid,
+        position: int,
+        buffers: Sequence[memoryview],
+        who: Identity = NOBODY,
     ) -> DataReply:
         size = sum(map(len, buffers))
         self.calls.append(("data", where, position, size))
+        self.callers.append(who)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             before = trio.current_time()
             await self._travel()
-            status = self._status(where)
+            status = self._status(where, who, data=True)
             data = self.files[where].cut(position, size)
             if self.during_transfer is not None:
                 self.during_transfer(where)
@@ -282,6 +346,7 @@ class Listener:
     broken: list[Vnode] = field(default_factory=list)
     data: list[Vnode] = field(default_factory=list)
     names: list[tuple[Vnode, set[bytes] | None]] = field(default_factory=list)
+    narrowed: list[Vnode] = field(default_factory=list)
     dropped: list[Vnode] = field(default_factory=list)
     holds: set[Fid] = field(default_factory=set)
 
@@ -296,6 +361,9 @@ class Listener:
 
     def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:
         self.names.append((directory, None if names is None else set(names)))
+
+    def rights_narrowed(self, directory: Vnode) -> None:
+        self.narrowed.append(directory)
 
     def vnode_dropped(self, vnode: Vnode) -> None:
         self.dropped.append(vnode)

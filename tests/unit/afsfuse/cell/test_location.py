@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from afsfuse.auth.identity import Caller, Identity
+from afsfuse.auth.identity import Identity
 from afsfuse.auth.security import TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.cell.location import LocationLimits, LocationService, NotOffered
@@ -189,8 +189,7 @@ async def test_a_caller_asks_in_its_own_name(
     token = replace(Realm().token(), cell="example.org")
     store.set(Identity(uid=1000), token)
     service = LocationService(connector, credentials=TokenCredentials(store, clock=Clock()))
-    alice = Caller(1000, 1000, 0)
-    await service.call(cell(), GET_ENTRY_BY_NAME_U, ARGS, caller=alice)
+    await service.call(cell(), GET_ENTRY_BY_NAME_U, ARGS, who=Identity(uid=1000))
     await service.call(cell(), GET_ENTRY_BY_NAME_U, ARGS)
     assert [each.index for each in connector.securities] == [SecurityIndex.RXKAD, 0]
     store.close()
@@ -214,7 +213,7 @@ async def test_a_token_that_is_no_good_does_not_hide_where_volumes_are(
         return await connector.answer(rpc, args)
 
     connector.behaviour[DB1] = check
-    reply = await service.call(cell(), GET_ENTRY_BY_NAME_U, ARGS, caller=Caller(1000, 1000, 0))
+    reply = await service.call(cell(), GET_ENTRY_BY_NAME_U, ARGS, who=Identity(uid=1000))
     assert reply.entry.name == b"root.cell"
     assert len(connector.calls) == 2
     store.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from afsfuse.auth.identity import Caller, Identity
+from afsfuse.auth.identity import Identity
 from afsfuse.auth.security import TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.errors import AfsError, NotPermitted, TokenExpired, TokenRefused
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import ExpectedWarnings
 
-ALICE = Caller(1000, 1000, 0)
-ALICES = Identity(uid=1000)
+ALICE = Identity(uid=1000)
 USERS = 200
 BUSY = 110
 
@@ -60,13 +59,13 @@ async def secured(
         yield w
 
 
-async def status(w: World, caller: Caller = ALICE) -> None:
-    """A status in a caller's name."""
+async def status(w: World, who: Identity = ALICE) -> None:
+    """A status in an identity's name."""
 
     async def attempt(site: Site) -> None:
         await site.connection.call(fs.FETCH_STATUS, fs.FidArgs(FILE), timeouts=site.timeouts)
 
-    await w.client._rotation.execute(Operation("FetchStatus", w.volume, attempt, caller))
+    await w.client._rotation.execute(Operation("FetchStatus", w.volume, attempt, who))
 
 
 async def failing(w: World, kind: type[AfsError]) -> AfsError:
@@ -81,10 +80,10 @@ async def failing(w: World, kind: type[AfsError]) -> AfsError:
 async def test_a_call_is_made_in_the_callers_name(
     store: TokenStore, realm: Realm, level: SecurityLevel, autojump_clock: trio.abc.Clock
 ) -> None:
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     async with secured(store, realm, level=level) as w:
         await status(w)
-        await status(w, Caller(1001, 1001, 0))
+        await status(w, Identity(uid=1001))
         assert w.hosts[0].callers == [f"alice@TEST.AFS {level.name}", "anonymous"]
 
 
@@ -103,12 +102,12 @@ async def test_the_daemons_own_calls_are_anonymous(
 async def test_a_new_token_is_used_at_the_next_call_and_a_dropped_one_no_more(
     store: TokenStore, realm: Realm, autojump_clock: trio.abc.Clock
 ) -> None:
-    store.set(ALICES, realm.token("alice"))
+    store.set(ALICE, realm.token("alice"))
     async with secured(store, realm) as w:
         await status(w)
-        store.set(ALICES, realm.token("bob"))
+        store.set(ALICE, realm.token("bob"))
         await status(w)
-        store.drop(ALICES)
+        store.drop(ALICE)
         await status(w)
         names = [caller.partition(" ")[0] for caller in w.hosts[0].callers]
         assert names == ["alice@TEST.AFS", "bob@TEST.AFS", "anonymous"]
@@ -118,14 +117,14 @@ async def test_a_token_renewed_while_calls_wait(
     store: TokenStore, realm: Realm, autojump_clock: trio.abc.Clock
 ) -> None:
     """Those that wait for a connection of the old token are made with the new one."""
-    store.set(ALICES, realm.token("alice"))
+    store.set(ALICE, realm.token("alice"))
     async with secured(store, realm) as w:
         w.hosts[0].delay = 1.0
         async with trio.open_nursery() as nursery:
             for _ in range(60):  # more than the channels there are
                 nursery.start_soon(status, w)
             await trio.sleep(0.5)
-            store.set(ALICES, realm.token("bob"))
+            store.set(ALICE, realm.token("bob"))
         assert {caller.partition("@")[0] for caller in w.hosts[0].callers} == {"alice", "bob"}
         assert len(w.hosts[0].callers) == 60
 
@@ -134,7 +133,7 @@ async def test_what_everybody_may_is_done_without_an_expired_token(
     store: TokenStore, realm: Realm, autojump_clock: trio.abc.Clock
 ) -> None:
     """The server's clock is ahead of ours: it finds out, in the middle of a connection."""
-    store.set(ALICES, realm.token(life=100))
+    store.set(ALICE, realm.token(life=100))
     async with secured(store, realm) as w:
         await status(w)
         realm.clock.now += 200
@@ -147,7 +146,7 @@ async def test_what_not_everybody_may_fails_for_the_token_has_expired(
     store: TokenStore, realm: Realm, autojump_clock: trio.abc.Clock
 ) -> None:
     clock = Clock()
-    store.set(ALICES, realm.token(life=100))
+    store.set(ALICE, realm.token(life=100))
     async with secured(store, realm, clock=clock) as w:
         w.hosts[0].abort = lambda: errno.EACCES
         error = await failing(w, NotPermitted)
@@ -167,7 +166,7 @@ async def test_a_ticket_made_with_another_key_is_no_reason_to_try_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     expected_warnings("refuses the token of uid-1000: 19270407 RXKADBADTICKET")
-    store.set(ALICES, realm.token(keys=some_keys()))
+    store.set(ALICE, realm.token(keys=some_keys()))
     async with secured(store, realm, hosts=3) as w:
         for _ in range(5):
             error = await failing(w, TokenRefused)
@@ -181,7 +180,7 @@ async def test_a_server_that_demands_more_gets_it(
     store: TokenStore, realm: Realm, autojump_clock: trio.abc.Clock
 ) -> None:
     realm.min_level = SecurityLevel.CRYPT
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     async with secured(store, realm, level=SecurityLevel.CLEAR) as w:
         await status(w)
         await status(w)
@@ -192,7 +191,7 @@ async def test_a_busy_volume_is_waited_for_with_a_token_as_without(
     store: TokenStore, realm: Realm, autojump_clock: trio.abc.Clock
 ) -> None:
     answers = iter([BUSY, BUSY, 0])
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     async with secured(store, realm) as w:
         w.hosts[0].abort = lambda: next(answers)
         await status(w)
@@ -206,14 +205,14 @@ async def test_many_identities_each_by_its_own_name(
         store.set(Identity(uid=2000 + number), realm.token(f"user{number}"))
     async with secured(store, realm) as w:
         for number in range(USERS):
-            await status(w, Caller(2000 + number, 100, 0))
+            await status(w, Identity(uid=2000 + number))
         assert w.hosts[0].callers == [f"user{n}@TEST.AFS CRYPT" for n in range(USERS)]
 
 
 async def test_a_server_without_rxkad_is_an_error_and_no_endless_retry(
     store: TokenStore, realm: Realm, autojump_clock: trio.abc.Clock
 ) -> None:
-    store.set(ALICES, realm.token())
+    store.set(ALICE, realm.token())
     credentials = TokenCredentials(store, clock=Clock())
     async with world(credentials=credentials) as w:
         with pytest.raises(AfsError) as caught:

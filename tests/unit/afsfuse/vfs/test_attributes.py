@@ -1,5 +1,6 @@
 """Attributes that nobody told."""
 
+import math
 import stat
 from typing import Any, cast
 
@@ -17,9 +18,7 @@ NODE = Node(Inode(77), 5, {}, None)
 class FakeVnode:
     def __init__(self, file: FakeFile) -> None:
         self.status = file.status()
-
-    def remaining(self, now: float) -> float:
-        return 100.0 - now
+        self.expires = 110.0
 
 
 @pytest.mark.parametrize(
@@ -34,9 +33,11 @@ class FakeVnode:
 @pytest.mark.parametrize("mode", [0o7777, 0o644, 0])
 def test_types_and_permissions(kind: FileKind, type_bits: int, mode: int) -> None:
     vnode = FakeVnode(FakeFile(Fid(1, 2, 3), kind, b"x" * 513, mode=mode))
-    entry = entry_of(NODE, cast("Any", vnode), 40.0, 7.0)
+    entry = entry_of(NODE, cast("Any", vnode), 40.0, 7.0, math.inf)
     assert entry.mode == type_bits | (mode & 0o777)
     assert (entry.attr_timeout, entry.entry_timeout) == (60.0, 7.0)
+    assert entry_of(NODE, cast("Any", vnode), 40.0, 7.0, 50.0).attr_timeout == 10.0
+    assert entry_of(NODE, cast("Any", vnode), 40.0, 7.0, 0.0).attr_timeout == 0.0
     assert (entry.size, entry.blocks, entry.blksize) == (513, 2, 4096)
     assert entry.is_directory == (type_bits == stat.S_IFDIR)
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from afsfuse.auth.identity import ANONYMOUS, Caller
+from afsfuse.auth.identity import ANONYMOUS, Caller, Identity
 from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import Rights
 from afsfuse.vfs import ROOT_INODE
@@ -92,7 +92,7 @@ async def test_what_is_known_is_opened_and_read_at_once(autojump_clock: MockCloc
 
 async def test_what_may_not_be_read_is_not_opened_at_once(autojump_clock: MockClock) -> None:
     world = World()
-    world.home.file(b"f").rights = Rights.LOOKUP
+    world.home.file(b"f", mode=0o244)
     async with world.mounted(**VOLUME) as m:
         with pytest.raises(NotPermitted):
             m.fs.open_at_once(await m.walk(b"f"), 0, ANONYMOUS)
@@ -132,21 +132,30 @@ async def test_what_is_no_file_cannot_be_opened(autojump_clock: MockClock) -> No
 
 async def test_reading_takes_the_right_and_the_owners_bit(autojump_clock: MockClock) -> None:
     world = World()
-    world.home.file(b"f").rights = Rights.LOOKUP
+    world.home.file(b"f")
     world.home.file(b"g", mode=0o244)
     async with world.mounted(**VOLUME) as m:
-        for name in (b"f", b"g"):
+        inodes = {name: await m.walk(name) for name in (b"f", b"g")}
+        world.home.root.rights = Rights.LOOKUP
+        m.break_callback([world.home.root])
+        for name, inode in inodes.items():
             with pytest.raises(NotPermitted, match="/" + name.decode()):
-                await m.fs.open(await m.walk(name), 0, ANONYMOUS)
+                await m.fs.open(inode, 0, ANONYMOUS)
         assert m.fs.statistics().open_files == 0
 
 
 async def test_the_superuser_is_nobody_special(autojump_clock: MockClock) -> None:
     world = World()
-    world.home.file(b"f").rights = Rights.LOOKUP
+    world.home.file(b"f")
+    world.home.root.rights = Rights.NONE
+    user, root = Caller(1001, 1001, 1), Caller(0, 0, 1)
+    world.client.tokens.add(Identity(1001))
+    world.home.root.permits[Identity(1001)] = Rights.LOOKUP | Rights.READ
     async with world.mounted(**VOLUME) as m:
-        with pytest.raises(NotPermitted):
-            await m.fs.open(await m.walk(b"f"), 0, Caller(0, 0, 1))
+        inode = await m.walk(b"f", user)
+        for request in (m.fs.open(inode, 0, root), m.fs.lookup(ROOT_INODE, b"f", root)):
+            with pytest.raises(NotPermitted):
+                await request
 
 
 async def test_an_open_file_is_readable_after_it_was_forgotten(autojump_clock: MockClock) -> None:

@@ -208,6 +208,7 @@ async def test_a_name_found_while_its_directory_changed_is_not_to_be_kept(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look)
             await trio.sleep(0.5)
+            world.home.file(b"g")
             m.break_callback([world.home.root])
         assert entries[0].entry_timeout == 0.0
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from afsfuse.auth.identity import ANONYMOUS
+from afsfuse.auth.identity import ANONYMOUS, NOBODY
 from afsfuse.interfaces.fileserver import VolumeStatus
 from afsfuse.vfs import ROOT_INODE
 from afsfuse.vfs.space import space_of
@@ -52,5 +52,5 @@ async def test_not_all_volumes_are_remembered(autojump_clock: MockClock) -> None
         spaces: Any = m.fs._spaces
         for number in range(300):
             volume: Any = world.volume(f"v{number}")
-            await spaces.space(volume)
+            await spaces.space(volume, NOBODY)
         assert len(spaces._known) == 256

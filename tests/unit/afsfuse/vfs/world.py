@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import trio
 
-from afsfuse.auth.identity import ANONYMOUS, Caller
+from afsfuse.auth.identity import ANONYMOUS, NOBODY, Caller, Identity
 from afsfuse.cache import CacheManager, Vnode
 from afsfuse.cell.cellservdb import CellEntry, CellFiles, DatabaseServer
 from afsfuse.cell.directory import CellDirectory
@@ -56,6 +56,11 @@ class FakeFile:
     mtime: int = 1_600_000_000
     version: int = 1
     rights: Rights = ALL_READ
+    """Of a directory: what anybody may do in it, and with its files."""
+    permits: dict[Identity, Rights] = field(default_factory=dict)
+    """... and what some may do."""
+    home: "FakeFile | None" = None
+    """The directory in which it stands."""
     error: AfsError | None = None
     builder: DirectoryBuilder | None = None
 
@@ -63,11 +68,27 @@ class FakeFile:
     def data(self) -> bytes:
         return self.builder.blob() if self.builder else self.body
 
-    def status(self) -> Status:
+    @property
+    def door(self) -> "FakeFile":
+        """Whose access list counts."""
+        return self if self.home is None or self.kind is FileKind.DIRECTORY else self.home
+
+    def rights_of(self, who: Identity) -> Rights:
+        return self.door.rights | self.door.permits.get(who, Rights.NONE)
+
+    def status(self, who: Identity = NOBODY) -> Status:
+        door = self.door
         return Status(
-            self.kind, len(self.data), self.version, self.mode, self.owner, self.group,
-            self.links, self.mtime, 1, 1, self.rights, self.rights,
+            self.kind, len(self.data), self.version, self.mode, self.owner, self.group, self.links,
+            self.mtime, door.fid.vnode, door.fid.unique, self.rights_of(who), door.rights,
         )  # fmt: skip
+
+    def refuses(self, who: Identity, *, data: bool) -> bool:
+        """Whether a server would not tell. Source: Check_PermissionRights in afsfileprocs.c"""
+        if self.kind is FileKind.DIRECTORY and not data:
+            return False
+        needed = Rights.READ if self.kind is FileKind.FILE else Rights.LOOKUP
+        return not self.rights_of(who) & needed
 
 
 @dataclass(frozen=True)
@@ -122,6 +143,7 @@ class FakeVolume:
         assert directory.builder is not None
         directory.builder.add(name, file.fid.vnode, file.fid.unique)
         directory.version += 1
+        file.home = directory
         return file
 
     def file(
@@ -165,9 +187,12 @@ class FakeClient(SmallFiles):
     def __init__(self, world: "World") -> None:
         self.world = world
         self.calls: Counter[str] = Counter()
+        self.callers: Counter[Identity] = Counter()
+        self.tokens: set[Identity] = set()
 
-    async def _reach(self, volume: FakeVolume, call: str) -> None:
+    async def _reach(self, volume: FakeVolume, call: str, who: Identity) -> None:
         self.calls[call] += 1
+        self.callers[who] += 1
         if volume.server in self.world.dead:
             await trio.sleep(DEAD_TIME)
             raise ServerUnreachable("no answer", volume=volume.name)
@@ -175,34 +200,46 @@ class FakeClient(SmallFiles):
         if (volume.cell.name, volume.name) not in self.world.volumes:
             raise VolumeMissing("no such volume here", volume=volume.name)
 
-    def _reply(self, volume: FakeVolume, fid: Fid) -> StatusReply | AfsError:
+    def _reply(
+        self, volume: FakeVolume, fid: Fid, who: Identity, *, data: bool = False
+    ) -> StatusReply | AfsError:
+        assert who == self.speaker(who, volume.cell.name)
         file = volume.files.get((fid.vnode, fid.unique))
         if file is None:
             return StaleInode("the file does not exist any more")
         if file.error is not None:
             return file.error.again()
+        if file.refuses(who, data=data):
+            return not_permitted()
         server = cast("Any", volume.sites[0].server)
         promise = Promise(trio.current_time() + PROMISE, server)
         sync = VolSync(1)
-        return StatusReply(file.status(), promise, sync, server)
+        return StatusReply(file.status(who), promise, sync, server)
 
-    async def fetch_status(self, volume: Any, fid: Fid) -> StatusReply:
-        await self._reach(volume, "fetch_status")
-        reply = self._reply(volume, fid)
+    async def fetch_status(self, volume: Any, fid: Fid, who: Identity = NOBODY) -> StatusReply:
+        await self._reach(volume, "fetch_status", who)
+        reply = self._reply(volume, fid, who)
         if isinstance(reply, AfsError):
             raise reply
         return reply
 
-    async def bulk_status(self, volume: Any, fids: Sequence[Fid]) -> list[StatusReply | AfsError]:
+    async def bulk_status(
+        self, volume: Any, fids: Sequence[Fid], who: Identity = NOBODY
+    ) -> list[StatusReply | AfsError]:
         assert len(fids) <= 50
-        await self._reach(volume, "bulk_status")
-        return [self._reply(volume, fid) for fid in fids]
+        await self._reach(volume, "bulk_status", who)
+        return [self._reply(volume, fid, who) for fid in fids]
 
     async def fetch_data(
-        self, volume: Any, fid: Fid, position: int, buffers: Sequence[memoryview]
+        self,
+        volume: Any,
+        fid: Fid,
+        position: int,
+        buffers: Sequence[memoryview],
+        who: Identity = NOBODY,
     ) -> DataReply:
-        await self._reach(volume, "fetch_data")
-        reply = self._reply(volume, fid)
+        await self._reach(volume, "fetch_data", who)
+        reply = self._reply(volume, fid, who, data=True)
         if isinstance(reply, AfsError):
             raise reply
         data = volume.files[fid.vnode, fid.unique].data[position:]
@@ -213,12 +250,14 @@ class FakeClient(SmallFiles):
             given += len(piece)
         return DataReply(given, reply.status, reply.promise, reply.sync, reply.server)
 
-    async def fetch_acl(self, volume: Any, fid: Fid) -> bytes:
-        await self._reach(volume, "fetch_acl")
+    async def fetch_acl(self, volume: Any, fid: Fid, who: Identity = NOBODY) -> bytes:
+        await self._reach(volume, "fetch_acl", who)
+        if volume.files[fid.vnode, fid.unique].refuses(who, data=True):
+            raise not_permitted()
         return b"1\n0\nsystem:anyuser\t9\n\0"  # as real servers send it
 
-    async def volume_status(self, volume: Any) -> VolumeStatusReply:
-        await self._reach(volume, "volume_status")
+    async def volume_status(self, volume: Any, who: Identity = NOBODY) -> VolumeStatusReply:
+        await self._reach(volume, "volume_status", who)
         status = VolumeStatus(
             volume.id, volume.id, 1, 1, 1, 0, 0, 0, volume.quota, 1200, 90_000, 100_000
         )
@@ -372,9 +411,16 @@ class Mounted:
             inode = entry.inode
         return inode
 
-    async def names(self, inode: Inode, *, room: int = 100, take: bool = True) -> list[bytes]:
+    async def names(
+        self,
+        inode: Inode,
+        *,
+        room: int = 100,
+        take: bool = True,
+        caller: Caller = ANONYMOUS,
+    ) -> list[bytes]:
         """A whole listing, as the kernel would do it."""
-        handle = await self.fs.opendir(inode, ANONYMOUS)
+        handle = await self.fs.opendir(inode, caller)
         names: list[bytes] = []
         offset = 0
         while page := await self.fs.readdir(handle, offset, room):
@@ -397,9 +443,9 @@ class Mounted:
         self.fs.releasedir(handle)
         return found
 
-    async def read_all(self, inode: Inode) -> bytes:
+    async def read_all(self, inode: Inode, caller: Caller = ANONYMOUS) -> bytes:
         """The contents of a file."""
-        opened = await self.fs.open(inode, 0, ANONYMOUS)
+        opened = await self.fs.open(inode, 0, caller)
         data = bytes(await self.fs.read(opened.handle, 0, 1 << 20))
         self.fs.release(opened.handle)
         return data

@@ -1,0 +1,118 @@
+"""Who may see what of that which the cache holds for all.
+
+Statuses, directories and data are kept once, whoever brought them. Rights are a matter of
+directories: the access list of a directory counts for it and for the files in it. A directory's
+status tells two kinds of rights. Those of anybody are the same whoever asks, and with them go the
+times until which everybody may be let in without a word (`Vnode.look_until`, `read_until`). Those
+of the asker are kept in `Vnode.permits`, by identity, until the directory's promise ends: a change
+of its list breaks the promise. A file's own promise is not broken by that, so rights told with the
+status of a file are not kept.
+
+An identity is asked for by the name under which its calls reach the servers: whoever has no token
+for a cell is nobody there, and shares what nobody may.
+Source: fs/afs/security.c of Linux, afs_AccessOK of OpenAFS.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.errors import DataCorrupt, NotPermitted
+from afsfuse.interfaces.common import Fid
+from afsfuse.model import FileKind, Rights
+
+if TYPE_CHECKING:
+    from afsfuse.auth.identity import Identity
+    from afsfuse.cache.statuses import StatusKeeper
+    from afsfuse.cache.vnodes import Vnode, VnodeTable
+
+# As plain numbers: the operators of an IntFlag cost ten times as much.
+LOOK = int(Rights.LOOKUP)
+"""What names take, and the statuses of directories and symbolic links."""
+READ = int(Rights.LOOKUP | Rights.READ)
+"""What data takes, and the statuses of files: servers tell them to nobody else."""
+
+
+def needed_to_see(kind: FileKind) -> int:
+    """The rights, in the directory in which it stands, that the status of a vnode takes."""
+    return READ if kind is FileKind.FILE else LOOK
+
+
+class Doors:
+    """Judges identities by what servers said of their rights; asks where they said nothing yet."""
+
+    def __init__(self, statuses: StatusKeeper, table: VnodeTable) -> None:
+        self._statuses = statuses
+        self._table = table
+
+    def door(self, vnode: Vnode) -> Vnode | None:
+        """The directory whose access list counts for a vnode, if it is known."""
+        if vnode.status.kind is FileKind.DIRECTORY:
+            return vnode
+        door = vnode.door
+        if door is None or not door.expires:  # that one may have left the table
+            door = vnode.door = self._table.find(vnode.volume, _home(vnode))
+        return door
+
+    def open_until(self, vnode: Vnode, needed: int) -> float:
+        """Until when everybody has these rights to a vnode, `LOOK` or `READ`, as far as is known;
+        trio's time.
+        """
+        door = self.door(vnode)
+        if door is None:
+            return 0.0
+        return door.look_until if needed == LOOK else door.read_until
+
+    def lets_in(self, vnode: Vnode, needed: int, who: Identity) -> bool:
+        """Whether an identity is known to have these rights now. Free of await."""
+        now = trio.current_time()
+        door = self.door(vnode)
+        if door is None:
+            return False
+        if (door.look_until if needed == LOOK else door.read_until) > now:
+            return True
+        known = self._known(door, who, now)
+        return known is not None and known & needed == needed
+
+    async def rights(self, vnode: Vnode, who: Identity) -> int:
+        """All rights of an identity to a vnode; raise `AfsError` when nobody can say."""
+        door = self.door(vnode)
+        known = self._known(door, who, trio.current_time())
+        if known is not None:
+            return known
+        fid = _home(vnode) if door is None else door.fid
+        door, mine = await self._statuses.fetch(vnode.volume, fid, who)
+        if vnode.status.kind is not FileKind.DIRECTORY:
+            vnode.door = door
+        return mine | int(door.status.anonymous_access)
+
+    async def allows(self, vnode: Vnode, needed: int, who: Identity) -> bool:
+        """Whether an identity has these rights; asks the server if need be."""
+        if self.open_until(vnode, needed) > trio.current_time():
+            return True
+        return await self.rights(vnode, who) & needed == needed
+
+    async def require(self, vnode: Vnode, needed: int, who: Identity) -> None:
+        """`NotPermitted` unless an identity has these rights."""
+        if not await self.allows(vnode, needed, who):
+            raise NotPermitted(
+                "the access list does not allow it",
+                cell=vnode.volume.cell.name,
+                volume=vnode.volume.name,
+            )
+
+    def _known(self, door: Vnode | None, who: Identity, now: float) -> int | None:
+        if door is None or not door.permits or not door.valid(now):
+            return None
+        mine = door.permits.get(self._statuses.speaker(who, door.volume))
+        return None if mine is None else mine | int(door.status.anonymous_access)
+
+
+def _home(vnode: Vnode) -> Fid:
+    """The directory in which a file stands; hard links do not leave it."""
+    status = vnode.status
+    if not status.parent_vnode & 1:
+        raise DataCorrupt(f"a server says that {vnode.fid} stands in no directory")
+    return Fid(vnode.fid.volume, status.parent_vnode, status.parent_unique)
