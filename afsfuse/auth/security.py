@@ -42,6 +42,7 @@ LEVELS: Final = {level.name.lower(): level for level in SecurityLevel}
 """Names of the levels: clear, auth, crypt."""
 _LOOK_SECONDS = 60.0  # the wall clock may be set: no sleep is longer
 _NAP_SECONDS = 0.05
+_SKEW_SECONDS = 300.0  # Source: clockskew in krb5.conf(5)
 
 
 class Credentials:
@@ -133,8 +134,10 @@ class TokenCredentials(Credentials):
         """What to try once in place of `tried`, if it was for the token that a call failed.
 
         A token that has changed meanwhile: the new one. One that has expired, by the server's
-        clock if not by ours: no token, as everybody may read what anybody may. A level that is too
-        low: the highest. All else is final, as it is the same at the next attempt.
+        clock if not by ours: no token, as everybody may read what anybody may. But our clocks agree
+        within what Kerberos bears, or a forged abort could have us do without protection at any
+        time. A level that is too low: the highest. All else is final, as it is the same at the next
+        attempt.
         """
         if tried is NULL or not is_about_token(error):
             return None
@@ -144,7 +147,7 @@ class TokenCredentials(Credentials):
             return now
         held = self._held.get((who, cell))
         assert held is not None
-        if code == RxkadCode.EXPIRED:
+        if code == RxkadCode.EXPIRED and held.token.expired(self._clock() + _SKEW_SECONDS):
             held.over = True
             self._tell_of_end(held)
             return NULL
@@ -162,12 +165,16 @@ class TokenCredentials(Credentials):
         return None
 
     def _is_over(self, held: _Held) -> bool:
-        if not held.over and held.token.expired(self._clock()):
-            held.over = True
-            self._tell_of_end(held)
-        return held.over
+        """By a server's word, or by our clock, which may be set back again."""
+        if not (held.over or held.token.expired(self._clock())):
+            return False
+        self._tell_of_end(held)
+        return True
 
     def _tell_of_end(self, held: _Held) -> None:
+        if held.told:
+            return
+        held.told = True
         log.info(
             "the token of %s for %s has expired: anonymous there until the next `afsfuse aklog`",
             *(held.whose, held.token.cell),
@@ -208,14 +215,15 @@ class TokenCredentials(Credentials):
 class _Held:
     """A token, and what has come of it."""
 
-    __slots__ = ("client", "over", "refused", "token", "whose")
+    __slots__ = ("client", "over", "refused", "token", "told", "whose")
 
     def __init__(self, whose: Identity, token: Token) -> None:
         self.whose = whose
         self.token = token
         self.client: RxkadClient | None = None
-        self.over = False  # it has expired, and that was told
-        self.refused = False  # and that was told
+        self.over = False  # it has expired, as a server says
+        self.told = False  # of its end
+        self.refused = False  # by a server, for another reason, and that was told
 
 
 _TOKEN_CODES = frozenset(

@@ -151,6 +151,18 @@ def test_an_expired_token_is_none_and_that_is_told_once(
     assert gone == f"the token of uid-1000 for {CELL} is gone"
 
 
+def test_a_clock_that_was_wrong_for_a_while_ends_no_token(
+    store: TokenStore, credentials: TokenCredentials, realm: Realm, clock: Clock
+) -> None:
+    store.set(ALICE, realm.token())
+    client = credentials.of(ALICE, CELL)
+    clock.now += 7200
+    assert credentials.of(ALICE, CELL) is NULL
+    clock.now -= 7200
+    assert credentials.of(ALICE, CELL) is client
+    assert not credentials.has_expired(ALICE, CELL)
+
+
 async def test_expiry_is_told_when_it_happens(
     store: TokenStore,
     realm: Realm,
@@ -176,12 +188,26 @@ def test_what_is_tried_in_place_of_an_expired_token(
     store: TokenStore, credentials: TokenCredentials, realm: Realm
 ) -> None:
     """By the server's clock: ours is late."""
-    store.set(ALICE, realm.token())
+    store.set(ALICE, realm.token(life=200))
     tried = credentials.of(ALICE, CELL)
     assert credentials.instead(ALICE, CELL, tried, refused(RxkadCode.EXPIRED)) is NULL
     assert credentials.of(ALICE, CELL) is NULL
     assert credentials.has_expired(ALICE, CELL)
     assert credentials.instead(ALICE, CELL, tried, refused(RxkadCode.EXPIRED)) is NULL
+
+
+def test_a_token_does_not_expire_long_before_its_time(
+    store: TokenStore,
+    credentials: TokenCredentials,
+    realm: Realm,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    """Whoever can forge an abort must not be able to have us read without protection."""
+    expected_warnings("refuses the token of uid-1000: 19270409 RXKADEXPIRED")
+    store.set(ALICE, realm.token())
+    tried = credentials.of(ALICE, CELL)
+    assert credentials.instead(ALICE, CELL, tried, refused(RxkadCode.EXPIRED)) is None
+    assert credentials.of(ALICE, CELL) is tried
 
 
 def test_what_is_tried_in_place_of_a_token_that_has_changed(
@@ -271,7 +297,7 @@ async def test_public_answers_do_not_hang_on_a_bad_token(
 async def test_an_attempt_fails_twice_at_most(
     store: TokenStore, credentials: TokenCredentials, realm: Realm
 ) -> None:
-    store.set(ALICE, realm.token())
+    store.set(ALICE, realm.token(life=200))
     tried: list[ClientSecurity] = []
 
     async def attempt(security: ClientSecurity) -> None:
