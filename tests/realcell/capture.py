@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tests.realcell.hosts import Host
 
 _ETHERNET, _UDP = 14, 8
+_SOURCE = _ETHERNET + 12  # of the addresses, in a frame
 _RX_TYPE, _RX_SECURITY = 20, 23  # bytes of the Rx header. Source: rx_packet.h
 _DATA = 1
 _CAPTURE = """
@@ -88,7 +90,7 @@ def captured(host: Host) -> Iterator[Capture]:
         with _collecting(reader) as chunks:
             yield capture
             process.stdin.close()
-        capture.packets += _packets(b"".join(chunks))
+        capture.packets += _packets(b"".join(chunks), IPv4Address(host.address).packed)
     finally:
         process.kill()
         process.wait()
@@ -107,14 +109,20 @@ def _collecting(reader: IO[bytes]) -> Iterator[list[bytes]]:
         thread.join(30)
 
 
-def _packets(data: bytes) -> Iterator[Packet]:
-    """The UDP packets in frames with their lengths in front."""
+def _packets(data: bytes, address: bytes) -> Iterator[Packet]:
+    """The UDP packets to and from an address in frames with their lengths in front.
+
+    A bridge that does not know where a host is sends the frames for it to all: others' packets come
+    here, too.
+    """
     at = 0
     while at < len(data):
         size = int.from_bytes(data[at : at + 4], "big")
         frame = data[at + 4 : at + 4 + size]
         at += 4 + size
         if frame[12:14] != b"\x08\x00" or frame[_ETHERNET + 9] != 17:  # IPv4, UDP
+            continue
+        if address not in (frame[_SOURCE : _SOURCE + 4], frame[_SOURCE + 4 : _SOURCE + 8]):
             continue
         begin = _ETHERNET + 4 * (frame[_ETHERNET] & 15)
         ports = struct.unpack_from("!2H", frame, begin)
