@@ -220,7 +220,8 @@ class Resolver:
         if cell is None:
             raise AfsError("the mount point names no cell", errno=errno.EINVAL)
         self._ask(resolution, cell)
-        volume = await self._locator.volume(cell, spec.volume, preference(spec, parent, cell))
+        want = preference(spec, parent, cell)
+        volume = await self._locator.volume(cell, spec.volume, want, resolution.who)
         if parent and parent.type is volume.type is VolumeType.BACKUP:
             raise VolumeMissing(
                 "a backup volume inside a backup volume", cell=cell, volume=volume.name

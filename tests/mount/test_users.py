@@ -30,7 +30,13 @@ CELL = "users.test"
 ALICE, BOB, OTHER, SUPERUSER = USERS = (1001, 1002, 65534, 0)
 NAMES = {ALICE: "alice", BOB: "bob", OTHER: "other", SUPERUSER: "root"}
 CLOSED = {"alice": "rl", "bob": "l"}
-_networks = itertools.count(os.getpid() % 200 + 20)
+_hosts = itertools.count()
+
+
+def loopback_address() -> str:
+    """One that no other mount here has, nor any of another process that runs tests."""
+    high, low = divmod(os.getpid(), 250)
+    return f"127.{100 + high % 100}.{1 + low}.{1 + next(_hosts) % 250}"
 
 
 class Process:
@@ -64,7 +70,7 @@ class UsersMount:
         self.point.mkdir()
         confdir = folder / "conf"
         confdir.mkdir()
-        address = f"127.78.{next(_networks) % 250}.1"
+        address = loopback_address()
         self._cell = Process(
             children.start(
                 sys.executable, "-m", "tests.mount.usersd", self.point, confdir, address, rule,
