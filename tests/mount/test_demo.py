@@ -102,10 +102,16 @@ def test_at_a_terminal_it_stays_until_it_is_interrupted(folder: Path, children: 
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stderr.count(b"\n") == 1, "the warning alone: the mount has the token"
+        assert children.run("ls", folder / "afs/demo.afs/private").stdout == b"diary\n"
         process.send_signal(signal.SIGINT)
         wait_until(lambda: process.poll() is not None, "the end", SECONDS)
         assert process.returncode == 0
         assert mount.find_mount(str(folder / "afs")) is None
+        # The token outlives its cell, and must be good for the next one of this name.
+        done = tour(children, folder)
+        assert (done.returncode, done.stderr) == (0, b"")
+        unlog = children.run(sys.executable, "-m", "afsfuse", "unlog", "demo.afs", cwd=ROOT)
+        assert unlog.returncode == 0, unlog.stderr
     finally:
         process.kill()
         process.wait()
