@@ -3,6 +3,7 @@
 Run it alone for longer: `python -m tests.fuzz.test_rxrpc_endpoint 1000000 [seed]`.
 """
 
+import gc
 import io
 import json
 import random
@@ -172,24 +173,32 @@ def test_hostile_datagrams_among_protected_ones(seed: int) -> None:
     run(3000, seed, NULL, *PROTECTED).settle()
 
 
+def allocated() -> int:
+    """Bytes that somebody still holds, without what only the collector has to fetch."""
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
 @pytest.mark.parametrize("identities", [(), PROTECTED], ids=["null", "rxkad"])
 def test_memory_stays_flat(identities: tuple[ClientSecurity, ...]) -> None:
+    """What is held after a fire depends on its last sparks, so the least of several counts."""
     fuzzer = run(2000, 77, *identities)
-    tracemalloc.start()
-    try:
-        for _ in range(2):
+
+    def least() -> int:
+        held = []
+        for _ in range(3):
             for number in range(2000):
                 fuzzer.shoot()
                 if number % 20 == 0:
                     fuzzer.live()
             fuzzer.settle()
-            before = tracemalloc.get_traced_memory()[0]
-        for number in range(4000):
-            fuzzer.shoot()
-            if number % 20 == 0:
-                fuzzer.live()
-        fuzzer.settle()
-        assert tracemalloc.get_traced_memory()[0] - before < 200_000
+            held.append(allocated())
+        return min(held)
+
+    tracemalloc.start()
+    try:
+        before = least()
+        assert least() - before < 150_000
     finally:
         tracemalloc.stop()
 

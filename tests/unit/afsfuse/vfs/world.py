@@ -286,7 +286,9 @@ class FakeLocator:
         self.world = world
         self.calls: Counter[str] = Counter()
 
-    async def volume(self, cell: str, name: str, want: Preference) -> FakeVolume:
+    async def volume(
+        self, cell: str, name: str, want: Preference, who: Identity = NOBODY
+    ) -> FakeVolume:
         self.calls[f"{cell}:{name}"] += 1
         if cell in self.world.dead:
             await trio.sleep(DEAD_TIME)
