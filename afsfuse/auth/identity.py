@@ -8,6 +8,7 @@ why it is that and not a group.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -68,6 +69,12 @@ class Identity:
 NOBODY = Identity()
 
 
+@functools.lru_cache(_REMEMBERED)
+def _of_user(uid: int) -> Identity:
+    """One object for each user: requests ask for it all the time."""
+    return Identity(uid=uid)
+
+
 class Identities:
     """Finds identities, and remembers those of threads while that is sound.
 
@@ -102,12 +109,12 @@ class Identities:
         rights at all: nobody waits for the answer, or it is not known who does.
         """
         if not self._roots or not caller.tid:
-            return Identity(uid=caller.uid)
+            return _of_user(caller.uid)
         try:
             pag = self._pag_of(caller.tid)
         except Unclear:
             return NOBODY
-        return Identity(uid=caller.uid) if pag is None else Identity(pag=pag)
+        return _of_user(caller.uid) if pag is None else Identity(pag=pag)
 
     def _pag_of(self, tid: int) -> str | None:
         process = self._read(tid)[0]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ACTIVE = 5.0  # seconds: a stream that has not been read for longer shares no read-ahead memory
-_PREFETCHES = 28  # calls ahead of readers to one server beyond which no small file is prefetched
 
 
 class ReadAhead:
@@ -65,7 +64,7 @@ class ReadAhead:
             if vnode.data is None:
                 vnode.data = FileData(vnode, vnode.data_version, length)
             pace = self._fetcher.pace(vnode.server)
-            if vnode.data.known(0) or pace.in_flight + len(together) >= _PREFETCHES:
+            if vnode.data.known(0) or pace.in_flight + len(together) >= pace.most:
                 continue
             run = self._fetcher.plan(vnode.data, 0, (length - 1) >> self._store.shift, who)
             if length <= SMALL:

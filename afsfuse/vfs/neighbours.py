@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from afsfuse.cell.volumes import Volume
     from afsfuse.vfs.inodes import VnodeNode
 
-AHEAD = 24
+AHEAD = 40
 """Files fetched ahead of the one that is opened."""
 _SURE = 2
 """Files opened in sequence after which it counts as a sequence."""

@@ -164,16 +164,16 @@ async def test_small_files_are_prefetched_together(autojump_clock: MockClock) ->
         cache.prefetch(vnodes)
         began = trio.current_time()
         # As many as leave channels for others; a file that is not small goes by itself.
-        assert cache.statistics().ahead_fetches == 28
+        assert cache.statistics().ahead_fetches == 24
         await trio.sleep(0.02)
-        assert client.count("data") == 28
-        assert client.most_in_flight == 28
-        for number, where in enumerate(files[:27], 1):
+        assert client.count("data") == 24
+        assert client.most_in_flight == 24
+        for number, where in enumerate(files[:23], 1):
             read = await cache.read(VOLUME, where, 0, 60_000, ReadState())
             assert read == pattern(100 * number)
         assert trio.current_time() == pytest.approx(began + 0.02)
         cache.prefetch(vnodes)  # the channels are free again
-        assert cache.statistics().ahead_fetches == 28 + 12
+        assert cache.statistics().ahead_fetches == 24 + 16
         await trio.sleep(1)
     assert cache.statistics().data_bytes == sum(100 * number for number in range(1, 40)) + 40_000
 

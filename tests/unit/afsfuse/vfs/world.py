@@ -39,6 +39,8 @@ from tests.unit.afsfuse.cache.fakes import SmallFiles
 
 DEAD_TIME = 20.0
 PROMISE = 3600.0
+CHANNELS = 64
+"""Calls to a server at a time: enough for all that is read ahead."""
 ALL_READ = Rights.READ | Rights.LOOKUP | Rights.LOCK
 
 
@@ -393,7 +395,9 @@ class Mounted:
         self.world = world
         self.nodes = NodeTable(absent_limit=absent_limit)
         self.invalidator = KernelInvalidator(self.nodes, world.notifier, options.sysnames)
-        self.cache = CacheManager(cast("Any", world.client), listener=self.invalidator)
+        self.cache = CacheManager(
+            cast("Any", world.client), channels=CHANNELS, listener=self.invalidator
+        )
         self.fs = FileSystem(
             world.cell_directory(),
             cast("Any", world.locator),
