@@ -37,9 +37,6 @@ class Caller:
 ANONYMOUS = Caller(_NOBODY, _NOBODY, 0)
 """Nobody in particular."""
 
-DAEMON = Caller(0, 0, 0)
-"""This daemon itself: background refreshes and housekeeping."""
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:

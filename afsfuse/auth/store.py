@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from afsfuse.auth.identity import Caller
     from afsfuse.auth.renewal import Renewal
 
     Listener = Callable[[Identity, str], None]
@@ -101,10 +100,6 @@ class TokenStore:
     def get(self, identity: Identity, cell: str) -> Token | None:
         """The token of an identity for a cell; it may have `expired`. None if there is none."""
         return self._tokens.get((identity, cell))
-
-    def token_for(self, caller: Caller, cell: str) -> Token | None:
-        """The same for the thread behind a request."""
-        return self.get(self.identities.of(caller), cell)
 
     def of(self, identity: Identity) -> list[Token]:
         """All tokens of an identity, by cell."""

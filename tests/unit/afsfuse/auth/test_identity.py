@@ -6,7 +6,6 @@ import pytest
 
 from afsfuse.auth.identity import (
     ANONYMOUS,
-    DAEMON,
     NOBODY,
     Caller,
     Identities,
@@ -54,7 +53,7 @@ def asking(tid: int, uid: int = 1000) -> Caller:
 
 
 def test_nobody_waits_behind_the_constants() -> None:
-    assert ANONYMOUS.tid == DAEMON.tid == 0
+    assert ANONYMOUS.tid == 0
 
 
 def test_without_a_pag_it_is_the_uid_and_nothing_is_read() -> None:

@@ -226,10 +226,10 @@ def test_a_pag_has_tokens_of_its_own(store: TokenStore, child: subprocess.Popen[
     assert [one.client for one in store.of(mine)] == ["alice@EXAMPLE.ORG"]
     assert [one.client for one in store.of(pag)] == ["admin@EXAMPLE.ORG"]
     for caller, name in ((inside, "admin"), (outside, "alice")):
-        held = store.token_for(caller, "example.org")
+        held = store.get(store.identities.of(caller), "example.org")
         assert held is not None
         assert held.client == f"{name}@EXAMPLE.ORG"
-    assert store.token_for(inside, "other.org") is None
+    assert store.get(store.identities.of(inside), "other.org") is None
 
 
 def test_a_pag_ends_with_its_root(store: TokenStore, child: subprocess.Popen[bytes]) -> None:
