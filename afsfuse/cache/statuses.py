@@ -300,6 +300,8 @@ class StatusKeeper:
                 return False
         elif status.data_version == known.data_version and ticket < vnode.ticket:
             return False
+        if vnode.dirty is not None and not vnode.dirty.believes(status.data_version):
+            return False
         if (status.kind is FileKind.FILE) is not (known.kind is FileKind.FILE):
             raise DataCorrupt(f"a server says that {vnode.fid} has become another kind of file")
         vnode.status = status

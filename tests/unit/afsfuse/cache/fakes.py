@@ -345,6 +345,7 @@ class Listener:
     all: bool = True
     broken: list[Vnode] = field(default_factory=list)
     data: list[Vnode] = field(default_factory=list)
+    stored: list[tuple[Vnode, int]] = field(default_factory=list)
     names: list[tuple[Vnode, set[bytes] | None]] = field(default_factory=list)
     narrowed: list[Vnode] = field(default_factory=list)
     dropped: list[Vnode] = field(default_factory=list)
@@ -358,6 +359,9 @@ class Listener:
 
     def data_changed(self, vnode: Vnode) -> None:
         self.data.append(vnode)
+
+    def version_stored(self, vnode: Vnode, before: int) -> None:
+        self.stored.append((vnode, before))
 
     def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:
         self.names.append((directory, None if names is None else set(names)))
