@@ -108,6 +108,7 @@ class DirtyFile:
         "mtime",
         "path",
         "progress",
+        "reach",
         "rushed",
         "safe",
         "sequence",
@@ -115,6 +116,7 @@ class DirtyFile:
         "stamp",
         "trouble",
         "unsure",
+        "unsure_since",
         "vnode",
         "waiters",
         "warned",
@@ -141,12 +143,17 @@ class DirtyFile:
         """Stored as a later version than the next one: the reply before that is missing."""
         self.foreign = False
         """Somebody else stores, too: versions tell nothing until our flights are over."""
-        self.unsure = False
-        """A flight ended without a reply: nobody knows whether it made a version."""
+        self.unsure = not vnode.valid(trio.current_time())
+        """The server's version may be another one than the one that is known: a flight ended
+        without a reply, or nobody would have told us."""
+        self.unsure_since = 0
+        """... since this logical time (`BreakLog`)."""
         self.warned = False
         self.trouble: dict[Identity, Trouble] = {}
         self.keys: set[Identity] = set()
         """In whose names the journal has something."""
+        self.reach = 0
+        """How long flights may have made the file on the server, whatever became of them."""
         self.cursor = 0
         self.rushed = 0
         """Up to which `sequence` everything is to be stored in the background."""
@@ -221,9 +228,7 @@ class DirtyFile:
         self.sequence += 1
         change = Change(length, who, self.sequence)
         self.extents.cut(length)
-        stored = max([self.vnode.status.length, *(flight.end for flight in self.flights)])
-        for flight, _, _ in self.early.values():
-            stored = max(stored, flight.end)
+        stored = max(self.vnode.status.length, self.reach)
         cut = self.cut
         if length < stored and (
             cut is None
@@ -255,7 +260,7 @@ class DirtyFile:
         if run and (everything or run[-1].end - run[0].start >= size):
             self.cursor = run[-1].end
             return self.carrying(run)
-        if self.flights or not everything or self.extents:
+        if self.flights or not everything:
             return None
         for name in ("grow", "stamp"):
             change = getattr(self, name)

@@ -97,6 +97,7 @@ class Storer:
             if isinstance(extent.data, bytearray):
                 extent.data = memoryview(extent.data)  # nothing is gathered in it any more
         flight.file.flights.append(flight)
+        flight.file.reach = max(flight.file.reach, flight.end)
 
     def send(self, flight: Flight) -> None:
         """Send a flight in the background. Free of await."""
@@ -190,7 +191,6 @@ class Storer:
         status = reply.status
         before = file.base
         file.base = status.data_version
-        file.unsure = False
         data = vnode.data
         if data is not None and data.data_version != before:
             self._store.drop(data)
@@ -264,17 +264,19 @@ class Storer:
         for extent in file.extents.between(flight.position, flight.end) if flight.size else ():
             if extent.flight is flight:
                 extent.flight = None
+        if flight.cut is not None and (file.cut is None or file.cut.value > flight.cut.value):
+            file.cut = flight.cut  # what the file was cut to since does not stand for it
         file.unsure = True
+        file.unsure_since = self._log.now
 
     def _settle_versions(self, file: DirtyFile) -> None:
         """No flight is under way: what is known of versions now is all that can be known."""
         vnode = file.vnode
-        if not (file.early or file.foreign):
-            if file.unsure:
-                vnode.void()  # of our own changes the server tells us nothing
-                self.data_lost(vnode)
+        if not (file.early or file.foreign or file.unsure):
             return
-        if not file.unsure:
+        if file.unsure:
+            vnode.void()  # of our own changes the server tells us nothing
+        else:
             self.conflict(file)
         for version in sorted(file.early):
             flight, reply, ticket = file.early.pop(version)
@@ -283,7 +285,7 @@ class Storer:
                 self._enter(vnode, reply, ticket)
             self._note_changes(file, flight)
         file.base = vnode.status.data_version
-        file.foreign = file.unsure = False
+        file.foreign = False
         self.data_lost(vnode)
 
     def version_moved(self, file: DirtyFile) -> None:
@@ -292,7 +294,8 @@ class Storer:
             return  # see `_settle_versions`
         if not file.unsure:
             self.conflict(file)
-        file.unsure = False
+        elif file.vnode.ticket > file.unsure_since:
+            file.unsure = False
         file.base = file.vnode.status.data_version
 
     def conflict(self, file: DirtyFile) -> None:
