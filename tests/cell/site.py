@@ -28,7 +28,9 @@ from tests.net import LossyNetwork
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from afsfuse.cache.leftovers import Leftovers
     from afsfuse.democell import DemoCell
+    from afsfuse.vfs.invalidation import KernelNotifier
     from rxrpc import ClientSecurity
     from tests.realcell.cell import RealCell
 
@@ -136,7 +138,11 @@ async def raw_client(
 
 
 @asynccontextmanager
-async def walker(site: Site) -> AsyncIterator[Walker]:
+async def walker(
+    site: Site,
+    notifier: KernelNotifier | None = None,
+    leftovers: Leftovers | None = None,
+) -> AsyncIterator[Walker]:
     """This project's client, all of it but FUSE."""
     endpoint = site.endpoint()
     cells = CellDirectory(site.files())
@@ -146,11 +152,12 @@ async def walker(site: Site) -> AsyncIterator[Walker]:
     cache = CacheManager(client, channels=client.channels)
     nodes = NodeTable()
     options = VfsOptions(sysnames=(b"amd64_linux26",))
-    quiet = NullNotifier()
-    cache.listener = KernelInvalidator(nodes, quiet, options.sysnames)
+    notifier = notifier or NullNotifier()
+    cache.listener = KernelInvalidator(nodes, notifier, options.sysnames)
     filesystem = FileSystem(
-        cells, locator, cache, client, nodes=nodes, notifier=quiet, options=options
-    )
+        cells, locator, cache, client,
+        nodes=nodes, notifier=notifier, options=options, leftovers=leftovers,
+    )  # fmt: skip
     callbacks = CallbackService(
         cache, cells, registry, uuid.uuid4(),
         config=cache_config(vnodes=1000, data_bytes=1 << 20, chunk_size=1 << 15),
@@ -162,6 +169,7 @@ async def walker(site: Site) -> AsyncIterator[Walker]:
         await nursery.start(cache.run)
         await nursery.start(filesystem.run)
         await filesystem.prepare()
-        yield Walker(filesystem, site.name)
+        yield Walker(filesystem, site.name, cache)
+        await filesystem.finish()
         await cache.give_up_all()
         nursery.cancel_scope.cancel()
