@@ -11,6 +11,7 @@ from afsfuse.errors import AfsError
 from afsfuse.model import Inode
 
 if TYPE_CHECKING:
+    from afsfuse.auth.identity import Caller
     from afsfuse.vfs import FileSystem
     from afsfuse.vfs.entry import Entry
 
@@ -25,13 +26,13 @@ class Walker:
         self._vfs = filesystem
         self._cell = cell
 
-    async def entry(self, path: str, *, writable: bool = False) -> Entry:
+    async def entry(self, path: str, *, writable: bool = False, who: Caller = ANONYMOUS) -> Entry:
         """The node at the end of a path. Raises `FileNotFoundError` where a name is not."""
         top = f".{self._cell}" if writable else self._cell
         inode = ROOT_INODE
         found: Entry | None = None
         for name in (top, *filter(None, path.split("/"))):
-            found = await self._vfs.lookup(inode, os.fsencode(name), ANONYMOUS)
+            found = await self._vfs.lookup(inode, os.fsencode(name), who)
             if not found.inode:
                 raise FileNotFoundError(path)
             inode = found.inode
@@ -70,10 +71,22 @@ class Walker:
         """Where a symbolic link points to."""
         return await self._vfs.readlink((await self.entry(path)).inode, ANONYMOUS)
 
-    async def attribute(self, path: str, name: bytes, *, writable: bool = False) -> bytes:
+    async def attribute(
+        self, path: str, name: bytes, *, writable: bool = False, who: Caller = ANONYMOUS
+    ) -> bytes:
         """An extended attribute."""
-        entry = await self.entry(path, writable=writable)
-        return await self._vfs.getxattr(entry.inode, name, ANONYMOUS)
+        entry = await self.entry(path, writable=writable, who=who)
+        return await self._vfs.getxattr(entry.inode, name, who)
+
+    async def set_acl(self, path: str, text: bytes, who: Caller = ANONYMOUS) -> None:
+        """Give a directory of the read-write tree an access list, by its extended attribute."""
+        entry = await self.entry(path, writable=True, who=who)
+        await self._vfs.setxattr(entry.inode, b"afs.acl", text, who)
+
+    async def access(self, path: str, mask: int, who: Caller = ANONYMOUS) -> bool:
+        """What access(2) says of something in the read-write tree."""
+        entry = await self.entry(path, writable=True, who=who)
+        return await self._vfs.access(entry.inode, mask, who)
 
     async def volume_of(self, path: str, *, writable: bool = False) -> int:
         """The number of the volume in which a path ends."""
