@@ -174,9 +174,6 @@ class Operations(pyfuse3.Operations):
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         await self._vfs.removexattr(Inode(inode), name, _caller(ctx))
 
-    def stacktrace(self) -> None:
-        """Nothing: pyfuse3 would let anybody who can set an attribute of the root fill our log."""
-
     @handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
         return await self._vfs.listxattr(Inode(inode), _caller(ctx))

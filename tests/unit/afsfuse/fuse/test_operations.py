@@ -109,14 +109,6 @@ async def test_statfs_takes_its_node_from_the_request_log(desk: Desk) -> None:
     assert desk.toy.asked == [2, 1], "the root when it is unknown"
 
 
-async def test_no_attribute_makes_the_daemon_tell_of_itself(
-    desk: Desk, caplog: pytest.LogCaptureFixture
-) -> None:
-    """pyfuse3 calls this when anybody sets `fuse_stacktrace` on the root."""
-    desk.operations.stacktrace()
-    assert not caplog.records
-
-
 async def test_links_access_and_attributes(desk: Desk) -> None:
     link = desk.toy.at("link").inode
     assert await desk.operations.readlink(link, CONTEXT) == b"file"
