@@ -34,6 +34,8 @@ LOOK = int(Rights.LOOKUP)
 READ = int(Rights.LOOKUP | Rights.READ)
 """What data takes, and the statuses of files: servers tell them to nobody else."""
 
+_ADMINISTER = int(Rights.ADMINISTER)
+
 
 def needed_to_see(kind: FileKind) -> int:
     """The rights, in the directory in which it stands, that the status of a vnode takes."""
@@ -102,6 +104,15 @@ class Doors:
                 cell=vnode.volume.cell.name,
                 volume=vnode.volume.name,
             )
+
+    async def owns(self, vnode: Vnode, who: Identity) -> bool:
+        """Whether a file belongs to an identity; asks the server, in its name, each time.
+
+        The right to administer in the status of a file does not come from any list: it stands for
+        being the owner. Source: GetVolumePackage in afsfileprocs.c.
+        """
+        _, mine = await self._statuses.fetch(vnode.volume, vnode.fid, who)
+        return bool(mine & _ADMINISTER)
 
     def _known(self, door: Vnode | None, who: Identity, now: float) -> int | None:
         if door is None or not door.permits or not door.valid(now):

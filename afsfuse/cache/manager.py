@@ -246,6 +246,35 @@ class CacheManager:
                 vnode.permits.pop(who, None)
         self.writes.token_changed(who, cell)
 
+    # What this client has changed itself
+
+    def rights_changed(self, volume: Volume, fid: Fid) -> None:
+        """The access list of a directory is, or may be, another one by our own doing.
+
+        To be called whatever became of the call that was to change it. Nothing that was known of
+        rights holds any more, and no answer that is under way counts. Servers tell everybody of the
+        change but its maker, whose promise they leave. Free of await.
+        """
+        self._log.note(fid)
+        vnode = self._table.find(volume, fid)
+        if vnode is not None:
+            self._lose_promise(vnode)
+
+    async def learn_rights(self, volume: Volume, fid: Fid, who: Identity) -> None:
+        """Ask for the rights in a directory after `rights_changed`, in the name of who changed it.
+
+        The status in the reply of StoreACL is no help: its rights are those before the change.
+        Never raises `AfsError`: if nobody can say what is true now, the kernel has nothing left
+        that it could give away.
+        """
+        try:
+            await self._statuses.fetch(volume, fid, who)
+        except AfsError as exc:
+            log.debug("the new rights in %s are not known: %s", fid, exc)
+            vnode = self._table.find(volume, fid)
+            if vnode is not None:
+                self._rights_narrowed(vnode)
+
     # What the callback service tells: all of this is free of await
 
     def break_callback(self, server: tuple[str, int], fids: Iterable[Fid]) -> list[Vnode]:

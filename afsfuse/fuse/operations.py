@@ -70,7 +70,9 @@ class FileSystemApi(Protocol):
     async def statfs(self, inode: Inode, caller: Caller) -> VolumeSpace: ...
     async def access(self, inode: Inode, mask: int, caller: Caller) -> bool: ...
     async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes: ...
+    async def setxattr(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None: ...
     async def listxattr(self, inode: Inode, caller: Caller) -> Sequence[bytes]: ...
+    async def removexattr(self, inode: Inode, name: bytes, caller: Caller) -> None: ...
 
 
 def _caller(ctx: pyfuse3.RequestContext) -> Caller:
@@ -244,6 +246,17 @@ class Operations(pyfuse3.Operations):
         if inode == ROOT and name in self._about:
             return self._about[name]
         return await self._vfs.getxattr(Inode(inode), name, _caller(ctx))
+
+    @handler
+    async def setxattr(
+        self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
+    ) -> None:
+        # XATTR_CREATE and XATTR_REPLACE are dealt with by pyfuse3, which asks for the value first.
+        await self._vfs.setxattr(Inode(inode), name, value, _caller(ctx))
+
+    @handler
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._vfs.removexattr(Inode(inode), name, _caller(ctx))
 
     @handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:

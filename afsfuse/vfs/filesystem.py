@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 import stat
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable, VnodeNode
     from afsfuse.vfs.invalidation import KernelNotifier
     from afsfuse.vfs.options import VfsOptions
+
+log = logging.getLogger(__name__)
 
 BY_UID = Identities({}).of
 """Who callers are while there are no PAGs."""
@@ -197,16 +200,17 @@ class FileSystem:
         return await self._cache.readlink(vnode.volume, vnode.fid, who)
 
     async def access(self, inode: Inode, mask: int, caller: Caller) -> bool:
-        """Whether `caller` may do what `mask` (`os.R_OK` and so on) says; EROFS for writing."""
-        access.refuse_writing(mask)
+        """Whether `caller` may do what `mask` (`os.R_OK` and so on) says.
+
+        Raises `AfsError`: EROFS for writing where nobody can.
+        """
         node = self._nodes.get(inode)
         if isinstance(node, MadeUp):
+            access.refuse_writing(mask)
             return True
         who = self._identify(caller)
         vnode = await self._lookups.vnode(node, who)
-        doors = self._cache.doors
-        public = doors.lets_in(vnode, READ, NOBODY)
-        return access.may(vnode.status, mask, READ if public else await doors.rights(vnode, who))
+        return await access.permits(self._cache.doors, vnode, mask, who)
 
     # Files.
 
@@ -398,6 +402,31 @@ class FileSystem:
         await self._lookups.vnode(node, who)
         await self._require_sight(node, who)
         return await xattrs.value(self._client, mount.volume, fid, name, who)
+
+    async def setxattr(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None:
+        """Set `afs.acl`, see `xattrs.set_acl`; of a mount point that of its target.
+
+        EOPNOTSUPP for any other attribute, and for what is made up.
+        """
+        node = self._nodes.get(inode)
+        if name != xattrs.ACL or isinstance(node, MadeUp):
+            raise xattrs.refuse_setting(name)
+        who = self._identify(caller)
+        mount, fid = await self._lookups.place(node, who)
+        try:
+            acl = await xattrs.set_acl(self._client, self._cache, mount.volume, fid, value, who)
+        except AfsError as exc:
+            log.info("%s: the access list was not set: %s", node.path(), exc)
+            raise
+        log.info("%s: the access list is now: %s", node.path(), acl)
+
+    async def removexattr(self, inode: Inode, name: bytes, caller: Caller) -> None:
+        """ENODATA for what is not there; EPERM for what is, since nothing of it can be removed."""
+        node = self._nodes.get(inode)
+        if name not in xattrs.NAMES or isinstance(node, MadeUp):
+            raise xattrs.no_such_attribute(name)
+        await self._require_sight(node, self._identify(caller))
+        raise AfsError(f"the extended attribute {name!r} cannot be removed", errno=errno.EPERM)
 
     async def listxattr(self, inode: Inode, caller: Caller) -> list[bytes]:
         """The names of all extended attributes, which are the same everywhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from afsfuse.auth.security import Credentials
 from afsfuse.cache import CacheManager
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import CellFiles, load, parse_cellservdb
@@ -21,13 +23,18 @@ from afsfuse.fileserver import FileServerClient
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.vfs import FileSystem, KernelInvalidator, NodeTable, NullNotifier, VfsOptions
 from rxrpc import NULL, Endpoint
+from rxrpc.security.base import SecurityLevel
+from rxrpc.security.tickets import Principal
 from tests.cell.raw import RawClient
 from tests.cell.walker import Walker
 from tests.net import LossyNetwork
+from tests.realcell.configuration import REALM
+from tests.realcell.tokens import local_token, service_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
+    from afsfuse.auth.identity import Identity
     from afsfuse.cache.leftovers import Leftovers
     from afsfuse.democell import DemoCell
     from afsfuse.vfs.invalidation import KernelNotifier
@@ -61,6 +68,10 @@ class Site(Protocol):
         """Make the read-only copies what the volume is now."""
         ...
 
+    def security(self, user: str) -> ClientSecurity:
+        """What protects the calls of `admin`, `alice` or `bob`."""
+        ...
+
 
 class InProcess:
     """The cell in one process, on a network in memory."""
@@ -87,6 +98,9 @@ class InProcess:
     async def release(self, name: str) -> None:
         await self.cell.release(name)
 
+    def security(self, user: str) -> ClientSecurity:
+        return self.cell.token_for(user).security(time.time)
+
 
 class Real:
     """OpenAFS's own servers."""
@@ -109,6 +123,10 @@ class Real:
 
     async def release(self, name: str) -> None:
         await trio.to_thread.run_sync(self._cell.volumes.release, name)
+
+    def security(self, user: str) -> ClientSecurity:
+        who = Principal(user, "", REALM)
+        return local_token(service_keys(self._cell), SecurityLevel.CRYPT, who)
 
 
 @asynccontextmanager
@@ -137,18 +155,31 @@ async def raw_client(
         nursery.cancel_scope.cancel()
 
 
+class UserTokens(Credentials):
+    """Tokens by uid."""
+
+    def __init__(self, site: Site, users: Mapping[int, str]) -> None:
+        self._clients: dict[int | None, ClientSecurity] = {
+            uid: site.security(name) for uid, name in users.items()
+        }
+
+    def of(self, who: Identity, cell: str) -> ClientSecurity:
+        return self._clients.get(who.uid, NULL)
+
+
 @asynccontextmanager
 async def walker(
     site: Site,
     notifier: KernelNotifier | None = None,
     leftovers: Leftovers | None = None,
+    users: Mapping[int, str] | None = None,
 ) -> AsyncIterator[Walker]:
-    """This project's client, all of it but FUSE."""
+    """This project's client, all of it but FUSE. `users`: which uids have whose tokens."""
     endpoint = site.endpoint()
     cells = CellDirectory(site.files())
     registry = ServerRegistry()
     locator = VolumeLocator(endpoint, cells, registry)
-    client = FileServerClient(endpoint, locator)
+    client = FileServerClient(endpoint, locator, UserTokens(site, users or {}))
     cache = CacheManager(client, channels=client.channels)
     nodes = NodeTable()
     options = VfsOptions(sysnames=(b"amd64_linux26",))

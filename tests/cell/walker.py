@@ -11,6 +11,7 @@ from afsfuse.errors import AfsError
 from afsfuse.model import Inode
 
 if TYPE_CHECKING:
+    from afsfuse.auth.identity import Caller
     from afsfuse.cache import CacheManager
     from afsfuse.vfs import FileSystem
     from afsfuse.vfs.entry import Entry
@@ -27,13 +28,13 @@ class Walker:
         self.cache = cache
         self._cell = cell
 
-    async def entry(self, path: str, *, writable: bool = False) -> Entry:
+    async def entry(self, path: str, *, writable: bool = False, who: Caller = ANONYMOUS) -> Entry:
         """The node at the end of a path. Raises `FileNotFoundError` where a name is not."""
         top = f".{self._cell}" if writable else self._cell
         inode = ROOT_INODE
         found: Entry | None = None
         for name in (top, *filter(None, path.split("/"))):
-            found = await self.vfs.lookup(inode, os.fsencode(name), ANONYMOUS)
+            found = await self.vfs.lookup(inode, os.fsencode(name), who)
             if not found.inode:
                 raise FileNotFoundError(path)
             inode = found.inode
@@ -108,10 +109,22 @@ class Walker:
         new_parent, new_name = await self.parent(new)
         await self.vfs.rename(old_parent, old_name, new_parent, new_name, flags, ANONYMOUS)
 
-    async def attribute(self, path: str, name: bytes, *, writable: bool = False) -> bytes:
+    async def attribute(
+        self, path: str, name: bytes, *, writable: bool = False, who: Caller = ANONYMOUS
+    ) -> bytes:
         """An extended attribute."""
-        entry = await self.entry(path, writable=writable)
-        return await self.vfs.getxattr(entry.inode, name, ANONYMOUS)
+        entry = await self.entry(path, writable=writable, who=who)
+        return await self.vfs.getxattr(entry.inode, name, who)
+
+    async def set_acl(self, path: str, text: bytes, who: Caller = ANONYMOUS) -> None:
+        """Give a directory of the read-write tree an access list, by its extended attribute."""
+        entry = await self.entry(path, writable=True, who=who)
+        await self.vfs.setxattr(entry.inode, b"afs.acl", text, who)
+
+    async def access(self, path: str, mask: int, who: Caller = ANONYMOUS) -> bool:
+        """What access(2) says of something in the read-write tree."""
+        entry = await self.entry(path, writable=True, who=who)
+        return await self.vfs.access(entry.inode, mask, who)
 
     async def volume_of(self, path: str, *, writable: bool = False) -> int:
         """The number of the volume in which a path ends."""

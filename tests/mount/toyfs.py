@@ -101,6 +101,8 @@ class ToyFileSystem(ReadOnly):
         self.calls: Counter[str] = Counter()
         self.asked: list[int] = []
         """Inodes for which statfs was asked."""
+        self.set: dict[bytes, bytes] = {}
+        """Extended attributes that were set, of whatever node."""
         self.handles: dict[int, Node] = {}
         self._handle = itertools.count(1)
 
@@ -235,6 +237,14 @@ class ToyFileSystem(ReadOnly):
         if name not in ATTRIBUTES:
             raise AfsError("no such attribute", errno=errno.ENODATA)
         return ATTRIBUTES[name]
+
+    async def setxattr(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None:
+        await self._act("setxattr", self.nodes[inode])
+        self.set[name] = value
+
+    async def removexattr(self, inode: Inode, name: bytes, caller: Caller) -> None:
+        await self._act("removexattr", self.nodes[inode])
+        del self.set[name]
 
     async def listxattr(self, inode: Inode, caller: Caller) -> Sequence[bytes]:
         await self._act("listxattr", self.nodes[inode])

@@ -21,13 +21,13 @@ import trio
 
 from afsfuse import config as settings
 from afsfuse import daemon
+from afsfuse.acl import from_letters
 from afsfuse.auth.security import Credentials
 from afsfuse.democell import DemoCell
 from afsfuse.democell.acl import AccessList
 from afsfuse.democell.trees import Link, MountPoint, plant
 from afsfuse.interfaces.common import Fid
 from afsfuse.interfaces.protection import ANYUSER
-from afsfuse.model import Rights
 from afsfuse.vfs import access, attributes
 from rxrpc import NULL
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 CELL = "users.test"
 USERS = {1001: "alice", 1002: "bob"}
-_RIGHTS = {"l": Rights.LOOKUP, "r": Rights.READ}
 _CONTENTS: Tree = {
     b"file": b"secret\n",
     b"link": Link(b"file"),
@@ -64,7 +63,7 @@ def access_list(cell: DemoCell, described: dict[str, str]) -> AccessList:
     for name, letters in described.items():
         number = ANYUSER if name == "anybody" else cell.people.id_of(name.encode())
         assert number is not None
-        entries[number] = int(sum(_RIGHTS[letter] for letter in letters))
+        entries[number] = from_letters(letters)
     return AccessList(entries)
 
 

@@ -116,6 +116,10 @@ async def test_links_access_and_attributes(desk: Desk) -> None:
     assert not await desk.operations.access(desk.file.inode, 2, CONTEXT)
     assert await desk.operations.getxattr(desk.file.inode, b"afs.cell", CONTEXT) == b"example.org"
     assert await desk.operations.listxattr(desk.file.inode, CONTEXT) == [b"afs.cell", b"afs.fid"]
+    await desk.operations.setxattr(desk.file.inode, b"afs.acl", b"1\n0\n", CONTEXT)
+    assert desk.toy.set == {b"afs.acl": b"1\n0\n"}
+    await desk.operations.removexattr(desk.file.inode, b"afs.acl", CONTEXT)
+    assert not desk.toy.set
     assert await desk.operations.getxattr(1, b"afsfuse.pid", CONTEXT) == b"77"
     with pytest.raises(pyfuse3.FUSEError) as caught:
         await desk.operations.getxattr(desk.file.inode, b"afsfuse.pid", CONTEXT)

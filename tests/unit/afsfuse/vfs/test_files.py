@@ -110,9 +110,6 @@ async def test_writing_is_refused(autojump_clock: MockClock, flags: int) -> None
         with pytest.raises(AfsError, match=r"/f: .* read-only") as caught:
             await m.fs.open(await m.walk(b"f"), flags, ANONYMOUS)
         assert caught.value.errno == errno.EROFS
-        with pytest.raises(AfsError) as caught:
-            await m.fs.access(await m.walk(b"f"), os.W_OK, ANONYMOUS)
-        assert caught.value.errno == errno.EROFS
 
 
 async def test_what_is_no_file_cannot_be_opened(autojump_clock: MockClock) -> None:
