@@ -82,6 +82,11 @@ class Operations(pyfuse3.Operations):
         self._vfs = filesystem
         self._about = about
 
+    def stacktrace(self) -> None:
+        """Nothing: pyfuse3 would log the stack of every thread, for whoever sets an attribute of
+        the name that it has for that.
+        """
+
     @handler
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext

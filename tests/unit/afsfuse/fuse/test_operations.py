@@ -120,3 +120,10 @@ async def test_links_access_and_attributes(desk: Desk) -> None:
     with pytest.raises(pyfuse3.FUSEError) as caught:
         await desk.operations.getxattr(desk.file.inode, b"afsfuse.pid", CONTEXT)
     assert caught.value.errno == errno.ENODATA
+
+
+def test_nobody_has_stacks_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """pyfuse3 calls this when a certain attribute of the root is set."""
+    with caplog.at_level(0):
+        desk.operations.stacktrace()
+    assert not caplog.records
