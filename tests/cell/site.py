@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from afsfuse.auth.security import Credentials
 from afsfuse.cache import CacheManager
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import CellFiles, load, parse_cellservdb
@@ -136,13 +137,16 @@ async def raw_client(
 
 
 @asynccontextmanager
-async def walker(site: Site) -> AsyncIterator[Walker]:
-    """This project's client, all of it but FUSE."""
+async def composed(
+    site: Site, credentials: Credentials | None = None
+) -> AsyncIterator[tuple[FileSystem, CacheManager]]:
+    """This project's client, all of it but FUSE; everybody is anonymous without `credentials`."""
+    credentials = credentials or Credentials()
     endpoint = site.endpoint()
     cells = CellDirectory(site.files())
     registry = ServerRegistry()
-    locator = VolumeLocator(endpoint, cells, registry)
-    client = FileServerClient(endpoint, locator)
+    locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
+    client = FileServerClient(endpoint, locator, credentials)
     cache = CacheManager(client, channels=client.channels)
     nodes = NodeTable()
     options = VfsOptions(sysnames=(b"amd64_linux26",))
@@ -162,6 +166,13 @@ async def walker(site: Site) -> AsyncIterator[Walker]:
         await nursery.start(cache.run)
         await nursery.start(filesystem.run)
         await filesystem.prepare()
-        yield Walker(filesystem, site.name)
+        yield filesystem, cache
         await cache.give_up_all()
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def walker(site: Site) -> AsyncIterator[Walker]:
+    """The same, by paths."""
+    async with composed(site) as (filesystem, _):
+        yield Walker(filesystem, site.name)
