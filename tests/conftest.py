@@ -34,8 +34,16 @@ def _own_runtime_folder() -> Iterator[None]:
         del os.environ[OVERRIDE]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run what takes minutes, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Real-cell tests share one cell, so one worker runs them; mounts need /dev/fuse."""
+    if not config.getoption("--soak"):
+        long = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
     no_fuse = pytest.mark.skip(reason="/dev/fuse or fusermount3 is not there")
     for item in items:
         if item.get_closest_marker("realcell"):

@@ -176,7 +176,8 @@ def _listen(folder: Path) -> tuple[socket.socket, Path]:
 @contextlib.contextmanager
 def short_path(folder: Path) -> Iterator[str]:
     """Another name for a folder: a socket's address has room for 107 bytes only."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(folder, flags)
     try:
         yield f"/proc/self/fd/{descriptor}"
     finally:

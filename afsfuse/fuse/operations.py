@@ -9,7 +9,7 @@ tell the truth, since rights in AFS are not what the mode bits say.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import pyfuse3
 
@@ -45,6 +45,7 @@ class FileSystemApi(Protocol):
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview: ...
     def read_at_once(self, handle: int, offset: int, size: int) -> memoryview | None: ...
     def release(self, handle: int) -> None: ...
+    def caller_of(self, handle: int) -> Caller | None: ...
     async def opendir(self, inode: Inode, caller: Caller) -> int: ...
     async def readdir(self, handle: int, offset: int, room: int) -> Sequence[Listing]: ...
     def listed(self, handle: int, listing: Listing) -> None: ...
@@ -101,6 +102,19 @@ class Operations(pyfuse3.Operations):
         self.gate = gate
         self._vfs = filesystem
         self._about = about
+
+    def user_of(self, arguments: tuple[object, ...]) -> int:
+        """The uid that a request names, or that of whoever opened what is read."""
+        uid = getattr(arguments[-1], "uid", None)
+        if uid is None:
+            opener = self._vfs.caller_of(cast("int", arguments[0]))
+            return 0 if opener is None else opener.uid
+        return cast("int", uid)
+
+    def stacktrace(self) -> None:
+        """Nothing: pyfuse3 would log the stack of every thread, for whoever sets an attribute of
+        the name that it has for that.
+        """
 
     @handler
     async def lookup(

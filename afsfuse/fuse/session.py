@@ -49,7 +49,8 @@ class SessionLimits:
     """What one mount may have in flight."""
 
     requests: int = 4000
-    """Requests that may wait at a time. A waiting one costs some 10 KiB."""
+    """Requests that may wait at a time. A waiting one costs some 10 KiB. Where others are let in,
+    nobody may have more of them than are left."""
     timeout: float = 80.0
     """Seconds after which a waiting request is answered ETIMEDOUT."""
     read_ahead: int = 1 << 20
@@ -81,7 +82,9 @@ class FuseSession:
         self._gate = workers.Gate(MIN_WORKERS)
         self._main_scope = trio.CancelScope(shield=True)
         self._settled = True
-        self._interrupts = Interrupts(timeout=limits.timeout, most=limits.requests)
+        self._interrupts = Interrupts(
+            timeout=limits.timeout, most=limits.requests, shared=options.allow_other
+        )
         self._operations = Operations(
             filesystem,
             self._interrupts,

@@ -14,10 +14,9 @@ from afsfuse.vfs.inodes import VnodeNode
 from afsfuse.vfs.neighbours import Neighbours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from afsfuse.auth.identity import Caller, Identity
     from afsfuse.cache import CacheManager, ReadState, Vnode
+    from afsfuse.model import Inode
     from afsfuse.vfs.inodes import Node, NodeTable
 
 T = TypeVar("T")
@@ -36,9 +35,6 @@ class HandleTable(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._open)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self._open.values())
 
     def add(self, thing: T) -> int:
         """A new number for `thing`."""
@@ -62,6 +58,34 @@ class HandleTable(Generic[T]):
         return self._open.pop(handle, None)
 
 
+class Holders:
+    """Who has which nodes open. Asked whenever somebody may not see a node, so it must not take
+    longer when a user has many things open.
+    """
+
+    def __init__(self) -> None:
+        self._times: dict[tuple[Inode, Identity], int] = {}
+
+    def add(self, node: Node, who: Identity) -> None:
+        """It is open once more; the node stays as long."""
+        node.handles += 1
+        key = (node.inode, who)
+        self._times[key] = self._times.get(key, 0) + 1
+
+    def remove(self, node: Node, who: Identity) -> None:
+        """The inverse."""
+        node.handles -= 1
+        key = (node.inode, who)
+        if self._times[key] > 1:
+            self._times[key] -= 1
+        else:
+            del self._times[key]
+
+    def has(self, node: Node, who: Identity) -> bool:
+        """Whether an identity has a node open."""
+        return (node.inode, who) in self._times
+
+
 class FileHandle:
     """One open file. Reading goes on as it began, whatever becomes of its name."""
 
@@ -81,11 +105,16 @@ class Files:
     """Opening, reading and closing files."""
 
     def __init__(
-        self, cache: CacheManager, nodes: NodeTable, handles: HandleTable[FileHandle]
+        self,
+        cache: CacheManager,
+        nodes: NodeTable,
+        handles: HandleTable[FileHandle],
+        holders: Holders,
     ) -> None:
         self._cache = cache
         self._nodes = nodes
         self._handles = handles
+        self._holders = holders
         self._neighbours = Neighbours(cache)
 
     @staticmethod
@@ -114,7 +143,7 @@ class Files:
         fresh = node.pages_version != status.data_version
         node.pages_version = status.data_version
         handle = FileHandle(node, caller, who, self._cache.open_stream(vnode, who))
-        node.handles += 1
+        self._holders.add(node, who)
         if fresh and status.length:
             self._cache.prefetch((vnode,), who)  # the kernel has no pages, so a read comes next
             self._neighbours.opened(node, who)
@@ -137,5 +166,5 @@ class Files:
         opened = self._handles.pop(handle)
         if opened is not None:
             self._cache.close_stream(opened.stream)
-            opened.node.handles -= 1
+            self._holders.remove(opened.node, opened.who)
             self._nodes.discard(opened.node)

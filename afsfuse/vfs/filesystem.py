@@ -7,7 +7,6 @@ Each method finds the node and hands over to whoever knows more. Errors are `Afs
 from __future__ import annotations
 
 import errno
-import itertools
 import logging
 import os
 import stat
@@ -25,7 +24,7 @@ from afsfuse.vfs import access, xattrs
 from afsfuse.vfs.background import Background
 from afsfuse.vfs.dirops import DirectoryOperations
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
-from afsfuse.vfs.files import FileHandle, Files, HandleTable
+from afsfuse.vfs.files import FileHandle, Files, HandleTable, Holders
 from afsfuse.vfs.invalidation import OwnChanges
 from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
 from afsfuse.vfs.lookups import Lookups
@@ -102,7 +101,8 @@ class FileSystem:
         self._directory_handles: HandleTable[DirectoryHandle | RootHandle] = HandleTable(
             first=2, step=2
         )
-        self._files = Files(cache, nodes, self._file_handles)
+        self._holders = Holders()
+        self._files = Files(cache, nodes, self._file_handles, self._holders)
         own = OwnChanges(nodes, notifier, options.sysnames)
         self._orphans = Orphans(cache, locator, own, self._background, leftovers or Leftovers(None))
         self._dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
@@ -178,15 +178,9 @@ class FileSystem:
     async def _require_sight(self, node: Node, who: Identity) -> None:
         """`NotPermitted` for whom a node may not be shown; who has it open may know it."""
         sight = self._lookups.sight
-        if sight.open_until(node, node.vnode) > trio.current_time() or self._holds(node, who):
+        if sight.open_until(node, node.vnode) > trio.current_time() or self._holders.has(node, who):
             return
         await sight.require(node, node.vnode, who)
-
-    def _holds(self, node: Node, who: Identity) -> bool:
-        return node.handles > 0 and any(
-            opened.node is node and opened.who == who
-            for opened in itertools.chain(self._file_handles, self._directory_handles)
-        )
 
     async def readlink(self, inode: Inode, caller: Caller) -> bytes:
         """The body of a symbolic link, as it stands in the cell."""
@@ -254,10 +248,10 @@ class FileSystem:
         if vnode is not None:
             self._orphans.closed(vnode)
 
-    def caller_of(self, handle: int) -> Caller:
-        """Who opened a file or directory; EBADF if it is not open."""
-        opened = self._file_handles.find(handle) or self._directory_handles.get(handle)
-        return opened.caller
+    def caller_of(self, handle: int) -> Caller | None:
+        """Who opened a file or directory; None if it is not open."""
+        opened = self._file_handles.find(handle) or self._directory_handles.find(handle)
+        return None if opened is None else opened.caller
 
     # Directories.
 
@@ -276,7 +270,7 @@ class FileSystem:
                 raise access.refusal(node) from None
             await self._lookups.vnode(node, who)
             handle = DirectoryHandle(node, mount, fid, directory, caller, who, self._reader)
-        node.handles += 1
+        self._holders.add(node, who)
         return self._directory_handles.add(handle)
 
     async def readdir(self, handle: int, offset: int, room: int) -> list[Listing]:
@@ -301,7 +295,7 @@ class FileSystem:
         opened = self._directory_handles.pop(handle)
         if opened is not None:
             opened.close()
-            opened.node.handles -= 1
+            self._holders.remove(opened.node, opened.who)
             self._nodes.discard(opened.node)
 
     # Names.

@@ -168,18 +168,19 @@ class UserTokens(Credentials):
 
 
 @asynccontextmanager
-async def walker(
+async def composed(
     site: Site,
+    credentials: Credentials | None = None,
     notifier: KernelNotifier | None = None,
     leftovers: Leftovers | None = None,
-    users: Mapping[int, str] | None = None,
-) -> AsyncIterator[Walker]:
-    """This project's client, all of it but FUSE. `users`: which uids have whose tokens."""
+) -> AsyncIterator[tuple[FileSystem, CacheManager]]:
+    """This project's client, all of it but FUSE; everybody is anonymous without `credentials`."""
+    credentials = credentials or Credentials()
     endpoint = site.endpoint()
     cells = CellDirectory(site.files())
     registry = ServerRegistry()
-    locator = VolumeLocator(endpoint, cells, registry)
-    client = FileServerClient(endpoint, locator, UserTokens(site, users or {}))
+    locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
+    client = FileServerClient(endpoint, locator, credentials)
     cache = CacheManager(client, channels=client.channels)
     nodes = NodeTable()
     options = VfsOptions(sysnames=(b"amd64_linux26",))
@@ -200,7 +201,20 @@ async def walker(
         await nursery.start(cache.run)
         await nursery.start(filesystem.run)
         await filesystem.prepare()
-        yield Walker(filesystem, site.name, cache)
+        yield filesystem, cache
         await filesystem.finish()
         await cache.give_up_all()
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def walker(
+    site: Site,
+    notifier: KernelNotifier | None = None,
+    leftovers: Leftovers | None = None,
+    users: Mapping[int, str] | None = None,
+) -> AsyncIterator[Walker]:
+    """The same, by paths. `users`: which uids have whose tokens."""
+    credentials = UserTokens(site, users or {})
+    async with composed(site, credentials, notifier, leftovers) as (filesystem, cache):
+        yield Walker(filesystem, site.name, cache)

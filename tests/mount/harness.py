@@ -43,6 +43,13 @@ def state_of(pid: int) -> str:
         return ""
 
 
+def flags_of(directory: str) -> set[str]:
+    """The options of a mount itself, such as nosuid; the last one of those on a directory."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as table:  # source: proc(5)
+        fields = [line.split() for line in table]
+    return set(next(line[5] for line in reversed(fields) if line[4] == directory).split(","))
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
 

@@ -104,6 +104,7 @@ class ToyFileSystem(ReadOnly):
         self.set: dict[bytes, bytes] = {}
         """Extended attributes that were set, of whatever node."""
         self.handles: dict[int, Node] = {}
+        self._callers: dict[int, Caller] = {}
         self._handle = itertools.count(1)
 
     def add(self, path: str, content: bytes | dict[str, Node], link: bytes | None = None) -> Node:
@@ -179,6 +180,7 @@ class ToyFileSystem(ReadOnly):
         keep, node.shown = node.shown == node.version, node.version
         handle = next(self._handle)
         self.handles[handle] = node
+        self._callers[handle] = caller
         return OpenFile(handle, keep)
 
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
@@ -204,10 +206,14 @@ class ToyFileSystem(ReadOnly):
         if self.handles.pop(handle).behaviour.get("release"):
             raise KeyError("bug in release")
 
+    def caller_of(self, handle: int) -> Caller | None:
+        return self._callers.get(handle)
+
     async def opendir(self, inode: Inode, caller: Caller) -> int:
         await self._act("opendir", self.nodes[inode])
         handle = next(self._handle)
         self.handles[handle] = self.nodes[inode]
+        self._callers[handle] = caller
         return handle
 
     async def readdir(self, handle: int, offset: int, room: int) -> Sequence[Listing]:

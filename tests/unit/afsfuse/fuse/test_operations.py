@@ -10,6 +10,7 @@ from typing import Any
 import pyfuse3
 import pytest
 
+from afsfuse.auth.identity import Caller
 from afsfuse.fuse.interrupts import Interrupts
 from afsfuse.fuse.operations import Operations
 from afsfuse.fuse.requestlog import RequestLog
@@ -124,3 +125,18 @@ async def test_links_access_and_attributes(desk: Desk) -> None:
     with pytest.raises(pyfuse3.FUSEError) as caught:
         await desk.operations.getxattr(desk.file.inode, b"afsfuse.pid", CONTEXT)
     assert caught.value.errno == errno.ENODATA
+
+
+def test_nobody_has_stacks_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """pyfuse3 calls this when a certain attribute of the root is set."""
+    with caplog.at_level(0):
+        desk.operations.stacktrace()
+    assert not caplog.records
+
+
+async def test_whose_request_it_is(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads and listings do not say; then it is who opened what is read."""
+    assert desk.operations.user_of((1, b"name", CONTEXT)) == CONTEXT.uid
+    assert desk.operations.user_of((77, 0, 4096)) == 0, "not open: an error comes of it"
+    monkeypatch.setattr(desk.toy, "caller_of", lambda handle: Caller(handle, 5, 6))
+    assert desk.operations.user_of((1001, 0, 4096)) == 1001

@@ -1,0 +1,147 @@
+"""What a mount lends nobody: set-user-id programs, devices, and the daemon's own insides."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from afsfuse.fuse import mount
+from tests.mount.asuser import as_user
+from tests.mount.harness import flags_of
+from tests.mount.test_command import Command, afsfuse
+from tests.mount.test_users import CELL, OTHER, SUPERUSER, UsersMount, mounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["afsfuse", "mounts"]  # fixtures
+
+pytestmark = pytest.mark.mount
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become other users")
+
+_MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 2, 4, 32  # linux/mount.h
+DEBUGGING = ["fuse_stacktrace", "user.fuse_stacktrace", "trusted.fuse_stacktrace"]
+
+
+def let_in(directory: Path) -> None:
+    """Open the way to a directory, which pytest makes for root alone."""
+    for folder in directory.parents[:4]:
+        folder.chmod(0o755)
+
+
+def name_of(attempt: Callable[[], object]) -> str:
+    """What an attempt ends in."""
+    try:
+        attempt()
+    except OSError as exc:
+        return errno.errorcode[exc.errno or 0]
+    return "done"
+
+
+@pytest.mark.parametrize("words", [[], ["exec", "nosuid", "nodev"], ["user", "defaults"]])
+def test_no_mount_has_suid_or_devices(afsfuse: Command, words: list[str]) -> None:
+    assert afsfuse.start(*words).returncode == 0
+    assert {"ro", "nosuid", "nodev"} <= flags_of(str(afsfuse.directory))
+
+
+@pytest.mark.parametrize("word", ["suid", "dev", "rw", "remount"])
+def test_they_cannot_be_asked_for(afsfuse: Command, word: str) -> None:
+    done = afsfuse.start(word)
+    assert done.returncode == 1
+    assert f"-o {word}".encode() in done.stderr
+    assert afsfuse.shown is None
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("mode", ["4755", "2755", "6755", "7777"])
+def test_suid_and_sgid_bits_are_not_shown(mounts: dict[str, UsersMount], mode: str) -> None:
+    """Not even to root: a copy that keeps modes must not make a set-user-id program elsewhere."""
+    here = mounts["strict"]
+    let_in(here.point)
+    here.make("open", {"anybody": "rl"})
+    here.chmod("open", mode)
+    path = here.point / CELL / "open" / "file"
+    for uid in (OTHER, SUPERUSER):
+        assert as_user(lambda: os.stat(path).st_mode & 0o7777, uid) == int(mode, 8) & 0o777
+
+
+def attempt_all(path: str, name: str) -> list[str]:
+    """What comes of setting, reading and removing an attribute."""
+    return [
+        name_of(lambda: os.setxattr(path, name, b"")),
+        name_of(lambda: os.setxattr(path, name, b"1", os.XATTR_CREATE)),
+        name_of(lambda: os.setxattr(path, name, b"1", os.XATTR_REPLACE)),
+        name_of(lambda: os.getxattr(path, name)),
+        name_of(lambda: os.removexattr(path, name)),
+    ]
+
+
+def remount_writable(directory: str) -> None:
+    """As root may, behind the daemon's back: the kernel then lets such requests through."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = ctypes.c_ulong(_MS_REMOUNT | _MS_NOSUID | _MS_NODEV)
+    assert libc.mount(b"afs", os.fsencode(directory), b"fuse.afs", flags, None) == 0, os.strerror(
+        ctypes.get_errno()
+    )
+    assert "rw" in flags_of(directory)
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("writable", [False, True], ids=["read-only", "remounted"])
+@pytest.mark.parametrize("uid", [OTHER, SUPERUSER], ids=["other", "root"])
+def test_no_attribute_is_an_order(afsfuse: Command, uid: int, writable: bool) -> None:
+    """pyfuse3 has a name for which it logs the stack of every thread."""
+    let_in(afsfuse.directory)
+    assert afsfuse.start("debug").returncode == 0
+    directory = str(afsfuse.directory)
+    if writable:
+        remount_writable(directory)
+    told = as_user(lambda: [attempt_all(directory, name) for name in DEBUGGING], uid)
+    assert isinstance(told, list), told
+    for results in told:
+        assert "done" not in results
+    assert told[0][0] == ("ENOTSUP" if writable else "EROFS"), "by us, or by the kernel"
+    assert as_user(lambda: os.listdir(directory), uid)
+    log = afsfuse.log.read_text()
+    for word in ("ThreadID", "Traceback", "ERROR", "WARNING"):
+        assert word not in log
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("uid", [OTHER, SUPERUSER], ids=["other", "root"])
+def test_no_ioctl_is_an_order(afsfuse: Command, uid: int) -> None:
+    """Neither those of other AFS clients, of file systems, nor any number of theirs."""
+    let_in(afsfuse.directory)
+    assert afsfuse.start("debug").returncode == 0
+    directory = str(afsfuse.directory)
+    requests = [
+        direction << 30 | size << 16 | letter << 8 | number
+        for direction in range(4)
+        for size in (0, 8, 40)  # 40: OpenAFS's ViceIoctl
+        for letter in b"VCOfX"
+        for number in range(64)
+    ]
+    # The kernel itself answers these: FS_IOC_* and FITRIM, which are not ours to hear.
+    allowed = {"ENOTTY", "ENOSYS", "ENOTSUP", "EROFS", "EPERM", "EINVAL", "EFAULT", "EBADF"}
+
+    def try_all() -> list[str]:
+        opened = os.open(directory, os.O_RDONLY)
+        results = {name_of(partial(fcntl.ioctl, opened, one, bytes(64))) for one in requests}
+        os.close(opened)
+        return sorted(results)
+
+    told = as_user(try_all, uid)
+    assert isinstance(told, list), told
+    assert set(told) <= allowed
+    assert as_user(lambda: os.listdir(directory), uid)
+    log = afsfuse.log.read_text()
+    for word in ("ThreadID", "Traceback", "ERROR", "WARNING"):
+        assert word not in log
+    assert mount.find_mount(directory) is not None
