@@ -8,7 +8,7 @@ from afsfuse.democell import DemoCell, names
 from afsfuse.democell.acl import AccessList
 from afsfuse.interfaces.fileserver import FileType, StoreMask, StoreStatus
 from tests.realcell import contents, seed
-from tests.realcell.configuration import CELL
+from tests.realcell.configuration import CELL, USER_IDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ADDRESSES = ("192.0.2.11", "192.0.2.12")
 VOLUMES = ("root.afs", "tree", "names", "links", "rights", "replicated", "scratch", "scratch2",
-           "quota", "root.cell")  # fmt: skip
+           "quota", "home.alice", "home.bob", "root.cell")  # fmt: skip
 _LINK_MODE, _MOUNT_POINT_MODE = 0o755, 0o644
 
 
@@ -31,6 +31,8 @@ async def planted(
     are at `sites`, by default where the real cell has them.
     """
     cell = DemoCell(CELL, addresses)
+    for user, number in USER_IDS.items():
+        cell.add_user(user, number)
     for name in volumes:
         described = seed.VOLUMES[name]
         tree = described.tree()

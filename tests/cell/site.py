@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from afsfuse.auth.identity import ANONYMOUS, Caller
+from afsfuse.auth.security import Credentials
+from afsfuse.auth.token import Secret, Token
 from afsfuse.cache import CacheManager
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import CellFiles, load, parse_cellservdb
@@ -21,18 +25,25 @@ from afsfuse.fileserver import FileServerClient
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.vfs import FileSystem, KernelInvalidator, NodeTable, NullNotifier, VfsOptions
 from rxrpc import NULL, Endpoint
+from rxrpc.security import deskeys
+from rxrpc.security.rxkad import RxkadClient
 from tests.cell.raw import RawClient
 from tests.cell.walker import Walker
 from tests.net import LossyNetwork
+from tests.realcell.configuration import USERS
+from tests.realcell.tokens import kerberos_ticket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from afsfuse.democell import DemoCell
     from rxrpc import ClientSecurity
+    from rxrpc.security.base import SecurityLevel
     from tests.realcell.cell import RealCell
 
 ROOT = 1
+USER = "alice"
+"""Whose tokens sites give: an ordinary user, to whom no list grants what it does not grant all."""
 
 
 class Site(Protocol):
@@ -57,6 +68,10 @@ class Site(Protocol):
 
     async def release(self, name: str) -> None:
         """Make the read-only copies what the volume is now."""
+        ...
+
+    def token(self) -> Token:
+        """A token for `USER`."""
         ...
 
 
@@ -85,6 +100,14 @@ class InProcess:
     async def release(self, name: str) -> None:
         await self.cell.release(name)
 
+    def token(self) -> Token:
+        ticket = self.cell.token_for(USER)
+        return Token(
+            cell=ticket.cell, client=ticket.client, enctype=ticket.enctype,
+            key=Secret(ticket.session_key), ticket=ticket.data, start=ticket.start,
+            end=ticket.end, kvno=ticket.kvno,
+        )  # fmt: skip
+
 
 class Real:
     """OpenAFS's own servers."""
@@ -107,6 +130,23 @@ class Real:
 
     async def release(self, name: str) -> None:
         await trio.to_thread.run_sync(self._cell.volumes.release, name)
+
+    def token(self) -> Token:
+        """By the cell's KDC, for the password."""
+        host = self._cell.clients["client1"]
+        return kerberos_ticket(host, USER, USERS[USER], self._cell.folder).token(USER)
+
+
+def security_of(token: Token, level: SecurityLevel) -> ClientSecurity:
+    """For calls in the name of a token's owner. Equal for no two calls of this."""
+    return RxkadClient(
+        ticket=token.ticket,
+        session_key=deskeys.session_key(token.enctype, token.key.reveal()),
+        kvno=token.kvno,
+        level=level,
+        expires=token.end,
+        clock=time.time,
+    )
 
 
 @asynccontextmanager
@@ -136,13 +176,16 @@ async def raw_client(
 
 
 @asynccontextmanager
-async def walker(site: Site) -> AsyncIterator[Walker]:
-    """This project's client, all of it but FUSE."""
+async def walker(
+    site: Site, credentials: Credentials | None = None, who: Caller = ANONYMOUS
+) -> AsyncIterator[Walker]:
+    """This project's client, all of it but FUSE, in the name of `who`."""
+    credentials = credentials or Credentials()
     endpoint = site.endpoint()
     cells = CellDirectory(site.files())
     registry = ServerRegistry()
-    locator = VolumeLocator(endpoint, cells, registry)
-    client = FileServerClient(endpoint, locator)
+    locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
+    client = FileServerClient(endpoint, locator, credentials)
     cache = CacheManager(client, channels=client.channels)
     nodes = NodeTable()
     options = VfsOptions(sysnames=(b"amd64_linux26",))
@@ -162,6 +205,6 @@ async def walker(site: Site) -> AsyncIterator[Walker]:
         await nursery.start(cache.run)
         await nursery.start(filesystem.run)
         await filesystem.prepare()
-        yield Walker(filesystem, site.name)
+        yield Walker(filesystem, site.name, who)
         await cache.give_up_all()
         nursery.cancel_scope.cancel()

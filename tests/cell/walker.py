@@ -6,11 +6,11 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.errors import AfsError
 from afsfuse.model import Inode
 
 if TYPE_CHECKING:
+    from afsfuse.auth.identity import Caller
     from afsfuse.vfs import FileSystem
     from afsfuse.vfs.entry import Entry
 
@@ -21,9 +21,10 @@ _ROOM = 1 << 16
 class Walker:
     """Paths are relative to the cell's root: read-only, or with `writable` the read-write one."""
 
-    def __init__(self, filesystem: FileSystem, cell: str) -> None:
+    def __init__(self, filesystem: FileSystem, cell: str, who: Caller) -> None:
         self._vfs = filesystem
         self._cell = cell
+        self._who = who
 
     async def entry(self, path: str, *, writable: bool = False) -> Entry:
         """The node at the end of a path. Raises `FileNotFoundError` where a name is not."""
@@ -31,7 +32,7 @@ class Walker:
         inode = ROOT_INODE
         found: Entry | None = None
         for name in (top, *filter(None, path.split("/"))):
-            found = await self._vfs.lookup(inode, os.fsencode(name), ANONYMOUS)
+            found = await self._vfs.lookup(inode, os.fsencode(name), self._who)
             if not found.inode:
                 raise FileNotFoundError(path)
             inode = found.inode
@@ -41,7 +42,7 @@ class Walker:
     async def read(self, path: str, *, writable: bool = False) -> bytes:
         """What is in a file."""
         entry = await self.entry(path, writable=writable)
-        opened = await self._vfs.open(entry.inode, os.O_RDONLY, ANONYMOUS)
+        opened = await self._vfs.open(entry.inode, os.O_RDONLY, self._who)
         try:
             parts = []
             offset = 0
@@ -55,7 +56,7 @@ class Walker:
     async def list(self, path: str, *, writable: bool = False) -> set[str]:
         """The names in a directory."""
         entry = await self.entry(path, writable=writable)
-        handle = await self._vfs.opendir(entry.inode, ANONYMOUS)
+        handle = await self._vfs.opendir(entry.inode, self._who)
         try:
             names: set[str] = set()
             offset = 0
@@ -68,12 +69,12 @@ class Walker:
 
     async def readlink(self, path: str) -> bytes:
         """Where a symbolic link points to."""
-        return await self._vfs.readlink((await self.entry(path)).inode, ANONYMOUS)
+        return await self._vfs.readlink((await self.entry(path)).inode, self._who)
 
     async def attribute(self, path: str, name: bytes, *, writable: bool = False) -> bytes:
         """An extended attribute."""
         entry = await self.entry(path, writable=writable)
-        return await self._vfs.getxattr(entry.inode, name, ANONYMOUS)
+        return await self._vfs.getxattr(entry.inode, name, self._who)
 
     async def volume_of(self, path: str, *, writable: bool = False) -> int:
         """The number of the volume in which a path ends."""
