@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rxrpc.core.bundle import Bundle
     from rxrpc.core.call import Call
     from rxrpc.core.client_call import ClientCall
+    from rxrpc.errors import CallError
 
 
 class ClientConnection(Connection):
@@ -143,6 +144,11 @@ class ClientConnection(Connection):
             if call is not None and not call.over:
                 call.heard = now
         self.send(PacketType.RESPONSE, response, now, flags=CLIENT_INITIATED)
+
+    def close(self, error: CallError, now: float) -> None:
+        """End all calls; those that wait in the bundle get other connections, and not this one."""
+        self.bundle.remove(self)
+        super().close(error, now)
 
     def on_call_over(self, call: Call, now: float) -> None:
         """A call has ended: its channel is for the next one."""
