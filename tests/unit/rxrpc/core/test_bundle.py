@@ -124,7 +124,7 @@ def test_waiting_calls_outlive_the_connection_that_they_wait_for() -> None:
 
 
 def test_an_exclusive_connection_carries_one_call_and_is_discarded() -> None:
-    pair = Pair(server=NO_REACH_CHECK)
+    pair = Pair(Parameters(max_introductions_per_peer=100), NO_REACH_CHECK)
     shared = pair.call(b"shared")
     pair.finish(shared)
     calls = [pair.call(b"%d" % number, exclusive=True) for number in range(10)]
