@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import errno
-import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +43,6 @@ from tests.realcell.tokens import made_token, service_keys
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.interop.mounts import RealMount
     from tests.realcell.cell import RealCell
 
 pytestmark = [pytest.mark.realcell, pytest.mark.mount]
@@ -159,41 +155,6 @@ def test_mounts_that_are_there_take_a_new_token_up(desk: Desk) -> None:
         assert (own.cell / "home.alice/note").read_text() == "alice's own\n"
         assert eventually(lambda: "has a token for" in everybody.log.read_text(), SECONDS)
     assert "uid-0 has a token for" in own.log.read_text()
-
-
-def read_big(mount: RealMount, until: str) -> int:
-    """Read a file that everybody may read, over and over, until the log says something."""
-    rounds = 0
-    deadline = time.monotonic() + SECONDS
-    with (mount.cell / "big/big.bin").open("rb", buffering=0) as file:
-        while until not in mount.log.read_text():
-            assert time.monotonic() < deadline, mount.log.read_text()[-2000:]
-            for block in range(rounds % 8, seed.BIG.length // MIB, 37):
-                data = os.pread(file.fileno(), MIB, block * MIB)
-                assert data == seed.BIG.block(block)
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            rounds += 1
-    return rounds
-
-
-def test_a_ticket_that_ends_in_the_middle_of_reads(desk: Desk) -> None:
-    """What everybody may read goes on; the rest ends with EACCES until the next token."""
-    desk.aklog("-l", "15s")
-    with desk.mount(options=f"{OWN},cachesize=1M") as mount:
-        home = mount.cell / "home.alice"
-        assert (home / "secret.bin").read_bytes() == SECRET
-        assert read_big(mount, f"the token of uid-0 for {CELL} has expired") > 1
-        assert read_big(mount, "has expired") == 0
-        with (mount.cell / "big/big.bin").open("rb", buffering=0) as file:
-            assert hashlib.file_digest(file, "sha256").digest()
-        with pytest.raises(PermissionError) as caught:
-            (home / "note").read_text()
-        assert caught.value.errno == errno.EACCES
-        desk.aklog()
-        assert eventually(lambda: mount.log.read_text().count("has a token for") == 2, SECONDS)
-        assert (home / "note").read_text() == "alice's own\n"
-    log = mount.log.read_text()
-    assert log.count("has expired: anonymous there until") == 1
 
 
 @contextmanager
