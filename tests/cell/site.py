@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from afsfuse.auth.identity import ANONYMOUS, Caller
 from afsfuse.auth.security import Credentials
+from afsfuse.auth.token import Secret, Token
 from afsfuse.cache import CacheManager
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import CellFiles, load, parse_cellservdb
@@ -23,13 +25,15 @@ from afsfuse.fileserver import FileServerClient
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.vfs import FileSystem, KernelInvalidator, NodeTable, NullNotifier, VfsOptions
 from rxrpc import NULL, Endpoint
+from rxrpc.security import deskeys
 from rxrpc.security.base import SecurityLevel
+from rxrpc.security.rxkad import RxkadClient
 from rxrpc.security.tickets import Principal
 from tests.cell.raw import RawClient
 from tests.cell.walker import Walker
 from tests.net import LossyNetwork
-from tests.realcell.configuration import REALM
-from tests.realcell.tokens import local_token, service_keys
+from tests.realcell.configuration import REALM, USERS
+from tests.realcell.tokens import kerberos_ticket, local_token, service_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -39,9 +43,12 @@ if TYPE_CHECKING:
     from afsfuse.democell import DemoCell
     from afsfuse.vfs.invalidation import KernelNotifier
     from rxrpc import ClientSecurity
+    from rxrpc.security.base import SecurityLevel
     from tests.realcell.cell import RealCell
 
 ROOT = 1
+USER = "alice"
+"""Whose tokens sites give: an ordinary user, to whom no list grants what it does not grant all."""
 
 
 class Site(Protocol):
@@ -70,6 +77,10 @@ class Site(Protocol):
 
     def security(self, user: str) -> ClientSecurity:
         """What protects the calls of `admin`, `alice` or `bob`."""
+        ...
+
+    def token(self) -> Token:
+        """A token for `USER`."""
         ...
 
 
@@ -101,6 +112,14 @@ class InProcess:
     def security(self, user: str) -> ClientSecurity:
         return self.cell.token_for(user).security(time.time)
 
+    def token(self) -> Token:
+        ticket = self.cell.token_for(USER)
+        return Token(
+            cell=ticket.cell, client=ticket.client, enctype=ticket.enctype,
+            key=Secret(ticket.session_key), ticket=ticket.data, start=ticket.start,
+            end=ticket.end, kvno=ticket.kvno,
+        )  # fmt: skip
+
 
 class Real:
     """OpenAFS's own servers."""
@@ -127,6 +146,23 @@ class Real:
     def security(self, user: str) -> ClientSecurity:
         who = Principal(user, "", REALM)
         return local_token(service_keys(self._cell), SecurityLevel.CRYPT, who)
+
+    def token(self) -> Token:
+        """By the cell's KDC, for the password."""
+        host = self._cell.clients["client1"]
+        return kerberos_ticket(host, USER, USERS[USER], self._cell.folder).token(USER)
+
+
+def security_of(token: Token, level: SecurityLevel) -> ClientSecurity:
+    """For calls in the name of a token's owner. Equal for no two calls of this."""
+    return RxkadClient(
+        ticket=token.ticket,
+        session_key=deskeys.session_key(token.enctype, token.key.reveal()),
+        kvno=token.kvno,
+        level=level,
+        expires=token.end,
+        clock=time.time,
+    )
 
 
 @asynccontextmanager
@@ -210,11 +246,11 @@ async def composed(
 @asynccontextmanager
 async def walker(
     site: Site,
+    credentials: Credentials | None = None,
+    who: Caller = ANONYMOUS,
     notifier: KernelNotifier | None = None,
     leftovers: Leftovers | None = None,
-    users: Mapping[int, str] | None = None,
 ) -> AsyncIterator[Walker]:
-    """The same, by paths. `users`: which uids have whose tokens."""
-    credentials = UserTokens(site, users or {})
+    """The same, by paths, in the name of `who`."""
     async with composed(site, credentials, notifier, leftovers) as (filesystem, cache):
-        yield Walker(filesystem, site.name, cache)
+        yield Walker(filesystem, site.name, cache, who)

@@ -40,7 +40,7 @@ async def alice(site: Site) -> AsyncIterator[RawClient]:
 @pytest.fixture
 async def walk(site: Site) -> AsyncIterator[Walker]:
     users = {who.uid: name for who, name in NAMES.items() if who is not ANONYMOUS}
-    async with walker(site, users=users) as made:
+    async with walker(site, UserTokens(site, users)) as made:
         yield made
 
 

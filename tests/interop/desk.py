@@ -69,6 +69,11 @@ class Desk:
         told: list[dict[str, Any]] = json.loads(self.afsfuse("tokens", "--json").stdout)["tokens"]
         return told
 
+    def secrets(self) -> list[str]:
+        """The keys of all tokens that are kept, as they might turn up in a log."""
+        kept = [json.loads(path.read_text()) for path in (self.runtime / "tokens").iterdir()]
+        return [one["key"] for one in kept] + [one["ticket"][:60] for one in kept]
+
     @contextmanager
     def mount(self, name: str = "afs", options: str = "debug") -> Iterator[RealMount]:
         """A daemon whose tokens are those of the desk."""

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,29 +24,14 @@ from tests.interop.mounts import RealMount, eventually
 from tests.realcell.configuration import CELL, REALM, USERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.interop.desk import Desk
 
 pytestmark = pytest.mark.realcell
 
 
-@contextmanager
-def mount_of(desk: Desk, name: str = "afs") -> Iterator[RealMount]:
-    """A daemon whose tokens are those of the desk."""
-    with desk.mount(name) as mount:
-        yield mount
-
-
-def keys_of(desk: Desk) -> list[str]:
-    """The keys of all tokens that are kept, as they might turn up in a log."""
-    encoded = [json.loads(path.read_text()) for path in (desk.runtime / "tokens").iterdir()]
-    return [one["key"] for one in encoded] + [one["ticket"][:60] for one in encoded]
-
-
 def test_from_kinit_to_unlog_with_a_daemon(desk: Desk) -> None:
     desk.kinit()
-    with mount_of(desk) as mount:
+    with desk.mount() as mount:
         done = desk.afsfuse("aklog")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         (token,) = desk.tokens()
@@ -57,7 +41,7 @@ def test_from_kinit_to_unlog_with_a_daemon(desk: Desk) -> None:
         expires = time.ctime(token["end"])[4:16]
         assert f"User {ALICE}'s rxkad tokens for {CELL} [Expires {expires}]\n" in listing
         assert listing.endswith("   --End of list--\n")
-        secrets = keys_of(desk)
+        secrets = desk.secrets()
         assert len(secrets) == 2
         assert desk.afsfuse("unlog", CELL).returncode == 0
         assert desk.tokens() == []
@@ -70,10 +54,10 @@ def test_from_kinit_to_unlog_with_a_daemon(desk: Desk) -> None:
 
 def test_one_token_serves_all_daemons_and_later_ones(desk: Desk) -> None:
     desk.kinit()
-    with mount_of(desk, "one"), mount_of(desk, "two"):
+    with desk.mount("one"), desk.mount("two"):
         assert len(list((desk.runtime / "control").iterdir())) == 2
         assert desk.afsfuse("aklog").returncode == 0
-    with mount_of(desk, "three"):
+    with desk.mount("three"):
         assert [token["client"] for token in desk.tokens()] == [ALICE]
         assert desk.afsfuse("unlog").returncode == 0
 
@@ -91,7 +75,7 @@ def test_a_daemon_that_was_killed_leaves_tokens_and_no_socket(desk: Desk) -> Non
         killed.clear()
     stale = list(sockets.iterdir())
     assert len(stale) == 1
-    with mount_of(desk):
+    with desk.mount():
         assert len(list(sockets.iterdir())) == 1
         assert list(sockets.iterdir()) != stale
         assert [token["client"] for token in desk.tokens()] == [ALICE]
@@ -139,20 +123,9 @@ def test_without_credentials_and_with_expired_ones(desk: Desk) -> None:
     assert eventually(lambda: desk.afsfuse("aklog").stderr == said, SECONDS)
 
 
-def test_a_token_of_a_short_ticket_expires(desk: Desk) -> None:
-    with mount_of(desk):
-        desk.kinit("-l", "5s")
-        assert desk.afsfuse("aklog").returncode == 0
-        (token,) = desk.tokens()
-        assert 0 < token["end"] - token["start"] <= 6
-        assert eventually(
-            lambda: f"for {CELL} [>> Expired <<]\n" in desk.afsfuse("tokens").stdout, SECONDS
-        )
-
-
 def test_inside_and_outside_of_a_pag(desk: Desk) -> None:
     desk.kinit()
-    with mount_of(desk):
+    with desk.mount():
         assert desk.afsfuse("aklog").returncode == 0
         tool = f"{sys.executable} -m afsfuse"
         script = f"{tool} tokens; {tool} aklog --confdir {desk.cell.confdir}; {tool} tokens --json"
@@ -200,59 +173,6 @@ def test_a_clock_that_is_wrong(desk: Desk) -> None:
     assert "this machine's clock and the KDC's differ too much: set the clock" in done.stderr
 
 
-def ends(desk: Desk) -> int:
-    (token,) = desk.tokens()
-    assert token["kept"] is True
-    end: int = token["end"]
-    return end
-
-
-def test_a_token_is_kept_with_a_keytab(desk: Desk) -> None:
-    """KDCs give what is asked for, so the life is the realm's default; the daemon's clock is ours:
-    we make the token old instead of waiting for it to be."""
-    with mount_of(desk):
-        done = desk.afsfuse("klog", "alice", "--keytab", str(desk.keytab), "--keep")
-        assert done.returncode == 0, done.stderr
-        desk.keytab.unlink()
-        end = ends(desk)
-        (path,) = (desk.runtime / "tokens").iterdir()
-        values = json.loads(path.read_text())
-        values["start"] -= 90_000
-        fresh = path.with_name(".fresh")
-        fresh.write_text(json.dumps({**values, "end": int(time.time()) + 5}))
-        fresh.rename(path)
-        assert eventually(lambda: ends(desk) >= end, SECONDS)
-        secrets = keys_of(desk)
-        assert desk.afsfuse("unlog").returncode == 0
-        assert list((desk.runtime / "keeps").iterdir()) == []
-        log = (desk.folder / "afs.log").read_text()
-    assert not [secret for secret in secrets if secret in log]
-
-
-def test_a_token_is_kept_with_a_renewable_ticket_as_long_as_that_lasts(desk: Desk) -> None:
-    with mount_of(desk) as mount:
-        desk.kinit("-l", "8s", "-r", "18s")
-        done = desk.afsfuse("aklog", "--keep")
-        assert done.returncode == 0, done.stderr
-        end = ends(desk)
-        assert eventually(lambda: ends(desk) > end, SECONDS)
-        assert eventually(
-            lambda: "cannot be renewed, it is good until" in mount.log.read_text(), SECONDS
-        )
-        assert eventually(lambda: "Expired" in desk.afsfuse("tokens").stdout, SECONDS)
-        assert mount.log.read_text().count("cannot be renewed") == 1
-
-
-def test_what_cannot_be_kept(desk: Desk) -> None:
-    desk.kinit()
-    done = desk.afsfuse("aklog", "--keep")
-    assert done.returncode == 32
-    assert "your ticket is not renewable: get one with kinit -r 7d" in done.stderr
-    done = desk.afsfuse("klog", "alice", "-pipe", "--keep", input=b"x\n")
-    assert done.returncode == 1
-    assert done.stderr == "afsfuse: --keep needs --keytab: a password is not kept\n"
-
-
 def as_user(uid: int, *words: str, input: bytes = b"") -> tuple[int, str]:
     """Status and output of a command of a user; forked, for root's Python may be out of reach."""
     reader, writer = os.pipe()
@@ -293,7 +213,7 @@ def test_two_users_and_root(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(OVERRIDE, str(public / "run"))
         monkeypatch.setenv("KRB5_CONFIG", str(public / "conf/krb5.conf"))
         conf = ("--confdir", str(public / "conf"))
-        with mount_of(desk):
+        with desk.mount():
             for uid, user in ((54321, "alice"), (54322, "bob")):
                 password = USERS[user].encode() + b"\n"
                 done = as_user(uid, "klog", user, "-pipe", *conf, input=password)
