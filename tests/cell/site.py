@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from afsfuse.democell import DemoCell
     from afsfuse.vfs.invalidation import KernelNotifier
     from rxrpc import ClientSecurity
-    from rxrpc.security.base import SecurityLevel
     from tests.realcell.cell import RealCell
 
 ROOT = 1

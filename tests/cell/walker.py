@@ -22,9 +22,7 @@ _ROOM = 1 << 16
 class Walker:
     """Paths are relative to the cell's root: read-only, or with `writable` the read-write one."""
 
-    def __init__(
-        self, filesystem: FileSystem, cell: str, cache: CacheManager, who: Caller
-    ) -> None:
+    def __init__(self, filesystem: FileSystem, cell: str, cache: CacheManager, who: Caller) -> None:
         self.vfs = filesystem
         self.cache = cache
         self._cell = cell

@@ -15,13 +15,13 @@ from afsfuse.fuse import mount
 from tests.mount.asuser import as_user
 from tests.mount.harness import flags_of
 from tests.mount.test_command import Command, afsfuse
-from tests.mount.test_users import CELL, OTHER, SUPERUSER, UsersMount, mounts
+from tests.mount.usersmount import CELL, OTHER, SUPERUSER, UsersMount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["afsfuse", "mounts"]  # fixtures
+__all__ = ["afsfuse"]  # fixtures
 
 pytestmark = pytest.mark.mount
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become other users")

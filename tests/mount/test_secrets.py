@@ -30,7 +30,7 @@ from afsfuse.control.protocol import request_line
 from afsfuse.errors import AfsError
 from tests.leaks import found_in, pieces
 from tests.mount.harness import ROOT, Children, clear, wait_until
-from tests.mount.test_users import CELL, Process, loopback_address
+from tests.mount.usersmount import CELL, Process, loopback_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
