@@ -51,7 +51,7 @@ def test_an_ordinary_user_mounts_and_unmounts(told: dict[str, Any]) -> None:
     assert "allow_other" not in options
     assert told["list"] == CELLS
     assert told["root"] == "PermissionError", "others, even root, are kept out"
-    assert {"ro", "nosuid", "nodev"} <= set(told["flags"])
+    assert {"rw", "nosuid", "nodev"} <= set(told["flags"])
     assert set(told["insides"].values()) == {"PermissionError"}, "as the user who mounted it"
     assert told["core"] == ["0", "0"]
     others = told["another's"]
