@@ -220,7 +220,10 @@ class _Race:
             return await connection.call(self._rpc, self._args)
 
         credentials = self._service.credentials
-        return await credentials.run_as(self._who, self._cell.name, attempt, public=True)
+        where = f"the {self._service.what} server {address[0]}"
+        return await credentials.run_as(
+            self._who, self._cell.name, attempt, public=True, server=where
+        )
 
     def _trouble(self, address: Address, what: str) -> None:
         kind = self._service.what

@@ -229,7 +229,8 @@ class Rotation:
             return await operation.attempt(Site(server, used[-1], timeouts))
 
         cell = operation.volume.cell.name
-        return await self._credentials.run_as(operation.who, cell, attempt)
+        where = f"the file server {address[0]}"
+        return await self._credentials.run_as(operation.who, cell, attempt, server=where)
 
     def _explain(
         self, verdict: Verdict, exc: CallError, operation: Operation[T], server: FileServer

@@ -177,8 +177,12 @@ async def test_a_ticket_made_with_another_key_is_no_reason_to_try_again(
 
 
 async def test_a_server_that_demands_more_gets_it(
-    store: TokenStore, realm: Realm, autojump_clock: trio.abc.Clock
+    store: TokenStore,
+    realm: Realm,
+    autojump_clock: trio.abc.Clock,
+    expected_warnings: ExpectedWarnings,
 ) -> None:
+    expected_warnings("the file server 192.0.2.1 of test.afs demands level crypt, not clear")
     realm.min_level = SecurityLevel.CRYPT
     store.set(ALICE, realm.token())
     async with secured(store, realm, level=SecurityLevel.CLEAR) as w:
