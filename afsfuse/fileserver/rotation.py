@@ -30,6 +30,7 @@ from rxrpc import NULL, CallAborted, CallError, CallTimeouts, RxError
 from rxrpc.rpc import Void
 
 if TYPE_CHECKING:
+    from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from rxrpc import Connection, Endpoint
@@ -240,11 +241,18 @@ class Rotation:
         try:
             return explain(verdict, exc, volume, server)
         except NotPermitted as error:
-            if not self._credentials.has_expired(operation.who, volume.cell.name):
-                raise
-            raise TokenExpired(
-                TokenExpired.MESSAGE, **about(volume, server), code=error.code
-            ) from exc
+            raise self.as_told_to(error, operation.who, volume.cell.name) from exc
+
+    def as_told_to(self, error: AfsError, who: Identity, cell: str) -> AfsError:
+        """An error as a caller is to hear it: what may not be done by somebody whose token has
+        expired, and who is nobody since then, is `TokenExpired`.
+        """
+        if type(error) is not NotPermitted or not self._credentials.has_expired(who, cell):
+            return error
+        return TokenExpired(
+            TokenExpired.MESSAGE,
+            cell=error.cell, volume=error.volume, server=error.server, code=error.code,
+        )  # fmt: skip
 
     async def _address(
         self, server: FileServer, tried: set[tuple[str, int]]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.cache.doors import LOOK, needed_to_see
+from afsfuse.cache.doors import LOOK, NOT_ALLOWED, needed_to_see
 from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind, Rights
 from afsfuse.vfs.dynroot import MadeUp
@@ -77,9 +77,11 @@ def refuse_writing(mask: int) -> None:
         raise AfsError(READ_ONLY, errno=EROFS)
 
 
-def refusal(node: Node) -> NotPermitted:
-    """What is said to whom the access list does not let in."""
-    return NotPermitted(f"{node.path()}: the access list does not allow it")
+def refusal(node: Node, why: AfsError) -> AfsError:
+    """What is said to who is not let in: why, with the path."""
+    error = why.again()
+    error.message = f"{node.path()}: {why.message}"
+    return error
 
 
 class Sight:
@@ -122,4 +124,5 @@ class Sight:
     async def require(self, node: Node, vnode: Vnode | None, who: Identity) -> None:
         """`NotPermitted` unless an identity may be told."""
         if not await self.allows(node, vnode, who):
-            raise refusal(node)
+            why = NotPermitted(NOT_ALLOWED)
+            raise refusal(node, self._doors.refusal(vnode.volume, who) if vnode else why)
