@@ -36,6 +36,7 @@ from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
 from afsfuse.cell.servers import ServerRegistry
+from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
 from afsfuse.errors import AfsError, UsageError
@@ -77,6 +78,7 @@ class Parts:
     session: FuseSession
     tokens: TokenStore
     credentials: Credentials
+    numbers: UserNumbers
 
 
 def compose(
@@ -145,10 +147,13 @@ def compose(
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
     )
-    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials)
+    numbers = UserNumbers(endpoint, cells, tokens, credentials)
+    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials, numbers)
 
 
-async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
+async def hold_tokens(
+    store: TokenStore, nursery: trio.Nursery, numbers: UserNumbers | None = None
+) -> None:
     """Take over the tokens that are there, and begin to listen for more.
 
     A mount is of use without tokens: when none can be kept, the log says why, and that is all.
@@ -157,7 +162,10 @@ async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
         store.load()
         await nursery.start(Follower(store).run)
         await nursery.start(Renewer(store).run)
-        path = await nursery.start(ControlServer(store).run)
+        if numbers is not None:
+            await nursery.start(numbers.run)
+        settled = numbers.known if numbers is not None else None
+        path = await nursery.start(ControlServer(store, settled=settled).run)
     except (UsageError, OSError) as exc:
         log.warning("no tokens can be kept: %s", exc)
         return
@@ -225,7 +233,7 @@ async def serve(
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
-                await hold_tokens(parts.tokens, services)
+                await hold_tokens(parts.tokens, services, parts.numbers)
                 await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 try:

@@ -125,6 +125,7 @@ def _from_granting(renewal: Renewal, granting: Ticket) -> tuple[Token, Renewal]:
                 ticket=ticket.data,
                 start=ticket.start,
                 end=ticket.end,
+                service=ticket.server,
             )
             return token, replace(renewal, granting=fresh)
     raise refused or TicketRefused("the cell has no service")

@@ -96,6 +96,10 @@ class FileServerClient:
         """As whom an identity's calls reach the servers of a cell: without a token as nobody."""
         return NOBODY if self._credentials.of(who, cell).index == SecurityIndex.NULL else who
 
+    def as_told_to(self, error: AfsError, who: Identity, volume: Volume) -> AfsError:
+        """A refusal as an identity is to hear it: that its token has expired, if it has."""
+        return self._rotation.as_told_to(error, who, volume.cell.name)
+
     async def fetch_status(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> StatusReply:
         """Status of one file, with a promise."""
 
@@ -124,7 +128,11 @@ class FileServerClient:
 
         if len(fids) > FIDS_MAX:
             raise ValueError(f"{len(fids)} fids in one bulk call")
-        return await self._do("InlineBulkStatus", volume, attempt, who)
+        replies = await self._do("InlineBulkStatus", volume, attempt, who)
+        return [
+            self.as_told_to(reply, who, volume) if isinstance(reply, AfsError) else reply
+            for reply in replies
+        ]
 
     async def fetch_data(
         self,

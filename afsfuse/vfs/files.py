@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from afsfuse.errors import AfsError
+from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind
 from afsfuse.vfs import access
 from afsfuse.vfs.entry import OpenFile
@@ -128,7 +128,7 @@ class Files:
         if status.kind is not FileKind.FILE:
             raise AfsError(f"{node.path()}: a symbolic link", errno=errno.ELOOP)
         if not access.mode_allows(status, os.R_OK):
-            raise access.refusal(node)
+            raise NotPermitted(f"{node.path()}: its mode does not let anybody read it")
 
     def open(self, node: Node, vnode: Vnode, caller: Caller, who: Identity) -> OpenFile:
         """Open the file that `node` shows, whose current vnode is `vnode`, and which is `check`ed

@@ -216,8 +216,9 @@ class FileSystem:
         who = self._identify(caller)
         vnode = await self._lookups.vnode(node, who)
         self._files.check(node, vnode, flags)
-        if not await self._cache.doors.allows(vnode, READ, who):
-            raise access.refusal(node)
+        doors = self._cache.doors
+        if not await doors.allows(vnode, READ, who):
+            raise access.refusal(node, doors.refusal(vnode.volume, who))
         return self._files.open(node, vnode, caller, who)
 
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
@@ -266,8 +267,8 @@ class FileSystem:
             mount, fid = await self._lookups.place(node, who)
             try:
                 directory = await self._cache.directory(mount.volume, fid, who)
-            except NotPermitted:
-                raise access.refusal(node) from None
+            except NotPermitted as exc:
+                raise access.refusal(node, exc) from None
             await self._lookups.vnode(node, who)
             handle = DirectoryHandle(node, mount, fid, directory, caller, who, self._reader)
         self._holders.add(node, who)

@@ -216,8 +216,8 @@ class Lookups:
         parent, mount, fid, who = place
         try:
             directory = await self._cache.directory(mount.volume, fid, who)
-        except NotPermitted:
-            raise access.refusal(parent) from None
+        except NotPermitted as exc:
+            raise access.refusal(parent, exc) from None
         vnode = await self.directory_vnode(place)
         now = trio.current_time()
         found = directory.find(self.real_name(directory, name))
@@ -300,8 +300,9 @@ class Lookups:
             vnode = await self._cache.refetch(place.mount.volume, fid, place.who)
             self._nodes.show(node, vnode)
         closed = status.kind is _FILE and above.read_until <= trio.current_time()
-        if closed and not await self._cache.doors.allows(vnode, READ, place.who):
-            raise access.refusal(node)
+        doors = self._cache.doors
+        if closed and not await doors.allows(vnode, READ, place.who):
+            raise access.refusal(node, doors.refusal(vnode.volume, place.who))
         return vnode
 
     def made(self, place: Place, name: bytes, vnode: Vnode) -> tuple[Node, Entry]:

@@ -6,11 +6,9 @@ import base64
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +29,7 @@ from afsfuse.interfaces.common import Fid
 from afsfuse.interfaces.fileserver import FETCH_ACL, FidArgs
 from rxrpc import ByteService, Endpoint
 from rxrpc.security.servicekeys import ServiceKeys
-from tests.interop.desk import ALICE, SECONDS, Desk
+from tests.interop.desk import ALICE, SECONDS, Desk, stopped
 from tests.interop.mounts import eventually
 from tests.interop.test_rxkad import answer_file_server
 from tests.mount.harness import ROOT
@@ -41,8 +39,6 @@ from tests.realcell.configuration import CELL, REALM
 from tests.realcell.tokens import made_token, service_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.realcell.cell import RealCell
 
 pytestmark = [pytest.mark.realcell, pytest.mark.mount]
@@ -157,23 +153,9 @@ def test_mounts_that_are_there_take_a_new_token_up(desk: Desk) -> None:
     assert "uid-0 has a token for" in own.log.read_text()
 
 
-@contextmanager
-def stopped_kdc(cell: RealCell) -> Iterator[None]:
-    """The KDC answers nobody."""
-    pids = cell.fs1.pids("krb5kdc")
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-
-
 def test_a_token_goes_on_while_the_kdc_is_down(desk: Desk) -> None:
     desk.aklog()
-    with stopped_kdc(desk.cell), desk.mount(options=OWN) as mount:
+    with stopped(desk.cell.fs1, "krb5kdc"), desk.mount(options=OWN) as mount:
         assert (mount.cell / "home.alice/secret.bin").read_bytes() == SECRET
 
 

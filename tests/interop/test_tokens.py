@@ -19,9 +19,9 @@ import afsfuse.tools.tokens
 import afsfuse.tools.unlog  # noqa: F401 (they are for processes that are forked)
 from afsfuse import cli
 from afsfuse.auth.folders import OVERRIDE
-from tests.interop.desk import ALICE, SECONDS
+from tests.interop.desk import ALICE, SECONDS, stopped
 from tests.interop.mounts import RealMount, eventually
-from tests.realcell.configuration import CELL, REALM, USERS
+from tests.realcell.configuration import CELL, REALM, USER_IDS, USERS
 
 if TYPE_CHECKING:
     from tests.interop.desk import Desk
@@ -39,7 +39,11 @@ def test_from_kinit_to_unlog_with_a_daemon(desk: Desk) -> None:
         assert token["end"] > time.time() + 3600
         listing = desk.afsfuse("tokens").stdout
         expires = time.ctime(token["end"])[4:16]
-        assert f"User {ALICE}'s rxkad tokens for {CELL} [Expires {expires}]\n" in listing
+        assert (
+            f"User's (AFS ID {USER_IDS['alice']}) rxkad tokens for {CELL} [Expires {expires}]\n"
+            in listing
+        )
+        assert token["viceid"] == USER_IDS["alice"]
         assert listing.endswith("   --End of list--\n")
         secrets = desk.secrets()
         assert len(secrets) == 2
@@ -50,6 +54,33 @@ def test_from_kinit_to_unlog_with_a_daemon(desk: Desk) -> None:
     for secret in secrets:
         assert secret not in log
     assert list((desk.runtime / "control").iterdir()) == []
+
+
+def test_a_protection_server_that_does_not_answer(desk: Desk) -> None:
+    """The token is there and good, in bounded time; it only lacks the number, until a daemon is
+    started that learns it.
+    """
+    desk.kinit()
+    with desk.mount() as mount:
+        with stopped(desk.cell.fs1, "ptserver"):
+            done = desk.afsfuse("aklog")
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+            listing = desk.afsfuse("tokens").stdout
+            assert f"User {ALICE}'s rxkad tokens for {CELL} [Expires" in listing
+            assert [token["viceid"] for token in desk.tokens()] == [None]
+            assert desk.afsfuse("aklog", "-noprdb").returncode == 0
+        assert (mount.cell / "home.alice/note").read_text() == "alice's own\n"
+    with desk.mount("again"):
+        assert eventually(lambda: owner("alice") in desk.afsfuse("tokens").stdout, SECONDS)
+
+
+def test_a_token_without_a_daemon_has_its_number_from_the_next_one(desk: Desk) -> None:
+    desk.kinit()
+    assert desk.afsfuse("aklog").returncode == 0
+    assert [token["viceid"] for token in desk.tokens()] == [None]
+    with desk.mount():
+        assert eventually(lambda: owner("alice") in desk.afsfuse("tokens").stdout, SECONDS)
+    assert owner("alice") in desk.afsfuse("tokens").stdout
 
 
 def test_one_token_serves_all_daemons_and_later_ones(desk: Desk) -> None:
@@ -173,6 +204,11 @@ def test_a_clock_that_is_wrong(desk: Desk) -> None:
     assert "this machine's clock and the KDC's differ too much: set the clock" in done.stderr
 
 
+def owner(user: str) -> str:
+    """How `tokens` begins a line, as OpenAFS's does."""
+    return f"User's (AFS ID {USER_IDS[user]})"
+
+
 def as_user(uid: int, *words: str, input: bytes = b"") -> tuple[int, str]:
     """Status and output of a command of a user; forked, for root's Python may be out of reach."""
     reader, writer = os.pipe()
@@ -218,15 +254,15 @@ def test_two_users_and_root(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
                 password = USERS[user].encode() + b"\n"
                 done = as_user(uid, "klog", user, "-pipe", *conf, input=password)
                 assert done == (0, "")
-            assert f"User alice@{REALM}'s" in as_user(54321, "tokens")[1]
-            assert f"User bob@{REALM}'s" in as_user(54322, "tokens")[1]
+            assert owner("alice") in as_user(54321, "tokens")[1]
+            assert owner("bob") in as_user(54322, "tokens")[1]
             assert "rxkad" not in as_user(54323, "tokens")[1]
             status, told = as_user(54321, "tokens", "--all")
             assert (status, told) == (32, "afsfuse: only root may see who has tokens\n")
             listing = desk.afsfuse("tokens", "--all").stdout
-            assert f"uid-54321: User alice@{REALM}'s rxkad tokens for {CELL} [" in listing
-            assert f"uid-54322: User bob@{REALM}'s rxkad tokens for {CELL} [" in listing
+            assert f"uid-54321: {owner('alice')} rxkad tokens for {CELL} [" in listing
+            assert f"uid-54322: {owner('bob')} rxkad tokens for {CELL} [" in listing
             assert desk.afsfuse("unlog").returncode == 0
             assert as_user(54321, "unlog") == (0, "")
             assert "rxkad" not in as_user(54321, "tokens")[1]
-            assert f"User bob@{REALM}'s" in as_user(54322, "tokens")[1]
+            assert owner("bob") in as_user(54322, "tokens")[1]

@@ -113,7 +113,10 @@ class FakeKerberos:
 def test_a_ticket_is_renewed_and_renews_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renewal, "Kerberos", FakeKerberos)
     fresh, again = perform(BY_TICKET)
-    assert fresh == Token("example.org", "alice@EXAMPLE.ORG", 17, Secret(b"key"), b"ticket", 9, 19)
+    assert fresh == Token(
+        "example.org", "alice@EXAMPLE.ORG", 17, Secret(b"key"), b"ticket", 9, 19,
+        service="afs/example.org@OTHER.NET",
+    )  # fmt: skip
     assert again.granting is not None
     assert (again.granting.data, again.granting.end) == (b"2", 19)
     assert again.wanted == WANTED

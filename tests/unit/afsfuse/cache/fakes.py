@@ -14,7 +14,7 @@ from afsfuse.cache import CacheManager, Vnode
 from afsfuse.cell.directory import Cell
 from afsfuse.cell.servers import FileServer
 from afsfuse.cell.volumes import Volume
-from afsfuse.errors import AfsError, NotPermitted, StaleInode
+from afsfuse.errors import AfsError, NotPermitted, StaleInode, TokenExpired
 from afsfuse.fileserver.replies import DataReply, Promise, StatusReply
 from afsfuse.interfaces.fileserver import Fid, VolSync
 from afsfuse.model import FileKind, Rights, Status, VolumeInfo, VolumeType
@@ -120,6 +120,13 @@ class SmallFiles:
     fetch_data: Callable[..., Any]
     tokens: AbstractSet[Identity] = frozenset()
     """Who has a token; everybody else is nobody to the servers."""
+    expired: AbstractSet[Identity] = frozenset()
+    """Who had one."""
+
+    def as_told_to(self, error: AfsError, who: Identity, volume: Any) -> AfsError:
+        if isinstance(error, NotPermitted) and who in self.expired:
+            return TokenExpired(TokenExpired.MESSAGE)
+        return error
 
     def speaker(self, who: Identity, cell: str) -> Identity:
         return who if who in self.tokens else NOBODY
