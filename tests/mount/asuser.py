@@ -34,12 +34,19 @@ _PTRACE_SEIZE, _PTRACE_DETACH = 0x4206, 17  # linux/ptrace.h
 _SET_DUMPABLE = 4  # linux/prctl.h
 
 
-def as_user(action: Callable[[], object], uid: int = NOBODY) -> object:
-    """What an action returns, or the error it raises, in a process of the user."""
+def as_user(action: Callable[[], object], uid: int = NOBODY, *, at: Path | None = None) -> object:
+    """What an action returns, or the error it raises, in a process of the user.
+
+    It works in the folder `at`, which it enters before it becomes the user: the way there may be
+    closed to him, as other sessions of pytest close what is above their folders.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
+        if at is not None:
+            at.chmod(0o755)  # pytest makes it for root alone
+            os.chdir(at)
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
