@@ -24,13 +24,14 @@ import trio
 
 import rxrpc
 from afsfuse import config as settings
-from afsfuse.auth.folders import in_memory, own_folder
+from afsfuse.auth.folders import UNLINKED, in_memory, own_folder
 from afsfuse.auth.following import Follower
 from afsfuse.auth.hardening import harden
 from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.cache import CacheManager
+from afsfuse.cache.leftovers import Leftovers
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
@@ -116,8 +117,10 @@ def compose(
         notifier=notifier,
         options=options,
         identify=tokens.identities.of,
+        leftovers=Leftovers(own_folder() / UNLINKED),
     )
     tokens.subscribe(cache.token_changed)
+    tokens.subscribe(filesystem.token_changed)
 
     async def settle(vnodes: Sequence[Vnode]) -> None:
         inodes = {node.inode for vnode in vnodes for node in holders(vnode)}
@@ -234,6 +237,7 @@ async def serve(
                 finally:
                     with farewell:
                         farewell.deadline = trio.current_time() + FAREWELL_SECONDS
+                        await parts.filesystem.finish()
                         await parts.cache.give_up_all()
             log.info("%s is not mounted any more", config.directory)
             services.cancel_scope.cancel()

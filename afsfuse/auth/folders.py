@@ -7,6 +7,7 @@ A daemon of root's, whose mounts are for everybody, has `/run/afsfuse`. A user's
     pags/pag-NUMBER         the process that is the root of a PAG
     keeps/IDENTITY.CELL     what a token is to be renewed with
     control/PID.sock        the control sockets of the daemons, one each
+    unlinked/*.jsonl        files that were removed while they are open, for each daemon
 
 So several daemons of one owner share their tokens, and so does one that is started later.
 """
@@ -23,6 +24,7 @@ OVERRIDE = "AFSFUSE_RUNTIME_DIR"
 """The variable that names a folder to use in place of all others, by daemons and commands."""
 SYSTEM = Path("/run/afsfuse")
 TOKENS, PAGS, KEEPS, CONTROL = "tokens", "pags", "keeps", "control"
+UNLINKED = "unlinked"
 _IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 
 

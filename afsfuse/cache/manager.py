@@ -11,6 +11,7 @@ import trio
 
 from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.callbacks import BreakLog
+from afsfuse.cache.changing import DirectoryChanger
 from afsfuse.cache.chunks import ChunkStore
 from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
@@ -112,6 +113,9 @@ class CacheManager:
         self._reader = Reader(self._statuses, self.doors, self._fetcher)
         self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
         self._revalidator = Revalidator(self._statuses, self._listings)
+        self.changer = DirectoryChanger(
+            client, self._table, self._statuses, self._listings, self._log, self._lose_promise
+        )
         self._snapshots = EntrySnapshots()
         self._breaks = 0
         self._server_breaks = 0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
-    from afsfuse.fileserver.replies import DataReply, StatusReply
+    from afsfuse.fileserver.replies import ChangeReply, DataReply, StatusReply
     from afsfuse.interfaces.common import Fid
     from afsfuse.interfaces.fileserver import VolSync
     from afsfuse.model import Status
@@ -260,6 +260,39 @@ class StatusKeeper:
         self._enter_promise(vnode, reply, ticket)
         return vnode
 
+    def changed(
+        self,
+        volume: Volume,
+        fid: Fid,
+        reply: ChangeReply,
+        ticket: int,
+        who: Identity = NOBODY,
+    ) -> Vnode:
+        """Enter the status that a change of our own left behind. Free of await; raise
+        `DataCorrupt` on nonsense.
+
+        A server tells everybody but us of what we change, so the promise that we hold holds on,
+        and nobody need be told that the data is of another version. What others changed before is
+        for the caller to see, by how far the data version rose; then call `distrust`.
+        """
+        shelf = self._table.shelf(volume)
+        if reply.sync.creation_time != shelf.created:
+            self._check_instance(shelf, reply.sync, ticket)
+        vnode = shelf.vnodes.get(fid)
+        if (reply.status.kind is FileKind.DIRECTORY) is not bool(fid.vnode & 1):
+            raise DataCorrupt(f"a server says that {fid} is a {reply.status.kind.name.lower()}")
+        if vnode is None:
+            vnode = Vnode(volume, fid, reply.status)
+            vnode.server = reply.server
+            vnode.asked_by = who
+            self._table.add(shelf, vnode)
+        elif not self._replace(vnode, reply.status, ticket, ours=True):
+            return vnode
+        vnode.ticket = ticket
+        vnode.applied = self._log.now
+        vnode.used = True
+        return vnode
+
     def _enter_promise(self, vnode: Vnode, reply: StatusReply | DataReply, ticket: int) -> None:
         promise = reply.promise
         log = self._log
@@ -292,8 +325,11 @@ class StatusKeeper:
         vnode.look_until = until if everybody & _LOOKUP else 0.0
         vnode.read_until = until if everybody & _OPEN == _OPEN else 0.0
 
-    def _replace(self, vnode: Vnode, status: Status, ticket: int) -> bool:
-        """Put a newer status in the place of the known one; False if it is not newer."""
+    def _replace(self, vnode: Vnode, status: Status, ticket: int, *, ours: bool = False) -> bool:
+        """Put a newer status in the place of the known one; False if it is not newer.
+
+        `ours`: it is what a change of our own made of it.
+        """
         known = vnode.status
         if status.data_version < known.data_version:
             if ticket <= vnode.applied:
@@ -309,7 +345,9 @@ class StatusKeeper:
             vnode.permits = None
             if int(known.anonymous_access) & ~int(status.anonymous_access) & _OPEN:
                 self._rights_narrowed(vnode)
-        if status.data_version != known.data_version or status.length != known.length:
+        if not ours and (
+            status.data_version != known.data_version or status.length != known.length
+        ):
             self._version_moved(vnode)
         return True
 

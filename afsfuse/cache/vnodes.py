@@ -49,6 +49,7 @@ class Vnode:
         "server",
         "status",
         "ticket",
+        "unlinked",
         "used",
         "volume",
     )
@@ -67,6 +68,7 @@ class Vnode:
         self.evicted_version: int | None = None  # of a directory seen before but not kept
         self.link: tuple[int, bytes] | None = None  # data version and body of a symlink
         self.used = True  # since the table's hand last came by
+        self.unlinked = 0  # 1: its last name is one that keeps it for those who have it open
         self.holder: object = None  # belongs to the layer above, never touched here
         self.asked_by: Identity = NOBODY  # who brought `status`, and may do so again
         self.door: Vnode | None = None  # of a file: the directory whose access list counts

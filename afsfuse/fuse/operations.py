@@ -49,6 +49,24 @@ class FileSystemApi(Protocol):
     async def readdir(self, handle: int, offset: int, room: int) -> Sequence[Listing]: ...
     def listed(self, handle: int, listing: Listing) -> None: ...
     def releasedir(self, handle: int) -> None: ...
+    async def create(
+        self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[OpenFile, Entry]: ...
+    async def mknod(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry: ...
+    async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry: ...
+    async def symlink(self, parent: Inode, name: bytes, body: bytes, caller: Caller) -> Entry: ...
+    async def link(self, inode: Inode, parent: Inode, name: bytes, caller: Caller) -> Entry: ...
+    async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None: ...
+    async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None: ...
+    async def rename(
+        self,
+        old_parent: Inode,
+        old_name: bytes,
+        new_parent: Inode,
+        new_name: bytes,
+        flags: int,
+        caller: Caller,
+    ) -> None: ...
     async def statfs(self, inode: Inode, caller: Caller) -> VolumeSpace: ...
     async def access(self, inode: Inode, mask: int, caller: Caller) -> bool: ...
     async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes: ...
@@ -145,6 +163,72 @@ class Operations(pyfuse3.Operations):
     @quiet
     async def releasedir(self, fh: int) -> None:
         self._vfs.releasedir(fh)
+
+    # Names. The kernel has applied the umask, if it did not leave that to us.
+
+    @handler
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        opened, entry = await self._vfs.create(
+            Inode(parent_inode), name, mode & ~ctx.umask, flags, _caller(ctx)
+        )
+        return file_info(opened), entry_attributes(entry)
+
+    @handler
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return entry_attributes(
+            await self._vfs.mknod(Inode(parent_inode), name, mode & ~ctx.umask, _caller(ctx))
+        )
+
+    @handler
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return entry_attributes(
+            await self._vfs.mkdir(Inode(parent_inode), name, mode & ~ctx.umask, _caller(ctx))
+        )
+
+    @handler
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return entry_attributes(
+            await self._vfs.symlink(Inode(parent_inode), name, target, _caller(ctx))
+        )
+
+    @handler
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return entry_attributes(
+            await self._vfs.link(Inode(inode), Inode(new_parent_inode), new_name, _caller(ctx))
+        )
+
+    @handler
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._vfs.unlink(Inode(parent_inode), name, _caller(ctx))
+
+    @handler
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._vfs.rmdir(Inode(parent_inode), name, _caller(ctx))
+
+    @handler
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        old, new = Inode(parent_inode_old), Inode(parent_inode_new)
+        await self._vfs.rename(old, name_old, new, name_new, flags, _caller(ctx))
+
+    # Volumes
 
     @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:

@@ -38,7 +38,7 @@ def entry_of(
         node.inode,
         node.generation,
         type_bits | (status.mode & _PERMISSIONS),
-        status.links,
+        status.links - vnode.unlinked,
         status.owner,
         status.group,
         status.length,

@@ -115,7 +115,7 @@ class Files:
         node.pages_version = status.data_version
         handle = FileHandle(node, caller, who, self._cache.open_stream(vnode, who))
         node.handles += 1
-        if fresh:
+        if fresh and status.length:
             self._cache.prefetch((vnode,), who)  # the kernel has no pages, so a read comes next
             self._neighbours.opened(node, who)
         return OpenFile(self._handles.add(handle), keep)

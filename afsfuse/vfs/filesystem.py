@@ -10,6 +10,7 @@ import errno
 import itertools
 import logging
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,20 @@ import trio
 
 from afsfuse.auth.identity import NOBODY, Identities
 from afsfuse.cache.doors import READ
+from afsfuse.cache.leftovers import Leftovers
 from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind
 from afsfuse.vfs import access, xattrs
 from afsfuse.vfs.background import Background
+from afsfuse.vfs.dirops import DirectoryOperations
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
 from afsfuse.vfs.files import FileHandle, Files, HandleTable
+from afsfuse.vfs.invalidation import OwnChanges
 from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
 from afsfuse.vfs.lookups import Lookups
 from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint, volume_root
 from afsfuse.vfs.options import DYNAMIC_ROOT
+from afsfuse.vfs.orphans import Orphans
 from afsfuse.vfs.resolving import Resolver
 from afsfuse.vfs.space import Spaces
 from afsfuse.vfs.trimming import Trimmer
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.model import Inode
     from afsfuse.vfs.entry import Entry, Listing, OpenFile, VolumeSpace
-    from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable
+    from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable, VnodeNode
     from afsfuse.vfs.invalidation import KernelNotifier
     from afsfuse.vfs.options import VfsOptions
 
@@ -74,8 +79,11 @@ class FileSystem:
         notifier: KernelNotifier,
         options: VfsOptions,
         identify: Callable[[Caller], Identity] = BY_UID,
+        leftovers: Leftovers | None = None,
     ) -> None:
         """`identify` says whom tokens of a caller belong to: by default to its uid.
+
+        `leftovers` is the list of names that are to be removed; without it nothing is written down.
 
         `nodes` is the table that the cache's listener, `KernelInvalidator`, looks at, too.
 
@@ -95,6 +103,9 @@ class FileSystem:
             first=2, step=2
         )
         self._files = Files(cache, nodes, self._file_handles)
+        own = OwnChanges(nodes, notifier, options.sysnames)
+        self._orphans = Orphans(cache, locator, own, self._background, leftovers or Leftovers(None))
+        self._dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
         self._spaces = Spaces(client, options.space_lifetime)
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
@@ -108,7 +119,18 @@ class FileSystem:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do what goes on in the background, until cancelled."""
-        await self._background.run(task_status=task_status)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._background.run)
+            self._orphans.inherit()
+            task_status.started()
+
+    async def finish(self) -> None:
+        """The mount is gone: return when everything that was put off until then is done."""
+        await self._orphans.finish()
+
+    def token_changed(self, who: Identity, cell: str) -> None:
+        """An identity has another token for a cell, or none."""
+        self._orphans.token_changed()
 
     async def prepare(self) -> None:
         """See that the root can be shown: find the volume of a mount that shows only one.
@@ -226,7 +248,11 @@ class FileSystem:
 
     def release(self, handle: int) -> None:
         """Close a file. Never raises."""
+        opened = self._file_handles.find(handle)
+        vnode = None if opened is None else opened.node.vnode
         self._files.release(handle)
+        if vnode is not None:
+            self._orphans.closed(vnode)
 
     def caller_of(self, handle: int) -> Caller:
         """Who opened a file or directory; EBADF if it is not open."""
@@ -277,6 +303,83 @@ class FileSystem:
             opened.close()
             opened.node.handles -= 1
             self._nodes.discard(opened.node)
+
+    # Names.
+
+    async def create(
+        self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[OpenFile, Entry]:
+        """Make a file and open it; one that is there is opened, unless `flags` have O_EXCL.
+
+        The entry's inode is held once more by the kernel, here and below.
+        """
+        who = self._identify(caller)
+        try:
+            node, entry = await self._dirops.create(self._nodes.get(parent), name, mode, who)
+        except AfsError as exc:
+            if exc.errno != errno.EEXIST or flags & os.O_EXCL:
+                raise
+            # Somebody else made it after the kernel had looked.
+            entry = await self.lookup(parent, name, caller)
+            if not entry.inode:
+                raise
+            return await self.open(entry.inode, flags, caller), entry
+        return self._open_created(node, flags, caller, who), entry
+
+    def _open_created(self, node: VnodeNode, flags: int, caller: Caller, who: Identity) -> OpenFile:
+        """Open a file that was made just now by who opens it, whatever its mode. Free of await."""
+        assert node.vnode is not None
+        return self._files.open(node, node.vnode, caller, who)
+
+    async def mknod(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
+        """Make a file; EPERM for pipes, sockets and devices, of which AFS has none."""
+        if not stat.S_ISREG(mode):
+            raise AfsError(
+                f"{name!r}: AFS has no pipes, sockets or devices (mode {mode:o})",
+                errno=errno.EPERM,
+            )
+        who = self._identify(caller)
+        return (await self._dirops.create(self._nodes.get(parent), name, mode, who))[1]
+
+    async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
+        """Make a directory."""
+        who = self._identify(caller)
+        return await self._dirops.mkdir(self._nodes.get(parent), name, mode, who)
+
+    async def symlink(self, parent: Inode, name: bytes, body: bytes, caller: Caller) -> Entry:
+        """Make a symbolic link, or a mount point if `body` is one's."""
+        who = self._identify(caller)
+        return await self._dirops.symlink(self._nodes.get(parent), name, body, who)
+
+    async def link(self, inode: Inode, parent: Inode, name: bytes, caller: Caller) -> Entry:
+        """Give a file a further name."""
+        who = self._identify(caller)
+        node = self._nodes.get(inode)
+        return await self._dirops.link(node, self._nodes.get(parent), name, who)
+
+    async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        """Remove a name of anything but a directory."""
+        who = self._identify(caller)
+        await self._dirops.unlink(self._nodes.get(parent), name, who)
+
+    async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        """Remove an empty directory."""
+        who = self._identify(caller)
+        await self._dirops.rmdir(self._nodes.get(parent), name, who)
+
+    async def rename(
+        self,
+        old_parent: Inode,
+        old_name: bytes,
+        new_parent: Inode,
+        new_name: bytes,
+        flags: int,
+        caller: Caller,
+    ) -> None:
+        """Move a name; `flags` are those of renameat2(2)."""
+        who = self._identify(caller)
+        old, new = self._nodes.get(old_parent), self._nodes.get(new_parent)
+        await self._dirops.rename(old, old_name, new, new_name, flags, who)
 
     # Volumes.
 

@@ -113,9 +113,53 @@ class KernelInvalidator:
         """The names, and those ending in `@sys` that may have stood for them."""
         for name in names:
             yield name
-            for sysname in self._sysnames:
-                if name.endswith(sysname):
-                    yield name[: -len(sysname)] + SYS_SUFFIX
+            yield from _aliases(name, self._sysnames)
+
+
+class OwnChanges:
+    """Tells the kernel of changes that it asked for itself, as far as it cannot know of them.
+
+    The node through which a change was asked shows it already. What the kernel does not know is
+    that other nodes show the same directory, or the same file, and which names end in `@sys`.
+    """
+
+    def __init__(
+        self, nodes: NodeTable, notifier: KernelNotifier, sysnames: tuple[bytes, ...]
+    ) -> None:
+        self._nodes = nodes
+        self._notifier = notifier
+        self._sysnames = sysnames
+
+    def name_changed(self, directory: Vnode | None, name: bytes, asked: Node | None) -> None:
+        """A name came, went or means something else, at the request of `asked`."""
+        for node in () if directory is None else holders(directory):
+            if node is not asked:
+                self._drop(node, name)
+                self._notifier.invalidate_attributes(node.inode)
+            for alias in _aliases(name, self._sysnames):
+                self._drop(node, alias)
+
+    def file_changed(self, file: Vnode | None, asked: Node | None) -> None:
+        """A file has one name more or less."""
+        for node in () if file is None else holders(file):
+            if node is not asked:
+                self._notifier.invalidate_attributes(node.inode)
+
+    def name_closed(self, parent: Node, name: bytes, child: Node) -> None:
+        """What stands behind a name is not for everybody any more who was let in before."""
+        self._notifier.invalidate_attributes(child.inode)
+        self._drop(parent, name)
+
+    def _drop(self, node: Node, name: bytes) -> None:
+        if self._nodes.unhold(node, name):
+            self._notifier.invalidate_name(node.inode, name)
+
+
+def _aliases(name: bytes, sysnames: tuple[bytes, ...]) -> Iterator[bytes]:
+    """The names ending in `@sys` that may stand for a name."""
+    for sysname in sysnames:
+        if name.endswith(sysname):
+            yield name[: -len(sysname)] + SYS_SUFFIX
 
 
 def _suspects(node: Node, vnode: Vnode) -> list[bytes]:

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from afsfuse.auth.identity import Identity
+    from afsfuse.cache.leftovers import Leftovers
     from afsfuse.democell import DemoCell
+    from afsfuse.vfs.invalidation import KernelNotifier
     from rxrpc import ClientSecurity
     from tests.realcell.cell import RealCell
 
@@ -166,7 +168,12 @@ class UserTokens(Credentials):
 
 
 @asynccontextmanager
-async def walker(site: Site, users: Mapping[int, str] | None = None) -> AsyncIterator[Walker]:
+async def walker(
+    site: Site,
+    notifier: KernelNotifier | None = None,
+    leftovers: Leftovers | None = None,
+    users: Mapping[int, str] | None = None,
+) -> AsyncIterator[Walker]:
     """This project's client, all of it but FUSE. `users`: which uids have whose tokens."""
     endpoint = site.endpoint()
     cells = CellDirectory(site.files())
@@ -176,11 +183,12 @@ async def walker(site: Site, users: Mapping[int, str] | None = None) -> AsyncIte
     cache = CacheManager(client, channels=client.channels)
     nodes = NodeTable()
     options = VfsOptions(sysnames=(b"amd64_linux26",))
-    quiet = NullNotifier()
-    cache.listener = KernelInvalidator(nodes, quiet, options.sysnames)
+    notifier = notifier or NullNotifier()
+    cache.listener = KernelInvalidator(nodes, notifier, options.sysnames)
     filesystem = FileSystem(
-        cells, locator, cache, client, nodes=nodes, notifier=quiet, options=options
-    )
+        cells, locator, cache, client,
+        nodes=nodes, notifier=notifier, options=options, leftovers=leftovers,
+    )  # fmt: skip
     callbacks = CallbackService(
         cache, cells, registry, uuid.uuid4(),
         config=cache_config(vnodes=1000, data_bytes=1 << 20, chunk_size=1 << 15),
@@ -192,6 +200,7 @@ async def walker(site: Site, users: Mapping[int, str] | None = None) -> AsyncIte
         await nursery.start(cache.run)
         await nursery.start(filesystem.run)
         await filesystem.prepare()
-        yield Walker(filesystem, site.name)
+        yield Walker(filesystem, site.name, cache)
+        await filesystem.finish()
         await cache.give_up_all()
         nursery.cancel_scope.cancel()

@@ -46,7 +46,7 @@ async def admin(site: Site) -> AsyncIterator[RawClient]:
 @pytest.fixture
 async def walk(site: Site) -> AsyncIterator[Walker]:
     users = {who.uid: name for who, name in NAMES.items() if who is not ANONYMOUS}
-    async with walker(site, users) as made:
+    async with walker(site, users=users) as made:
         yield made
 
 

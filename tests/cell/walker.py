@@ -12,6 +12,7 @@ from afsfuse.model import Inode
 
 if TYPE_CHECKING:
     from afsfuse.auth.identity import Caller
+    from afsfuse.cache import CacheManager
     from afsfuse.vfs import FileSystem
     from afsfuse.vfs.entry import Entry
 
@@ -22,8 +23,9 @@ _ROOM = 1 << 16
 class Walker:
     """Paths are relative to the cell's root: read-only, or with `writable` the read-write one."""
 
-    def __init__(self, filesystem: FileSystem, cell: str) -> None:
-        self._vfs = filesystem
+    def __init__(self, filesystem: FileSystem, cell: str, cache: CacheManager) -> None:
+        self.vfs = filesystem
+        self.cache = cache
         self._cell = cell
 
     async def entry(self, path: str, *, writable: bool = False, who: Caller = ANONYMOUS) -> Entry:
@@ -32,7 +34,7 @@ class Walker:
         inode = ROOT_INODE
         found: Entry | None = None
         for name in (top, *filter(None, path.split("/"))):
-            found = await self._vfs.lookup(inode, os.fsencode(name), who)
+            found = await self.vfs.lookup(inode, os.fsencode(name), who)
             if not found.inode:
                 raise FileNotFoundError(path)
             inode = found.inode
@@ -42,51 +44,87 @@ class Walker:
     async def read(self, path: str, *, writable: bool = False) -> bytes:
         """What is in a file."""
         entry = await self.entry(path, writable=writable)
-        opened = await self._vfs.open(entry.inode, os.O_RDONLY, ANONYMOUS)
+        opened = await self.vfs.open(entry.inode, os.O_RDONLY, ANONYMOUS)
         try:
             parts = []
             offset = 0
-            while part := bytes(await self._vfs.read(opened.handle, offset, 1 << 20)):
+            while part := bytes(await self.vfs.read(opened.handle, offset, 1 << 20)):
                 parts.append(part)
                 offset += len(part)
             return b"".join(parts)
         finally:
-            self._vfs.release(opened.handle)
+            self.vfs.release(opened.handle)
 
     async def list(self, path: str, *, writable: bool = False) -> set[str]:
         """The names in a directory."""
         entry = await self.entry(path, writable=writable)
-        handle = await self._vfs.opendir(entry.inode, ANONYMOUS)
+        handle = await self.vfs.opendir(entry.inode, ANONYMOUS)
         try:
             names: set[str] = set()
             offset = 0
-            while listings := await self._vfs.readdir(handle, offset, _ROOM):
+            while listings := await self.vfs.readdir(handle, offset, _ROOM):
                 names |= {os.fsdecode(listing.name) for listing in listings}
                 offset = listings[-1].next_offset
             return names - {".", ".."}
         finally:
-            self._vfs.releasedir(handle)
+            self.vfs.releasedir(handle)
 
-    async def readlink(self, path: str) -> bytes:
+    async def readlink(self, path: str, *, writable: bool = False) -> bytes:
         """Where a symbolic link points to."""
-        return await self._vfs.readlink((await self.entry(path)).inode, ANONYMOUS)
+        entry = await self.entry(path, writable=writable)
+        return await self.vfs.readlink(entry.inode, ANONYMOUS)
+
+    # Changes, all in the read-write tree
+
+    async def parent(self, path: str) -> tuple[Inode, bytes]:
+        """The directory of a path, and the last name."""
+        above, _, name = path.rpartition("/")
+        return (await self.entry(above, writable=True)).inode, os.fsencode(name)
+
+    async def create(self, path: str, flags: int = os.O_EXCL, mode: int = 0o644) -> Entry:
+        """A new file, closed again at once."""
+        parent, name = await self.parent(path)
+        opened, entry = await self.vfs.create(parent, name, mode, flags, ANONYMOUS)
+        self.vfs.release(opened.handle)
+        return entry
+
+    async def mkdir(self, path: str, mode: int = 0o755) -> Entry:
+        return await self.vfs.mkdir(*await self.parent(path), mode, ANONYMOUS)
+
+    async def symlink(self, path: str, body: bytes) -> Entry:
+        return await self.vfs.symlink(*await self.parent(path), body, ANONYMOUS)
+
+    async def link(self, existing: str, path: str) -> Entry:
+        inode = (await self.entry(existing, writable=True)).inode
+        return await self.vfs.link(inode, *await self.parent(path), ANONYMOUS)
+
+    async def unlink(self, path: str) -> None:
+        await self.vfs.unlink(*await self.parent(path), ANONYMOUS)
+
+    async def rmdir(self, path: str) -> None:
+        await self.vfs.rmdir(*await self.parent(path), ANONYMOUS)
+
+    async def rename(self, old: str, new: str, flags: int = 0) -> None:
+        old_parent, old_name = await self.parent(old)
+        new_parent, new_name = await self.parent(new)
+        await self.vfs.rename(old_parent, old_name, new_parent, new_name, flags, ANONYMOUS)
 
     async def attribute(
         self, path: str, name: bytes, *, writable: bool = False, who: Caller = ANONYMOUS
     ) -> bytes:
         """An extended attribute."""
         entry = await self.entry(path, writable=writable, who=who)
-        return await self._vfs.getxattr(entry.inode, name, who)
+        return await self.vfs.getxattr(entry.inode, name, who)
 
     async def set_acl(self, path: str, text: bytes, who: Caller = ANONYMOUS) -> None:
         """Give a directory of the read-write tree an access list, by its extended attribute."""
         entry = await self.entry(path, writable=True, who=who)
-        await self._vfs.setxattr(entry.inode, b"afs.acl", text, who)
+        await self.vfs.setxattr(entry.inode, b"afs.acl", text, who)
 
     async def access(self, path: str, mask: int, who: Caller = ANONYMOUS) -> bool:
         """What access(2) says of something in the read-write tree."""
         entry = await self.entry(path, writable=True, who=who)
-        return await self._vfs.access(entry.inode, mask, who)
+        return await self.vfs.access(entry.inode, mask, who)
 
     async def volume_of(self, path: str, *, writable: bool = False) -> int:
         """The number of the volume in which a path ends."""

@@ -48,7 +48,49 @@ class Node:
         return stat.S_IFREG | 0o644
 
 
-class ToyFileSystem:
+class ReadOnly:
+    """The part of the interface that changes something: nothing can be changed here."""
+
+    async def create(
+        self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[OpenFile, Entry]:
+        raise _read_only()
+
+    async def mknod(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
+        raise _read_only()
+
+    async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
+        raise _read_only()
+
+    async def symlink(self, parent: Inode, name: bytes, body: bytes, caller: Caller) -> Entry:
+        raise _read_only()
+
+    async def link(self, inode: Inode, parent: Inode, name: bytes, caller: Caller) -> Entry:
+        raise _read_only()
+
+    async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        raise _read_only()
+
+    async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        raise _read_only()
+
+    async def rename(
+        self,
+        old_parent: Inode,
+        old_name: bytes,
+        new_parent: Inode,
+        new_name: bytes,
+        flags: int,
+        caller: Caller,
+    ) -> None:
+        raise _read_only()
+
+
+def _read_only() -> AfsError:
+    return AfsError("nothing can be changed", errno=errno.EROFS)
+
+
+class ToyFileSystem(ReadOnly):
     """Implements what `afsfuse.fuse.operations.FileSystemApi` asks for."""
 
     def __init__(self) -> None:
