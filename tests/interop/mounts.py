@@ -1,4 +1,4 @@
-"""Mounts of the real cell by this project's own command, on a host of the cell."""
+"""Mounts of a cell by this project's own command, on a host of the cell."""
 
 from __future__ import annotations
 
@@ -9,23 +9,41 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.realcell.cell import RealCell
-    from tests.realcell.hosts import Host
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.02
 
 
+class ClientHost(Protocol):
+    """Where a daemon can be started."""
+
+    def popen(
+        self, command: Sequence[str], *, mounts: bool = True, **more: Any
+    ) -> subprocess.Popen[bytes]: ...
+
+
+class Cell(Protocol):
+    """What has to be known of a cell to mount it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def confdir(self) -> Path: ...
+    @property
+    def clients(self) -> Mapping[str, ClientHost]: ...
+
+
 class RealMount:
     """A daemon in the foreground on a client host; what it mounts is visible to everybody."""
 
-    def __init__(self, cell: RealCell, host: Host, source: str, point: Path, options: str) -> None:
+    def __init__(
+        self, cell: Cell, host: ClientHost, source: str, point: Path, options: str
+    ) -> None:
         self.point = point
         self.log = point.with_suffix(".log")
         everything = f"confdir={cell.confdir}" + (f",{options}" if options else "")
@@ -80,7 +98,7 @@ class RealMount:
 
 @contextmanager
 def mounted(
-    cell: RealCell, host: str, point: Path, *, source: str = "afs", options: str = ""
+    cell: Cell, host: str, point: Path, *, source: str = "afs", options: str = ""
 ) -> Iterator[RealMount]:
     """A mount for the time of a test; it must end cleanly and leave nothing."""
     point.mkdir(parents=True, exist_ok=True)
