@@ -47,10 +47,11 @@ from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, V
 from afsfuse.vfs.inodes import holders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from afsfuse.cache import Vnode
     from afsfuse.config import Config
+    from afsfuse.model import Inode
 
 T = TypeVar("T")
 
@@ -64,6 +65,9 @@ STORE_SECONDS = 60.0
 """How long the end may take for storing what is not stored yet."""
 SETTLE_SECONDS = 1.0
 """How long a callback's reply may wait for the kernel; the callback service has its own bound."""
+OWN_SETTLE_SECONDS = 0.25
+"""... and how long a change may, where one volume is mounted at several places. Two processes that
+change one directory at two places at once wait for each other's locks in the kernel so long."""
 PARAMETERS = rxrpc.Parameters(max_connections_per_bundle=12)
 """48 calls to one server: on a long line a server moves 44 KiB a round trip in each of them."""
 _YOUNG_OBJECTS = 10_000  # allocations between two looks for garbage; 700 is meant for scripts
@@ -113,6 +117,10 @@ def compose(
     notifier = KernelNotifier()
     nodes = NodeTable()
     cache.listener = KernelInvalidator(nodes, notifier, options.sysnames)
+
+    async def settle_other_nodes(inodes: Iterable[Inode]) -> None:
+        await notifier.settled(inodes, OWN_SETTLE_SECONDS)
+
     filesystem = FileSystem(
         cells,
         locator,
@@ -123,6 +131,7 @@ def compose(
         options=options,
         identify=tokens.identities.of,
         leftovers=Leftovers(own_folder() / UNLINKED),
+        settle=settle_other_nodes,
     )
     tokens.subscribe(cache.token_changed)
     tokens.subscribe(filesystem.token_changed)

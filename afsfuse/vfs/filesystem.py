@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from afsfuse.model import Inode
     from afsfuse.vfs.entry import Attributes, Entry, Listing, OpenFile, VolumeSpace
     from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable, VnodeNode
-    from afsfuse.vfs.invalidation import KernelNotifier
+    from afsfuse.vfs.invalidation import KernelNotifier, Settle
     from afsfuse.vfs.options import VfsOptions
 
 log = logging.getLogger(__name__)
@@ -81,10 +81,12 @@ class FileSystem:
         options: VfsOptions,
         identify: Callable[[Caller], Identity] = BY_UID,
         leftovers: Leftovers | None = None,
+        settle: Settle | None = None,
     ) -> None:
         """`identify` says whom tokens of a caller belong to: by default to its uid.
 
         `leftovers` is the list of names that are to be removed; without it nothing is written down.
+        `settle` waits until the kernel has done what it was told about some inodes, with a bound.
 
         `nodes` is the table that the cache's listener, `KernelInvalidator`, looks at, too.
 
@@ -104,8 +106,14 @@ class FileSystem:
             first=2, step=2
         )
         self._files = Files(cache, nodes, self._file_handles)
-        own = OwnChanges(nodes, notifier, options.sysnames)
-        self._orphans = Orphans(cache, locator, own, self._background, leftovers or Leftovers(None))
+        own = OwnChanges(nodes, notifier, options.sysnames, settle)
+        self._orphans = Orphans(
+            cache,
+            locator,
+            own,
+            self._background,
+            Leftovers(None) if leftovers is None else leftovers,
+        )
         self._dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
         self._writing = FileWriting(cache, notifier)
         self._spaces = Spaces(client, options.space_lifetime)
