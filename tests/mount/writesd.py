@@ -1,4 +1,6 @@
-"""A cell in which everybody may do everything, mounted: `writesd DIR CONFDIR ADDRESS OPTIONS`.
+"""A cell in which everybody may do everything, and its mount.
+
+It is started as `writesd DIR CONFDIR ADDRESS OPTIONS`.
 
 The files `f0` to `f9` are there, and empty. Orders come in on standard input, one Python literal a
 line, each answered by a line: `("abort", PROCEDURE, CODE, TIMES)` and
@@ -90,4 +92,4 @@ async def main(point: str, confdir: str, address: str, options: str) -> None:
 if __name__ == "__main__":
     Path(sys.argv[2], "ThisCell").write_text(f"{CELL}\n")
     Path(sys.argv[2], "CellServDB").write_text(f">{CELL}\n{sys.argv[3]} #localhost\n")
-    trio.run(partial(main, *sys.argv[1:5]))
+    trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4])
