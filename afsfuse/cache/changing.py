@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from afsfuse.interfaces.common import Fid
     from afsfuse.model import Status
 
-_LINK_MODE = 0o755
+_LINK_MODE = 0o777  # as everywhere on Linux: programs that compare trees compare it, too
 _MOUNTPOINT_MODE = 0o644
 _DOT_DOT = b".."
 # What a server answers of a name or a directory when it knows better than we do.

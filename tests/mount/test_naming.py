@@ -18,7 +18,7 @@ import pytest
 
 from tests.mount.celld import CELL
 from tests.mount.harness import ROOT, Children, clear, wait_until
-from tests.mount.test_users import Process, loopback_address
+from tests.mount.usersmount import Process, loopback_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
