@@ -8,7 +8,7 @@ DEMO_ARGS ?=
 help:
 	@echo "make demo     a cell in one process, mounted; CELL=openafs: real servers instead (root)"
 	@echo "make test     lint, types, and the whole suite; PYTEST_ARGS='-k name' narrows it"
-	@echo "make soak     the figures of docs/security.md that take minutes"
+	@echo "make soak     the long forms of tests: big trees, many rounds, 100 kills"
 	@echo "make bench    measure against afsd.fuse on the same cell (root); BENCH_ARGS=--json"
 	@echo "make profile  where a cold read spends its time, layer by layer (root)"
 
@@ -35,7 +35,7 @@ test: lint types
 	@.venv/bin/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 soak: setup
-	@.venv/bin/pytest --soak -m soak -rP --no-header $(PYTEST_ARGS)
+	@.venv/bin/pytest -m soak -n 2 --dist loadgroup -rP --no-header $(PYTEST_ARGS)
 
 bench:
 	@CELL=required .ci/setup

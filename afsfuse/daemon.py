@@ -4,8 +4,8 @@ From below: an endpoint on one UDP port, cells and their volumes, the file serve
 cache, the vfs, the callback service beside it, and on top the mount; the tokens and their control
 socket stand beside them. Each part's background work
 is one task in the nursery of `serve`. The end comes by umount or by a signal, and is the same:
-the mount goes first, while everything below still works; then the callback promises are given
-back to the servers; then the tasks are cancelled.
+the mount goes first, while everything below still works; then what is not stored yet is stored;
+then the callback promises are given back to the servers; then the tasks are cancelled.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, V
 from afsfuse.vfs.inodes import holders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from afsfuse.cache import Vnode
     from afsfuse.config import Config
+    from afsfuse.model import Inode
 
 T = TypeVar("T")
 
@@ -59,8 +60,15 @@ log = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 8.0
 """How long the end may take for giving callbacks back, over all servers."""
+LEAST_DIRTY = 16 << 20
+"""Bytes that may be written and not stored yet: half the data cache, or at least so many."""
+STORE_SECONDS = 60.0
+"""How long the end may take for storing what is not stored yet."""
 SETTLE_SECONDS = 1.0
 """How long a callback's reply may wait for the kernel; the callback service has its own bound."""
+OWN_SETTLE_SECONDS = 0.25
+"""... and how long a change may, where one volume is mounted at several places. Two processes that
+change one directory at two places at once wait for each other's locks in the kernel so long."""
 PARAMETERS = rxrpc.Parameters(max_connections_per_bundle=12)
 """48 calls to one server: on a long line a server moves 44 KiB a round trip in each of them."""
 _YOUNG_OBJECTS = 10_000  # allocations between two looks for garbage; 700 is meant for scripts
@@ -103,6 +111,7 @@ def compose(
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
         channels=client.channels,
+        dirty_bytes=max(config.cache_size // 2, LEAST_DIRTY),
     )
     options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
     if config.sysname:
@@ -110,6 +119,10 @@ def compose(
     notifier = KernelNotifier()
     nodes = NodeTable()
     cache.listener = KernelInvalidator(nodes, notifier, options.sysnames)
+
+    async def settle_other_nodes(inodes: Iterable[Inode]) -> None:
+        await notifier.settled(inodes, OWN_SETTLE_SECONDS)
+
     filesystem = FileSystem(
         cells,
         locator,
@@ -120,6 +133,7 @@ def compose(
         options=options,
         identify=tokens.identities.of,
         leftovers=Leftovers(own_folder() / UNLINKED),
+        settle=settle_other_nodes,
     )
     tokens.subscribe(cache.token_changed)
     tokens.subscribe(filesystem.token_changed)
@@ -244,6 +258,7 @@ async def serve(
                         on_mounted()
                 finally:
                     with farewell:
+                        await parts.cache.writes.finish(STORE_SECONDS)
                         farewell.deadline = trio.current_time() + FAREWELL_SECONDS
                         await parts.filesystem.finish()
                         await parts.cache.give_up_all()

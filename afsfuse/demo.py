@@ -153,7 +153,7 @@ The cell {CELL} is mounted on {root}. In another terminal, try:
   ls -l {home}
   cat {home}/README
   cat {home}/library/start-here
-  getfattr -d -m afs {home}/library
+  getfattr -n afs.acl {home}/library
   ls {home}/private
   df -h {home}/scratch
 

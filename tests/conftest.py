@@ -34,16 +34,15 @@ def _own_runtime_folder() -> Iterator[None]:
         del os.environ[OVERRIDE]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", action="store_true", help="run what takes minutes, too")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Real-cell tests share one cell, so one worker runs them; mounts need /dev/fuse."""
-    if not config.getoption("--soak"):
+    """Real-cell tests share one cell, so one worker runs them; mounts need /dev/fuse. What has the
+    marker `soak` takes minutes and is left out unless it is asked for (`-m soak`).
+    """
+    if "soak" not in config.option.markexpr:
         long = [item for item in items if item.get_closest_marker("soak")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if not item.get_closest_marker("soak")]
+        if long:
+            config.hook.pytest_deselected(items=long)
+            items[:] = [item for item in items if not item.get_closest_marker("soak")]
     no_fuse = pytest.mark.skip(reason="/dev/fuse or fusermount3 is not there")
     for item in items:
         if item.get_closest_marker("realcell"):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from afsfuse.interfaces.common import Fid
     from afsfuse.model import Status
 
-_LINK_MODE = 0o755
+_LINK_MODE = 0o777  # as everywhere on Linux: programs that compare trees compare it, too
 _MOUNTPOINT_MODE = 0o644
 _DOT_DOT = b".."
 # What a server answers of a name or a directory when it knows better than we do.
@@ -150,10 +150,11 @@ class DirectoryChanger:
     ) -> None:
         """Take the name of `file` (or symbolic link, or mount point) away."""
         async with self._changing(volume, directory) as ticket:
+            last = self._last_name(volume, file)
             reply = await self._client.changes.remove_file(volume, directory, name, who)
             vnode = self._changed(volume, directory, reply, ticket, who)
             self._edit(vnode, reply.status, lambda d: d.remove(name))
-            self._name_gone(volume, file)
+            self._name_gone(volume, file, last=last)
 
     async def remove_dir(
         self, volume: Volume, directory: Fid, name: bytes, removed: Fid, who: Identity
@@ -163,7 +164,7 @@ class DirectoryChanger:
             reply = await self._client.changes.remove_dir(volume, directory, name, who)
             vnode = self._changed(volume, directory, reply, ticket, who)
             self._edit(vnode, reply.status, lambda d: d.remove(name))
-            self._name_gone(volume, removed)
+            self._name_gone(volume, removed, last=True)
 
     async def rename(
         self,
@@ -188,13 +189,14 @@ class DirectoryChanger:
             return directory.add(new_name, moved.vnode, moved.unique)
 
         changes = self._client.changes
+        last = self._last_name(volume, replaced)
         if old == new:
             async with self._changing(volume, old) as ticket:
                 reply = await changes.rename(volume, old, old_name, new, new_name, who)
                 answer = ChangeReply(reply.new_directory, reply.sync, reply.server)
                 vnode = self._changed(volume, new, answer, ticket, who)
                 self._edit(vnode, reply.new_directory, lambda d: come(d) and leave(d))
-                self._renamed(volume, moved, new, replaced)
+                self._renamed(volume, moved, new, replaced, last=last)
             return
         async with self._changing(volume, old, new) as ticket:
             version = self._certain_version(volume, moved)
@@ -205,7 +207,7 @@ class DirectoryChanger:
             ):
                 answer = ChangeReply(status, reply.sync, reply.server)
                 self._edit(self._changed(volume, fid, answer, ticket, who), status, edit)
-            self._renamed(volume, moved, new, replaced)
+            self._renamed(volume, moved, new, replaced, last=last)
             self._reparented(volume, moved, new, version)
 
     # What they have in common
@@ -284,20 +286,31 @@ class DirectoryChanger:
             copy.data_version = -1
         self._listings.edited(vnode)
 
-    def _name_gone(self, volume: Volume, fid: Fid) -> None:
+    def _last_name(self, volume: Volume, fid: Fid | None) -> bool:
+        """Whether a vnode goes with the next of its names. Ask before the change is made: a server
+        tells of one link less while we wait, and then it looks like the last one.
+        """
+        vnode = None if fid is None else self._table.find(volume, fid)
+        if vnode is None or vnode.status.kind is not FileKind.FILE:
+            return True
+        return vnode.status.links == 1 and vnode.valid(trio.current_time())
+
+    def _name_gone(self, volume: Volume, fid: Fid, *, last: bool) -> None:
         """A vnode has one name less."""
         vnode = self._table.find(volume, fid)
         if vnode is None:
             return
-        if vnode.status.kind is FileKind.FILE and vnode.status.links > 1:
-            self._distrust(vnode)  # its server breaks the promise, too: the links have changed
-        else:
+        if last:
             self._table.remove(vnode)
+        else:
+            self._distrust(vnode)  # its server breaks the promise, too: the links have changed
 
-    def _renamed(self, volume: Volume, moved: Fid, home: Fid, replaced: Fid | None) -> None:
+    def _renamed(
+        self, volume: Volume, moved: Fid, home: Fid, replaced: Fid | None, *, last: bool
+    ) -> None:
         """Enter what a renaming means for what was moved and what is gone."""
         if replaced is not None:
-            self._name_gone(volume, replaced)
+            self._name_gone(volume, replaced, last=last)
         vnode = self._table.find(volume, moved)
         if vnode is not None and vnode.status.kind is not FileKind.DIRECTORY:
             vnode.status = vnode.status._replace(parent_vnode=home.vnode, parent_unique=home.unique)

@@ -301,7 +301,7 @@ class Storer:
     def conflict(self, file: DirtyFile) -> None:
         """Somebody else has stored in a file of which we have changes. Say so if bytes mix."""
         self.counters.conflicts += 1
-        if not file.warned and (file.early or file.mixes(self._store.chunk_size)):
+        if not file.warned and file.mixes(self._store.chunk_size):
             file.warned = True
             log.warning(
                 "%s: another client has changed the file while it is being written here: each "

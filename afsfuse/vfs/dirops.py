@@ -105,7 +105,7 @@ class DirectoryOperations:
         place = await self._place(parent, name, who, new=True)
         volume = place.mount.volume
         vnode = await self._changer.create_file(volume, place.fid, name, mode & PERMISSIONS, who)
-        node, entry = self._made(place, name, vnode)
+        node, entry = await self._made(place, name, vnode)
         assert isinstance(node, VnodeNode)
         return node, entry
 
@@ -114,7 +114,7 @@ class DirectoryOperations:
         place = await self._place(parent, name, who, new=True)
         volume = place.mount.volume
         vnode = await self._changer.make_dir(volume, place.fid, name, mode & PERMISSIONS, who)
-        return self._made(place, name, vnode)[1]
+        return (await self._made(place, name, vnode))[1]
 
     async def symlink(self, parent: Node, name: bytes, body: bytes, who: Identity) -> Entry:
         """A symbolic link, or a mount point if the body is one's."""
@@ -124,7 +124,7 @@ class DirectoryOperations:
             return await self.mkmount(parent, name, body, who)
         place = await self._place(parent, name, who, new=True)
         vnode = await self._changer.symlink(place.mount.volume, place.fid, name, body, who)
-        return self._made(place, name, vnode)[1]
+        return (await self._made(place, name, vnode))[1]
 
     async def mkmount(self, parent: Node, name: bytes, body: bytes, who: Identity) -> Entry:
         """A mount point. `AfsError` with EINVAL if `body` is not that of one.
@@ -137,7 +137,7 @@ class DirectoryOperations:
         vnode = await self._changer.symlink(
             place.mount.volume, place.fid, name, body, who, mountpoint=True
         )
-        _, entry = self._made(place, name, vnode)
+        _, entry = await self._made(place, name, vnode)
         entry.mode = stat.S_IFLNK | stat.S_IMODE(entry.mode)
         entry.attr_timeout = entry.entry_timeout = 0.0
         return entry
@@ -152,7 +152,7 @@ class DirectoryOperations:
             raise _elsewhere(node)
         vnode = await self._changer.link(place.mount.volume, place.fid, name, node.fid, who)
         self._own.file_changed(vnode, node)
-        return self._made(place, name, vnode)[1]
+        return (await self._made(place, name, vnode))[1]
 
     # What takes something away
 
@@ -180,7 +180,7 @@ class DirectoryOperations:
         else:
             await self._changer.remove_file(volume, place.fid, found.name, found.fid, who)
         self._own.file_changed(vnode, place.mount.nodes.get((found.fid.vnode, found.fid.unique)))
-        self._gone(place, name, found.name)
+        await self._gone(place, name, found.name)
 
     async def rmdir(self, parent: Node, name: bytes, who: Identity) -> None:
         """Remove an empty directory; ENOTEMPTY if it is not."""
@@ -195,7 +195,7 @@ class DirectoryOperations:
             await self._changer.remove_dir(
                 place.mount.volume, place.fid, found.name, found.fid, who
             )
-        self._gone(place, name, found.name)
+        await self._gone(place, name, found.name)
 
     # What moves something
 
@@ -233,6 +233,7 @@ class DirectoryOperations:
             self._check_target(old, _Found(there, new_real, replaced, directory), new_name)
         await self._move(old, there, new_real, replaced, who)
         self._moved(old, old_name, there, new_name, new_real)
+        await self._own.settled()
 
     def _check_target(self, old: _Found, new: _Found, name: bytes) -> None:
         """Refuse what a server would see in another way than the kernel."""
@@ -310,8 +311,8 @@ class DirectoryOperations:
     async def _read(self, place: Place) -> Directory:
         try:
             return await self._cache.directory(place.mount.volume, place.fid, place.who)
-        except NotPermitted:
-            raise access.refusal(place.node) from None
+        except NotPermitted as exc:
+            raise access.refusal(place.node, exc) from None
 
     async def _find(self, parent: Node, name: bytes, who: Identity) -> _Found:
         place = await self._place(parent, name, who)
@@ -330,17 +331,18 @@ class DirectoryOperations:
     def _directory(self, place: Place) -> Vnode | None:
         return self._cache.peek(place.mount.volume, place.fid)
 
-    def _made(self, place: Place, name: bytes, vnode: Vnode) -> tuple[Node, Entry]:
-        made = self._lookups.made(place, name, vnode)
+    async def _made(self, place: Place, name: bytes, vnode: Vnode) -> tuple[Node, Entry]:
         self._own.name_changed(self._directory(place), name, place.node)
-        return made
+        await self._own.settled()
+        return self._lookups.made(place, name, vnode)
 
-    def _gone(self, place: Place, name: bytes, real: bytes) -> None:
+    async def _gone(self, place: Place, name: bytes, real: bytes) -> None:
         """The kernel has dropped `name`, which stood for the entry `real`."""
         self._nodes.unhold(place.node, name)
         self._own.name_changed(self._directory(place), real, place.node)
         if name != real and self._nodes.unhold(place.node, real):
             self._own.name_changed(self._directory(place), real, None)
+        await self._own.settled()
 
 
 class _NotEmpty:

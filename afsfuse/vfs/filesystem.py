@@ -34,19 +34,20 @@ from afsfuse.vfs.orphans import Orphans
 from afsfuse.vfs.resolving import Resolver
 from afsfuse.vfs.space import Spaces
 from afsfuse.vfs.trimming import Trimmer
+from afsfuse.vfs.writing import WRITING, FileWriting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from afsfuse.auth.identity import Caller, Identity
-    from afsfuse.cache import CacheManager
+    from afsfuse.cache import CacheManager, Vnode
     from afsfuse.cell.directory import CellDirectory
     from afsfuse.cell.volumes import VolumeLocator
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.model import Inode
-    from afsfuse.vfs.entry import Entry, Listing, OpenFile, VolumeSpace
+    from afsfuse.vfs.entry import Attributes, Entry, Listing, OpenFile, VolumeSpace
     from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable, VnodeNode
-    from afsfuse.vfs.invalidation import KernelNotifier
+    from afsfuse.vfs.invalidation import KernelNotifier, Settle
     from afsfuse.vfs.options import VfsOptions
 
 log = logging.getLogger(__name__)
@@ -79,10 +80,12 @@ class FileSystem:
         options: VfsOptions,
         identify: Callable[[Caller], Identity] = BY_UID,
         leftovers: Leftovers | None = None,
+        settle: Settle | None = None,
     ) -> None:
         """`identify` says whom tokens of a caller belong to: by default to its uid.
 
         `leftovers` is the list of names that are to be removed; without it nothing is written down.
+        `settle` waits until the kernel has done what it was told about some inodes, with a bound.
 
         `nodes` is the table that the cache's listener, `KernelInvalidator`, looks at, too.
 
@@ -103,9 +106,16 @@ class FileSystem:
         )
         self._holders = Holders()
         self._files = Files(cache, nodes, self._file_handles, self._holders)
-        own = OwnChanges(nodes, notifier, options.sysnames)
-        self._orphans = Orphans(cache, locator, own, self._background, leftovers or Leftovers(None))
+        own = OwnChanges(nodes, notifier, options.sysnames, settle)
+        self._orphans = Orphans(
+            cache,
+            locator,
+            own,
+            self._background,
+            Leftovers(None) if leftovers is None else leftovers,
+        )
         self._dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
+        self._writing = FileWriting(cache, notifier)
         self._spaces = Spaces(client, options.space_lifetime)
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
@@ -209,7 +219,7 @@ class FileSystem:
     # Files.
 
     async def open(self, inode: Inode, flags: int, caller: Caller) -> OpenFile:
-        """Open a file for reading; EROFS if `flags` speak of anything else."""
+        """Open a file, for what the flags of open(2) say."""
         node = self._nodes.get(inode)
         if isinstance(node, MadeUp):
             raise AfsError(f"{node.path()}: not a file", errno=errno.EISDIR)
@@ -217,9 +227,12 @@ class FileSystem:
         vnode = await self._lookups.vnode(node, who)
         self._files.check(node, vnode, flags)
         doors = self._cache.doors
-        if not await doors.allows(vnode, READ, who):
+        if flags & os.O_ACCMODE != os.O_WRONLY and not await doors.allows(vnode, READ, who):
             raise access.refusal(node, doors.refusal(vnode.volume, who))
-        return self._files.open(node, vnode, caller, who)
+        if flags & WRITING:
+            await self._writing.require(node, vnode, who)
+            vnode = await self._lookups.vnode(node, who)  # the status may have moved meanwhile
+        return self._open(node, vnode, flags, caller, who)
 
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
         """What `open` gives, if nobody has to be asked for that; else None."""
@@ -229,9 +242,22 @@ class FileSystem:
             return None
         who = self._identify(caller)
         self._files.check(node, vnode, flags)
-        if not self._cache.doors.lets_in(vnode, READ, who):
+        if flags & os.O_ACCMODE != os.O_WRONLY and not self._cache.doors.lets_in(vnode, READ, who):
             return None
-        return self._files.open(node, vnode, caller, who)
+        if flags & WRITING and not self._writing.may_at_once(vnode, who):
+            return None
+        return self._open(node, vnode, flags, caller, who)
+
+    def _open(
+        self, node: Node, vnode: Vnode, flags: int, caller: Caller, who: Identity
+    ) -> OpenFile:
+        """Open what may be opened, and cut it if that is asked for. Free of await."""
+        opened = self._files.open(node, vnode, caller, who, flags)
+        if flags & os.O_TRUNC:
+            writer = self._file_handles.get(opened.handle).writer
+            assert writer is not None
+            self._writing.truncate(node, vnode, 0, writer)
+        return opened
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
         """Bytes of an open file; fewer than `size` only at its end."""
@@ -241,13 +267,49 @@ class FileSystem:
         """What `read` gives, if it is there in one piece; else None."""
         return self._files.read_at_once(handle, offset, size)
 
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        """Write to an open file; returns how many bytes. Waits while too much is not stored."""
+        return await self._writing.write(self._file_handles.get(handle), offset, data)
+
+    def write_at_once(self, handle: int, offset: int, data: bytes) -> int | None:
+        """The same, if there is room; else None."""
+        return self._writing.write_at_once(self._file_handles.get(handle), offset, data)
+
+    def is_settled(self, handle: int) -> bool:
+        """Whether `flush` has nothing to do and nothing to tell."""
+        opened = self._file_handles.find(handle)
+        return opened is not None and self._writing.is_settled(opened)
+
+    async def flush(self, handle: int) -> None:
+        """A file is being closed: return when the server has what was written, or raise why not."""
+        await self._writing.settle(self._file_handles.get(handle), safe=False)
+
+    async def fsync(self, handle: int) -> None:
+        """As `flush`, but it has to be on the server's disk."""
+        await self._writing.settle(self._file_handles.get(handle), safe=True)
+
     def release(self, handle: int) -> None:
         """Close a file. Never raises."""
         opened = self._file_handles.find(handle)
         vnode = None if opened is None else opened.node.vnode
+        if opened is not None:
+            self._writing.close(opened)
         self._files.release(handle)
         if vnode is not None:
             self._orphans.closed(vnode)
+
+    async def setattr(
+        self, inode: Inode, wanted: Attributes, handle: int | None, caller: Caller
+    ) -> Entry:
+        """Set attributes; `handle` if it is done through an open file. The new attributes."""
+        node = self._nodes.get(inode)
+        if isinstance(node, MadeUp):
+            raise AfsError(f"{node.path()}: not on any server", errno=errno.EPERM)
+        opened = None if handle is None else self._file_handles.find(handle)
+        who = self._identify(caller) if opened is None else opened.who
+        vnode = await self._lookups.vnode(node, who)
+        await self._writing.set_attributes(node, vnode, wanted, opened, who)
+        return await self._lookups.attributes(node, who)
 
     def caller_of(self, handle: int) -> Caller | None:
         """Who opened a file or directory; None if it is not open."""
@@ -324,7 +386,7 @@ class FileSystem:
     def _open_created(self, node: VnodeNode, flags: int, caller: Caller, who: Identity) -> OpenFile:
         """Open a file that was made just now by who opens it, whatever its mode. Free of await."""
         assert node.vnode is not None
-        return self._files.open(node, node.vnode, caller, who)
+        return self._open(node, node.vnode, flags & ~os.O_TRUNC, caller, who)
 
     async def mknod(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
         """Make a file; EPERM for pipes, sockets and devices, of which AFS has none."""
@@ -424,9 +486,8 @@ class FileSystem:
         raise AfsError(f"the extended attribute {name!r} cannot be removed", errno=errno.EPERM)
 
     async def listxattr(self, inode: Inode, caller: Caller) -> list[bytes]:
-        """The names of all extended attributes, which are the same everywhere."""
+        """None: see `xattrs.NAMES`."""
         node = self._nodes.get(inode)
-        if isinstance(node, MadeUp):
-            return []
-        await self._require_sight(node, self._identify(caller))
-        return list(xattrs.NAMES)
+        if not isinstance(node, MadeUp):
+            await self._require_sight(node, self._identify(caller))
+        return []

@@ -6,18 +6,19 @@ names that the kernel really holds, and goes up to a `KernelNotifier`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from afsfuse.model import Inode
 from afsfuse.vfs.inodes import Node, VnodeNode, holders
 from afsfuse.vfs.names import SYS_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from afsfuse.cache import Vnode
-    from afsfuse.model import Inode
     from afsfuse.vfs.inodes import NodeTable
 
 
@@ -122,6 +123,9 @@ class KernelInvalidator:
             yield from _aliases(name, self._sysnames)
 
 
+Settle = Callable[[Iterable[Inode]], Awaitable[object]]
+
+
 class OwnChanges:
     """Tells the kernel of changes that it asked for itself, as far as it cannot know of them.
 
@@ -130,18 +134,34 @@ class OwnChanges:
     """
 
     def __init__(
-        self, nodes: NodeTable, notifier: KernelNotifier, sysnames: tuple[bytes, ...]
+        self,
+        nodes: NodeTable,
+        notifier: KernelNotifier,
+        sysnames: tuple[bytes, ...],
+        settle: Settle | None = None,
     ) -> None:
+        """`settle` waits, for a short bounded time, until the kernel has done what it was told."""
         self._nodes = nodes
         self._notifier = notifier
         self._sysnames = sysnames
+        self._settle = settle
+        self._told: set[Inode] = set()
+
+    async def settled(self) -> None:
+        """Before the answer to a change: who made it shall not see the old state elsewhere."""
+        if self._told:
+            told, self._told = self._told, set()
+            if self._settle is not None:
+                await self._settle(told)
 
     def name_changed(self, directory: Vnode | None, name: bytes, asked: Node | None) -> None:
-        """A name came, went or means something else, at the request of `asked`."""
+        """A name came, went or means something else, at the request of `asked`, if of anybody."""
         for node in () if directory is None else holders(directory):
             if node is not asked:
                 self._drop(node, name)
                 self._notifier.invalidate_attributes(node.inode)
+                if asked is not None:
+                    self._told.add(node.inode)
             for alias in _aliases(name, self._sysnames):
                 self._drop(node, alias)
 
@@ -150,6 +170,7 @@ class OwnChanges:
         for node in () if file is None else holders(file):
             if node is not asked:
                 self._notifier.invalidate_attributes(node.inode)
+                self._told.add(node.inode)
 
     def name_closed(self, parent: Node, name: bytes, child: Node) -> None:
         """What stands behind a name is not for everybody any more who was let in before."""

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 CELL, VOLUME, FID, ACL = b"afs.cell", b"afs.volume", b"afs.fid", b"afs.acl"
 NAMES = (ACL, CELL, FID, VOLUME)
+"""They are to be asked for by name and are not listed: programs that copy files with all that is
+listed (shutil, rsync -X) would fail to set them, or open a directory to those of another.
+"""
 
 
 def no_such_attribute(name: bytes) -> AfsError:

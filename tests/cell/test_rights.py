@@ -41,6 +41,12 @@ async def alice(site: Site) -> AsyncIterator[RawClient]:
 
 
 @pytest.fixture
+async def admin(site: Site) -> AsyncIterator[RawClient]:
+    async with raw_client(site, security=site.security("admin")) as made:
+        yield made
+
+
+@pytest.fixture
 async def walk(site: Site) -> AsyncIterator[Walker]:
     users = {who.uid: name for who, name in NAMES.items() if who is not ANONYMOUS}
     async with walker(site, UserTokens(site, users)) as made:
@@ -48,8 +54,12 @@ async def walk(site: Site) -> AsyncIterator[Walker]:
 
 
 @pytest.fixture
-async def directory(client: RawClient, root: Fid, walk: Walker) -> AsyncIterator[Fid]:
-    """A directory whose list can be changed by an administrator; it goes with all that is in it."""
+async def directory(
+    client: RawClient, alice: RawClient, admin: RawClient, root: Fid, walk: Walker
+) -> AsyncIterator[Fid]:
+    """A directory whose list can be changed by an administrator; it goes with all that is in it,
+    while all who have promises still answer.
+    """
     made = await client.make_dir(root, b"rights")
     yield made
     await walk.set_acl(PATH, OPEN, ADMIN)
@@ -102,39 +112,41 @@ async def plant(directory: Fid, owners: dict[str, RawClient]) -> dict[str, Fid]:
 
 
 async def test_access_says_what_servers_do(
-    site: Site, walk: Walker, client: RawClient, alice: RawClient, directory: Fid, root: Fid
+    walk: Walker,
+    client: RawClient,
+    alice: RawClient,
+    admin: RawClient,
+    directory: Fid,
+    root: Fid,
 ) -> None:
     """Each set of rights, each mode, whoever owns the file and whoever asks.
 
     But for what docs/users.md says: the mode bits of a file bind its owner, too, and without the
     right to read nothing can be done to files, since servers do not even tell what they are.
     """
-    async with raw_client(site, security=site.security("admin")) as admin:
-        owners = {"anonymous": client, "alice": alice, "admin": admin}
-        files = await plant(directory, owners)
-        judges = {ANONYMOUS: Judge(client, root), ALICE: Judge(alice, root)}
-        wrong = []
-        letters_of = (
-            "".join(chosen) for n in range(5) for chosen in itertools.combinations("ridw", n)
-        )
-        for rights in letters_of:
-            text = b"2\n0\nsystem:administrators rlidwka\nsystem:anyuser l%s\n" % rights.encode()
-            await walk.set_acl(PATH, text, ADMIN)
-            for who, judge in judges.items():
-                for name, file in files.items():
-                    bits = int(name.partition("-")[2], 8) if "r" in rights else 0
-                    reads = await judge.allows(judge.client.fetch(file)) and bool(bits & 0o400)
-                    storing = judge.client.store(file, b"", length=len(b"data"))
-                    writes = await judge.allows(storing) and bool(bits & 0o200)
-                    truth = {os.R_OK: reads, os.W_OK: writes, os.R_OK | os.W_OK: reads and writes}
-                    for mask, allowed in truth.items():
-                        said = await says(walk, f"{PATH}/{name}", mask, who)
-                        if said is not allowed:
-                            wrong.append((rights, NAMES[who], name, mask, said, allowed))
-                allowed = await may_change_names(judge, admin, directory)
-                if await walk.access(PATH, os.W_OK, who) is not allowed:
-                    wrong.append((rights, NAMES[who], "directory", os.W_OK, not allowed, allowed))
-        assert not wrong, "\n".join(map(str, wrong))
+    owners = {"anonymous": client, "alice": alice, "admin": admin}
+    files = await plant(directory, owners)
+    judges = {ANONYMOUS: Judge(client, root), ALICE: Judge(alice, root)}
+    wrong = []
+    letters_of = ("".join(chosen) for n in range(5) for chosen in itertools.combinations("ridw", n))
+    for rights in letters_of:
+        text = b"2\n0\nsystem:administrators rlidwka\nsystem:anyuser l%s\n" % rights.encode()
+        await walk.set_acl(PATH, text, ADMIN)
+        for who, judge in judges.items():
+            for name, file in files.items():
+                bits = int(name.partition("-")[2], 8) if "r" in rights else 0
+                reads = await judge.allows(judge.client.fetch(file)) and bool(bits & 0o400)
+                storing = judge.client.store(file, b"", length=len(b"data"))
+                writes = await judge.allows(storing) and bool(bits & 0o200)
+                truth = {os.R_OK: reads, os.W_OK: writes, os.R_OK | os.W_OK: reads and writes}
+                for mask, allowed in truth.items():
+                    said = await says(walk, f"{PATH}/{name}", mask, who)
+                    if said is not allowed:
+                        wrong.append((rights, NAMES[who], name, mask, said, allowed))
+            allowed = await may_change_names(judge, admin, directory)
+            if await walk.access(PATH, os.W_OK, who) is not allowed:
+                wrong.append((rights, NAMES[who], "directory", os.W_OK, not allowed, allowed))
+    assert not wrong, "\n".join(map(str, wrong))
 
 
 async def says(walk: Walker, path: str, mask: int, who: Caller) -> bool:

@@ -1,4 +1,4 @@
-"""Mounts of the real cell by this project's own command, on a host of the cell."""
+"""Mounts of a cell by this project's own command, on a host of the cell."""
 
 from __future__ import annotations
 
@@ -9,19 +9,35 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from afsfuse.auth.folders import OVERRIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.realcell.cell import RealCell
-    from tests.realcell.hosts import Host
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.02
+
+
+class ClientHost(Protocol):
+    """Where a daemon can be started."""
+
+    def popen(
+        self, command: Sequence[str], *, mounts: bool = True, **more: Any
+    ) -> subprocess.Popen[bytes]: ...
+
+
+class Cell(Protocol):
+    """What has to be known of a cell to mount it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def confdir(self) -> Path: ...
+    @property
+    def clients(self) -> Mapping[str, ClientHost]: ...
 
 
 class RealMount:
@@ -29,8 +45,8 @@ class RealMount:
 
     def __init__(
         self,
-        cell: RealCell,
-        host: Host,
+        cell: Cell,
+        host: ClientHost,
         source: str,
         point: Path,
         options: str,
@@ -92,7 +108,7 @@ class RealMount:
 
 @contextmanager
 def mounted(
-    cell: RealCell,
+    cell: Cell,
     host: str,
     point: Path,
     *,

@@ -157,7 +157,7 @@ def test_anonymous_rights(afs: RealMount) -> None:
 
 def test_extended_attributes(afs: RealMount) -> None:
     path = afs.cell / "tree/files/size-1"
-    assert set(os.listxattr(path)) == {"afs.acl", "afs.cell", "afs.fid", "afs.volume"}
+    assert os.listxattr(path) == [], "or programs that copy files would copy them"
     assert os.getxattr(path, "afs.cell") == b"test.afs"
     assert os.getxattr(path, "afs.volume") == b"tree"
     assert b"-101" in os.getxattr(path, "afs.acl") or b"anyuser" in os.getxattr(path, "afs.acl")

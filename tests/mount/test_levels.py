@@ -13,7 +13,7 @@ import pytest
 
 from tests.mount.harness import ROOT, SECONDS, Children, clear
 from tests.mount.leveld import CELL
-from tests.mount.test_users import loopback_address
+from tests.mount.usersmount import loopback_address
 
 if TYPE_CHECKING:
     from pathlib import Path

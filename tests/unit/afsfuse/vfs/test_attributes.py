@@ -20,6 +20,7 @@ class FakeVnode:
         self.status = file.status()
         self.expires = 110.0
         self.unlinked = 0
+        self.dirty = None
 
 
 @pytest.mark.parametrize(
