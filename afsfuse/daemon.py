@@ -39,6 +39,8 @@ from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
+from afsfuse.control.unstored import UnstoredFiles
+from afsfuse.control.verbs import Verbs
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
 from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
@@ -166,9 +168,12 @@ def compose(
 
 
 async def hold_tokens(
-    store: TokenStore, nursery: trio.Nursery, numbers: UserNumbers | None = None
+    store: TokenStore,
+    nursery: trio.Nursery,
+    numbers: UserNumbers | None = None,
+    unstored: UnstoredFiles | None = None,
 ) -> None:
-    """Take over the tokens that are there, and begin to listen for more.
+    """Take over the tokens that are there, and begin to listen for more, and for questions.
 
     A mount is of use without tokens: when none can be kept, the log says why, and that is all.
     """
@@ -179,7 +184,8 @@ async def hold_tokens(
         if numbers is not None:
             await nursery.start(numbers.run)
         settled = numbers.known if numbers is not None else None
-        path = await nursery.start(ControlServer(store, settled=settled).run)
+        control = ControlServer(store, verbs=Verbs(store, unstored=unstored), settled=settled)
+        path = await nursery.start(control.run)
     except (UsageError, OSError) as exc:
         log.warning("no tokens can be kept: %s", exc)
         return
@@ -247,7 +253,8 @@ async def serve(
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
-                await hold_tokens(parts.tokens, services, parts.numbers)
+                unstored = UnstoredFiles(parts.cache.writes, config.directory)
+                await hold_tokens(parts.tokens, services, parts.numbers, unstored)
                 await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 try:
