@@ -339,9 +339,9 @@ class DirectoryOperations:
     async def _gone(self, place: Place, name: bytes, real: bytes) -> None:
         """The kernel has dropped `name`, which stood for the entry `real`."""
         self._nodes.unhold(place.node, name)
-        self._own.name_changed(self._directory(place), real, place.node)
-        if name != real and self._nodes.unhold(place.node, real):
-            self._own.name_changed(self._directory(place), real, None)
+        # The kernel may hold the entry under its own name, too, where `@sys` was removed.
+        asked = place.node if name == real else None
+        self._own.name_changed(self._directory(place), real, asked)
         await self._own.settled()
 
 
