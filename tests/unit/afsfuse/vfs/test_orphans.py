@@ -158,3 +158,32 @@ async def test_what_was_left_is_removed_if_it_is_still_that(
         orphans.inherit()
         await soon(lambda: not len(heir))
         assert desk.on_server() == {".__afs2", "precious"}
+
+
+async def test_what_cannot_be_removed_today_stays_on_the_list(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    left = Leftovers(tmp_path)
+    unknown = Leftover("no.cell", 1, (1, 1), ".__afs1", (2, 2), "uid-1000")
+    gone = Leftover("names.test", 99, (1, 1), ".__afs1", (2, 2), "uid-1000")
+    left.note(unknown)
+    left.note(gone)
+    left.close()
+    async with naming_desk(heir := Leftovers(tmp_path)) as desk:
+        await trio.sleep(1000)
+        assert len(heir) == 1
+        assert desk.cell.name == gone.cell
+    assert Leftovers(tmp_path).inherit() == [unknown]
+
+
+async def test_a_name_that_somebody_gave_the_file_again_stays(autojump_clock: object) -> None:
+    async with naming_desk() as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.unlink("one/file")
+        (silly,) = desk.on_server()
+        await desk.walk.rename(f"one/{silly}", "one/saved")
+        desk.vfs.release(handle)
+        await soon(lambda: desk.on_server() == {"saved"})
+        assert (await desk.walk.entry("one/saved", writable=True)).nlink == 1
