@@ -30,7 +30,7 @@ from afsfuse.auth.hardening import harden
 from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
-from afsfuse.cache import CacheManager
+from afsfuse.cache import CacheManager, LockMode
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
@@ -100,6 +100,7 @@ def compose(
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
         channels=client.channels,
+        lock_mode=LockMode(config.flock),
     )
     options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
     if config.sysname:
@@ -141,6 +142,7 @@ def compose(
         ),
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
+        local_locks=LockMode(config.flock) is LockMode.LOCAL,
     )
     return Parts(client, cache, filesystem, callbacks, session, tokens, credentials)
 

@@ -3,15 +3,16 @@
 Rooms: `vnodes` (the table), `callbacks` (breaks against fetches), `statuses` (fetching and applying
 statuses), `doors` (who may see what), `directories` and `listings` (whole directories), `chunks`,
 `readahead` and `reading` (file data), `revalidation` (after a break), `listener` (the way up),
-`manager` (the facade).
+`locktable`, `filelocks`, `serverlocks` and `locks` (locks that processes ask for), `manager` (the
+facade).
 
 The concurrency contract
 ========================
 
 Everything runs in one thread, under trio. So a section without ``await`` is atomic, and the cache
-is built of such sections with calls to servers between them. There are no locks. What takes their
-place is the *flight*: a fetch under way, registered under its key before its first ``await`` and
-deregistered after its last, which others wait for instead of fetching the same again.
+is built of such sections with calls to servers between them. Its own data has no locks. What takes
+their place is the *flight*: a fetch under way, registered under its key before its first ``await``
+and deregistered after its last, which others wait for instead of fetching the same again.
 
 Tasks
 -----
@@ -20,6 +21,10 @@ Tasks
 - `CacheManager.run` has three kinds of its own: `Reader.run` (a task for each read-ahead or
   prefetch call), `Revalidator.run` (up to four groups of broken vnodes at a time), and a watch for
   suspend.
+- `Locks.run` has a task for each call about a lock: who asked may stop waiting, but what the server
+  then says must be known. Calls about one file are made one after the other, under the mutex of its
+  `ServerLock`, the only one in the cache; nothing else is waited for under it but such a call, and
+  before a lock is given back the storing of the file.
 - The callback service calls `break_*` from its own tasks.
 
 Flights
@@ -62,6 +67,9 @@ Invariants
    only after that one's rights were judged (`Doors`); who has no token for a cell is nobody there.
 9. A refusal is told to whom it was said, and remembered for nobody: flights of statuses are joined
    by the same speaker only, and whoever waited in vain for a run of another one fetches itself.
+10. A lock that means something at its server is entered in the table of its file only while
+    `ServerLock.held` covers it, in one section; `held` is given up only when no claim needs it, or
+    when the server's lock did not hold, which voids all claims.
 
 Sections free of await
 ----------------------
@@ -74,6 +82,7 @@ sections, so it must neither await nor call back.
 from afsfuse.cache.directories import Directory, DirectoryEntry
 from afsfuse.cache.entries import CacheEntry
 from afsfuse.cache.listener import KernelListener, NullListener
+from afsfuse.cache.locks import LockMode
 from afsfuse.cache.manager import CacheManager, CacheStatistics
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.vnodes import Vnode
@@ -85,6 +94,7 @@ __all__ = [
     "Directory",
     "DirectoryEntry",
     "KernelListener",
+    "LockMode",
     "NullListener",
     "ReadState",
     "Vnode",

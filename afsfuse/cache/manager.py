@@ -17,6 +17,7 @@ from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
+from afsfuse.cache.locks import LockMode, Locks
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.reading import Reader
 from afsfuse.cache.revalidation import Revalidator
@@ -88,6 +89,7 @@ class CacheManager:
         vnode_limit: int = 32768,
         channels: int = 32,
         listener: KernelListener | None = None,
+        lock_mode: LockMode = LockMode.OPENAFS,
     ) -> None:
         """Bounds are in bytes, but for the number of vnodes that the kernel does not hold.
 
@@ -113,6 +115,7 @@ class CacheManager:
         self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
         self._revalidator = Revalidator(self._statuses, self._listings)
         self._snapshots = EntrySnapshots()
+        self.locks = Locks(client, lock_mode, unchanged=self._unchanged, watch=self.status)
         self._breaks = 0
         self._server_breaks = 0
 
@@ -120,6 +123,7 @@ class CacheManager:
         """Read ahead and revalidate until cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._reader.ahead.run)
+            await nursery.start(self.locks.run)
             nursery.start_soon(self._revalidator.run, self.listener)
             nursery.start_soon(self._watch_suspend)
             task_status.started()
@@ -234,6 +238,7 @@ class CacheManager:
             else:
                 self._log.note(fid)
                 vnodes = self._table.with_fid(fid)
+            self.locks.broken(fid)
             lost += [vnode for vnode in vnodes if self._lose_promise(vnode)]
         self._breaks += len(lost)
         return lost
@@ -314,6 +319,18 @@ class CacheManager:
         if self.listener.interested(vnode) and vnode.status.kind is not FileKind.DIRECTORY:
             self.listener.data_changed(vnode)
 
+    async def _unchanged(self, volume: Volume, fid: Fid) -> bool:
+        """Whether the data version of a file at its server is the one that is known here."""
+        known = self._table.find(volume, fid)
+        if known is None:
+            return False
+        version = known.data_version
+        try:
+            vnode = await self.refetch(volume, fid, known.asked_by)
+        except AfsError:
+            return False
+        return vnode.data_version == version
+
     async def _watch_suspend(self) -> None:
         """End all promises after the machine has slept: their clock stood still meanwhile."""
         if not hasattr(time, "CLOCK_BOOTTIME"):
@@ -328,10 +345,12 @@ class CacheManager:
             before = ahead
 
     async def give_up_all(self) -> None:
-        """Tell the servers that their promises are not needed any more; best effort, 5 s.
+        """Tell the servers that our locks and their promises are not needed any more; best effort,
+        8 s.
 
         This is the end of the cache: nothing is revalidated from here on.
         """
+        await self.locks.give_up_all()
         self._revalidator.close()
         servers = {
             vnode.server

@@ -1,9 +1,10 @@
 """The request handlers: each translates its arguments, makes one call of the vfs, translates back.
 
 The mount is read-only in the kernel's eyes, too (`MS_RDONLY`), so no handler that would change
-something is ever called. FLUSH is answered with ENOSYS once, and the kernel never asks it again:
-nothing is written, and it would cost a request at every close. ACCESS on the other hand has to
-tell the truth, since rights in AFS are not what the mode bits say.
+something is ever called. FLUSH comes when a descriptor is closed that may have written or locked
+something (`_libfuse` answers it for others); where no locks are served it is answered with ENOSYS
+once, and the kernel never asks it again. ACCESS on the other hand has to tell the truth, since
+rights in AFS are not what the mode bits say.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from afsfuse.fuse.interrupts import Interrupts
+    from afsfuse.fuse.locks import LockApi, LockRequests
     from afsfuse.fuse.requestlog import RequestLog
     from afsfuse.fuse.workers import Gate
     from afsfuse.vfs.entry import Entry, Listing, OpenFile, VolumeSpace
@@ -44,7 +46,11 @@ class FileSystemApi(Protocol):
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None: ...
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview: ...
     def read_at_once(self, handle: int, offset: int, size: int) -> memoryview | None: ...
+    async def flush(self, handle: int, owner: int) -> None: ...
     def release(self, handle: int) -> None: ...
+    @property
+    def locking(self) -> LockApi: ...
+    def keep_locks(self) -> None: ...
     async def opendir(self, inode: Inode, caller: Caller) -> int: ...
     async def readdir(self, handle: int, offset: int, room: int) -> Sequence[Listing]: ...
     def listed(self, handle: int, listing: Listing) -> None: ...
@@ -73,12 +79,14 @@ class Operations(pyfuse3.Operations):
         interrupts: Interrupts,
         requests: RequestLog,
         gate: Gate,
+        locks: LockRequests,
         about: Mapping[bytes, bytes],
     ) -> None:
         super().__init__()
         self.interrupts = interrupts
         self.requests = requests
         self.gate = gate
+        self.locks = locks
         self._vfs = filesystem
         self._about = about
 
@@ -121,12 +129,18 @@ class Operations(pyfuse3.Operations):
     ) -> bytes | memoryview:
         return await self._vfs.read(fh, off, size)
 
+    @handler
     async def flush(self, fh: int) -> None:
-        raise pyfuse3.FUSEError(errno.ENOSYS)
+        if not self.locks.connected:
+            raise pyfuse3.FUSEError(errno.ENOSYS)
+        # Read before the first await, so it is this request's.
+        await self._vfs.flush(fh, self.locks.flush_owner())
+        self.locks.note()
 
     @quiet
     async def release(self, fh: int) -> None:
         self._vfs.release(fh)
+        self.locks.note()
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:

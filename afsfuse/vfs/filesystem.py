@@ -23,6 +23,7 @@ from afsfuse.vfs.background import Background
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
 from afsfuse.vfs.files import FileHandle, Files, HandleTable
 from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
+from afsfuse.vfs.locking import Locking
 from afsfuse.vfs.lookups import Lookups
 from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint, volume_root
 from afsfuse.vfs.options import DYNAMIC_ROOT
@@ -92,6 +93,7 @@ class FileSystem:
             first=2, step=2
         )
         self._files = Files(cache, nodes, self._file_handles)
+        self._locking = Locking(cache.locks, self._file_handles)
         self._spaces = Spaces(client, options.space_lifetime)
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
@@ -198,7 +200,7 @@ class FileSystem:
         self._files.check(node, vnode, flags)
         if not await self._cache.doors.allows(vnode, READ, who):
             raise access.refusal(node)
-        return self._files.open(node, vnode, caller, who)
+        return self._files.open(node, vnode, flags, caller, who)
 
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
         """What `open` gives, if nobody has to be asked for that; else None."""
@@ -210,7 +212,7 @@ class FileSystem:
         self._files.check(node, vnode, flags)
         if not self._cache.doors.lets_in(vnode, READ, who):
             return None
-        return self._files.open(node, vnode, caller, who)
+        return self._files.open(node, vnode, flags, caller, who)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
         """Bytes of an open file; fewer than `size` only at its end."""
@@ -220,9 +222,25 @@ class FileSystem:
         """What `read` gives, if it is there in one piece; else None."""
         return self._files.read_at_once(handle, offset, size)
 
+    async def flush(self, handle: int, owner: int) -> None:
+        """A process closes a descriptor of an open file, and with that drops its POSIX locks."""
+        await self._locking.closed(handle, owner)
+
     def release(self, handle: int) -> None:
         """Close a file. Never raises."""
+        self._locking.released(handle)
         self._files.release(handle)
+
+    # Locks.
+
+    @property
+    def locking(self) -> Locking:
+        """Locks on open files."""
+        return self._locking
+
+    def keep_locks(self) -> None:
+        """The kernel asks us for all locks, from now on; else it keeps them itself."""
+        self._files.local_locks = False
 
     def caller_of(self, handle: int) -> Caller:
         """Who opened a file or directory; EBADF if it is not open."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +14,17 @@ import trio
 
 from afsfuse.errors import AfsError, NameTooLong
 from afsfuse.model import Inode
-from afsfuse.vfs.entry import BLOCK_SIZE, Entry, Listing, OpenFile, VolumeSpace, negative
+from afsfuse.vfs.entry import (
+    BLOCK_SIZE,
+    READS_ONLY,
+    UNFLUSHED,
+    Entry,
+    Listing,
+    OpenFile,
+    VolumeSpace,
+    negative,
+)
+from tests.mount.toylocks import ToyLocking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,6 +72,7 @@ class ToyFileSystem:
         """Inodes for which statfs was asked."""
         self.handles: dict[int, Node] = {}
         self._handle = itertools.count(1)
+        self.locking = ToyLocking(self.handles)
 
     def add(self, path: str, content: bytes | dict[str, Node], link: bytes | None = None) -> Node:
         parent, _, name = path.rpartition("/")
@@ -134,6 +146,10 @@ class ToyFileSystem:
         await self._act("open", node)
         keep, node.shown = node.shown == node.version, node.version
         handle = next(self._handle)
+        if not flags & (os.O_WRONLY | os.O_RDWR):
+            handle |= READS_ONLY
+            if node.behaviour.get("flush") == "never":
+                handle |= UNFLUSHED
         self.handles[handle] = node
         return OpenFile(handle, keep)
 
@@ -155,8 +171,16 @@ class ToyFileSystem:
         assert isinstance(node.content, bytes)
         return memoryview(node.content)[offset : offset + size]
 
+    async def flush(self, handle: int, owner: int) -> None:
+        self.calls["flush"] += 1
+        await self.locking.closed(handle, owner)
+
+    def keep_locks(self) -> None:
+        self.calls["keep_locks"] += 1
+
     def release(self, handle: int) -> None:
         self.calls["release"] += 1
+        self.locking.released(handle)
         if self.handles.pop(handle).behaviour.get("release"):
             raise KeyError("bug in release")
 

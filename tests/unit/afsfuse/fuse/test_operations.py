@@ -11,6 +11,7 @@ import pyfuse3
 import pytest
 
 from afsfuse.fuse.interrupts import Interrupts
+from afsfuse.fuse.locks import LockRequests
 from afsfuse.fuse.operations import Operations
 from afsfuse.fuse.requestlog import RequestLog
 from afsfuse.fuse.workers import Gate
@@ -31,7 +32,12 @@ class Desk:
         self.toy.add("link", b"", b"file")
         self.requests = RequestLog()
         self.operations = Operations(
-            self.toy, Interrupts(), self.requests, Gate(8), {b"afsfuse.pid": b"77"}
+            self.toy,
+            Interrupts(),
+            self.requests,
+            Gate(8),
+            LockRequests(self.toy.locking),
+            {b"afsfuse.pid": b"77"},
         )
 
 
@@ -70,7 +76,7 @@ async def test_what_is_known_is_read_at_once(desk: Desk) -> None:
     assert desk.toy.calls["read"] == 0
 
 
-async def test_flush_is_not_there(desk: Desk) -> None:
+async def test_flush_is_not_there_where_the_kernel_keeps_locks(desk: Desk) -> None:
     with pytest.raises(pyfuse3.FUSEError) as caught:
         await desk.operations.flush(1)
     assert caught.value.errno == errno.ENOSYS
