@@ -54,6 +54,15 @@ class _Waiting:
     turn: trio.Event
 
 
+class _Errand:
+    """Work for which somebody waits, or not."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self.work = work
+        self.done = trio.Event()
+        self.failure: AfsError | None = None
+
+
 async def _nothing(volume: Volume, fid: Fid) -> None:
     """Nothing is ever to be stored."""
 
@@ -118,6 +127,11 @@ class Locks:
         self._news.set()
 
     # What processes ask for
+
+    @property
+    def files(self) -> int:
+        """Files of which there are locks, here or at a server."""
+        return len(self._files)
 
     @property
     def posix(self) -> bool:
@@ -192,7 +206,7 @@ class Locks:
         """Bring the server's lock to a level, and take the lock if it is free here still."""
         file.reaching.append(level)
         try:
-            await self._aside(lambda: file.server.reach(level, request.who))
+            await self._aside(file, lambda: file.server.reach(level, request.who))
             self._news.set()
             return not file.table.blockers(request) and self._grant(file, request, level)
         finally:
@@ -313,6 +327,12 @@ class Locks:
             if file.fid == fid or (fid.vnode == 0 and file.fid.volume == fid.volume):
                 file.may_be_free()
 
+    def slept(self, seconds: float) -> None:
+        """Our clock stood still for so long, while those of servers went on. Free of await."""
+        for file in self._files.values():
+            file.server.slept(seconds)
+        self._news.set()
+
     async def give_up_all(self) -> None:
         """Give the servers their locks back; best effort, within `FAREWELL_SECONDS`."""
         with trio.move_on_after(FAREWELL_SECONDS):
@@ -366,46 +386,39 @@ class Locks:
     def leave(self, file: FileLocks) -> None:
         """See in the background that the server hears of it if nobody needs its lock."""
         if file.server.held is not None and file.needed() is None and self._nursery is not None:
-            self._nursery.start_soon(self._settle_now, file)
+            self._nursery.start_soon(self._run, file, _Errand(file.server.settle))
         else:
             self._tidy(file)
 
     async def _settle(self, file: FileLocks) -> None:
-        await self._aside(lambda: self._settle_now(file))
+        await self._aside(file, file.server.settle)
 
-    async def _settle_now(self, file: FileLocks) -> None:
-        file.users += 1
-        try:
-            await file.server.settle()
-        finally:
-            file.users -= 1
-            self._tidy(file)
-
-    async def _aside(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _aside(self, file: FileLocks, work: Callable[[], Awaitable[None]]) -> None:
         """Do it in a task of our own: if the caller stops waiting, the server's answer counts.
 
         Raises what it raises.
         """
         if self._nursery is None:
             raise AfsError("the daemon is stopping")
-        done = trio.Event()
-        failure: list[AfsError] = []
+        errand = _Errand(work)
+        self._nursery.start_soon(self._run, file, errand)
+        await errand.done.wait()
+        if errand.failure is not None:
+            raise errand.failure
 
-        async def task() -> None:
-            try:
-                await work()
-            except AfsError as exc:
-                failure.append(exc)
-            except Exception:  # a mistake of ours must not end all locks
-                log.exception("a call about a lock failed")
-                failure.append(AfsError("a bug, see the log"))
-            finally:
-                done.set()
-
-        self._nursery.start_soon(task)
-        await done.wait()
-        if failure:
-            raise failure[0]
+    async def _run(self, file: FileLocks, errand: _Errand) -> None:
+        file.users += 1
+        try:
+            await errand.work()
+        except AfsError as exc:
+            errand.failure = exc
+        except Exception:  # a mistake of ours must not end all locks
+            log.exception("a call about a lock failed")
+            errand.failure = AfsError("a bug, see the log")
+        finally:
+            errand.done.set()
+            file.users -= 1
+            self.leave(file)  # if the caller is gone, it was for nothing
 
 
 def _means_nothing(volume: Volume, request: LockRequest) -> bool:

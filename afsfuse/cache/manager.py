@@ -342,6 +342,7 @@ class CacheManager:
             if ahead - before > _SUSPENDED:
                 log.info("the machine slept for %.0f s; all files are checked", ahead - before)
                 self.break_all()
+                self.locks.slept(ahead - before)
             before = ahead
 
     async def give_up_all(self) -> None:

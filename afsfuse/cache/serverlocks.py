@@ -114,6 +114,9 @@ class ServerLock:
                 self.extend_at = inf
                 return
             before = trio.current_time()
+            if before >= self._until:  # a call would tell of the lock of whoever has it now, too
+                self._lose("it was not extended in time")
+                return
             try:
                 await self._extend()
             except AfsError as exc:
@@ -128,6 +131,11 @@ class ServerLock:
                     self.extend_at = trio.current_time() + RETRY_SECONDS
             else:
                 self._holds(before)
+
+    def slept(self, seconds: float) -> None:
+        """Our clock stood still for so long, while the server's went on."""
+        self._until -= seconds
+        self.extend_at -= seconds
 
     async def count_of_others(self, who: Identity) -> int:
         """How many read locks others have; -1 for a write lock."""
@@ -208,7 +216,7 @@ class ServerLock:
         self.held = None
         self.extend_at = inf
 
-    def _lose(self, reason: AfsError) -> None:
+    def _lose(self, reason: object) -> None:
         self._drop()
         self._file.lost(reason)
 

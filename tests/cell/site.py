@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from afsfuse.cache import CacheManager
+from afsfuse.cache import CacheManager, LockMode
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import CellFiles, load, parse_cellservdb
 from afsfuse.cell.directory import CellDirectory
@@ -136,14 +136,14 @@ async def raw_client(
 
 
 @asynccontextmanager
-async def walker(site: Site) -> AsyncIterator[Walker]:
+async def walker(site: Site, lock_mode: LockMode = LockMode.OPENAFS) -> AsyncIterator[Walker]:
     """This project's client, all of it but FUSE."""
     endpoint = site.endpoint()
     cells = CellDirectory(site.files())
     registry = ServerRegistry()
     locator = VolumeLocator(endpoint, cells, registry)
     client = FileServerClient(endpoint, locator)
-    cache = CacheManager(client, channels=client.channels)
+    cache = CacheManager(client, channels=client.channels, lock_mode=lock_mode)
     nodes = NodeTable()
     options = VfsOptions(sysnames=(b"amd64_linux26",))
     quiet = NullNotifier()
@@ -162,6 +162,6 @@ async def walker(site: Site) -> AsyncIterator[Walker]:
         await nursery.start(cache.run)
         await nursery.start(filesystem.run)
         await filesystem.prepare()
-        yield Walker(filesystem, site.name)
+        yield Walker(filesystem, site.name, cache.locks)
         await cache.give_up_all()
         nursery.cancel_scope.cancel()

@@ -11,6 +11,7 @@ from afsfuse.errors import AfsError
 from afsfuse.model import Inode
 
 if TYPE_CHECKING:
+    from afsfuse.cache.locks import Locks
     from afsfuse.vfs import FileSystem
     from afsfuse.vfs.entry import Entry
 
@@ -21,9 +22,11 @@ _ROOM = 1 << 16
 class Walker:
     """Paths are relative to the cell's root: read-only, or with `writable` the read-write one."""
 
-    def __init__(self, filesystem: FileSystem, cell: str) -> None:
+    def __init__(self, filesystem: FileSystem, cell: str, locks: Locks) -> None:
         self._vfs = filesystem
         self._cell = cell
+        self.locking = filesystem.locking
+        self.locks = locks
 
     async def entry(self, path: str, *, writable: bool = False) -> Entry:
         """The node at the end of a path. Raises `FileNotFoundError` where a name is not."""
@@ -51,6 +54,11 @@ class Walker:
             return b"".join(parts)
         finally:
             self._vfs.release(opened.handle)
+
+    async def open(self, path: str, *, writable: bool = False) -> int:
+        """The handle of a file, which stays open."""
+        entry = await self.entry(path, writable=writable)
+        return (await self._vfs.open(entry.inode, os.O_RDONLY, ANONYMOUS)).handle
 
     async def list(self, path: str, *, writable: bool = False) -> set[str]:
         """The names in a directory."""
