@@ -41,6 +41,11 @@ FIRST_PAUSE, LAST_PAUSE = 1.0, 5.0
 """Seconds between two attempts to get a lock that others have; servers have no queue."""
 UNLOCK_SECONDS = 10.0
 """How long an unlock waits for the server at most; it is done then all the same."""
+SPANS_MAX = 10_000
+"""Ranges that may be locked in one file; a further one ends with ENOLCK. Looking through so many
+takes a millisecond, for which everybody waits."""
+EXTENSIONS = 16
+"""Locks that are extended at a time."""
 FAREWELL_SECONDS = 3.0
 """How long the end waits for locks to be given back; what is left expires."""
 
@@ -94,6 +99,7 @@ class Locks:
         self._waiting: list[_Waiting] = []  # in the order of their coming
         self._nursery: trio.Nursery | None = None
         self._news = trio.Event()
+        self._extensions = trio.CapacityLimiter(EXTENSIONS)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Extend the locks that servers count for us, until cancelled."""
@@ -120,7 +126,8 @@ class Locks:
 
     async def _extend_one(self, file: FileLocks) -> None:
         try:
-            await file.server.extend()
+            async with self._extensions:
+                await file.server.extend()
         except Exception:  # a mistake of ours must not end all locks
             log.exception("a lock was not extended")
             file.server.extend_at = trio.current_time() + RETRY_SECONDS
@@ -283,6 +290,8 @@ class Locks:
         (`F_OFD_SETLK`), which Linux does not tell apart here.
         """
         self.complaints.discard(handle)
+        if not self._files:
+            return  # as nearly always
         file = self._files.get((volume.cell.name, fid))
         if file is None:
             return
@@ -357,6 +366,8 @@ class Locks:
 
     def _grant(self, file: FileLocks, request: LockRequest, level: LockType | None) -> bool:
         """Take a lock that nothing here is in the way of, unless the server must be asked."""
+        if len(file.table) >= SPANS_MAX:
+            raise AfsError("too many ranges of the file are locked", errno=errno.ENOLCK)
         if not file.grant(request, level):
             return False
         if request.owner.kind is LockKind.POSIX:

@@ -86,6 +86,10 @@ class LockTable:
     def __bool__(self) -> bool:
         return bool(self._spans)
 
+    def __len__(self) -> int:
+        """Spans of all owners."""
+        return sum(map(len, self._spans.values()))
+
     def owners(self) -> Iterator[Owner]:
         """All who have a lock."""
         return iter(self._spans)

@@ -61,7 +61,7 @@ static int find_libfuse(struct dl_phdr_info *info, size_t size, void *found)
 {
     const char *name = strrchr(info->dlpi_name, '/');
     (void)size;
-    if (name == NULL || strncmp(name, "/libfuse3.so", 12) != 0)
+    if (name == NULL || strncmp(name, "/libfuse3", 9) != 0)
         return 0;
     *(void **)found = dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD);
     return 1;
@@ -87,9 +87,13 @@ static void find_functions(void)
 
 static void interrupted(void *request, void *data)
 {
-    PyGILState_STATE state = PyGILState_Ensure();
-    PyObject *result = PyObject_CallFunction(on_interrupt, "K", (unsigned long long)(uintptr_t)request);
+    PyGILState_STATE state;
+    PyObject *result;
     (void)data;
+    if (on_interrupt == NULL)
+        return;
+    state = PyGILState_Ensure();
+    result = PyObject_CallFunction(on_interrupt, "K", (unsigned long long)(uintptr_t)request);
     if (result == NULL)
         PyErr_WriteUnraisable(on_interrupt);
     Py_XDECREF(result);
@@ -102,8 +106,14 @@ static void hand_over(void *request, uint64_t inode, const file_info *info, int 
                       uint64_t start, uint64_t length, int pid, int wait)
 {
     long answer = EIO;
-    PyGILState_STATE state = PyGILState_Ensure();
-    PyObject *result = PyObject_CallFunction(
+    PyGILState_STATE state;
+    PyObject *result;
+    if (on_lock == NULL) {
+        libfuse.reply_err(request, ENOTCONN);
+        return;
+    }
+    state = PyGILState_Ensure();
+    result = PyObject_CallFunction(
         on_lock, "KKKKiiKKii", (unsigned long long)(uintptr_t)request, (unsigned long long)inode,
         (unsigned long long)info->handle, (unsigned long long)info->lock_owner, command, type,
         (unsigned long long)start, (unsigned long long)length, pid, wait);

@@ -44,8 +44,10 @@ class LockApi(Protocol):
 class LockRequests:
     """Serves the lock requests of one mount, while `run` runs."""
 
-    def __init__(self, locking: LockApi) -> None:
+    def __init__(self, locking: LockApi, most: int) -> None:
+        """`most`: so many may wait at a time; one more is refused with ENOLCK."""
         self._locking = locking
+        self._most = most
         self._waiting: dict[int, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         self._closed: int | None = None
@@ -127,6 +129,9 @@ class LockRequests:
                 return 0
         except Exception as exc:
             return _number(exc)
+        if len(self._waiting) >= self._most:
+            log.warning("%d lock requests wait: one more is refused with ENOLCK", self._most)
+            return errno.ENOLCK
         scope = self._waiting[request] = trio.CancelScope()
         self._nursery.start_soon(self._serve, request, lock, command, bool(wait), scope)
         return LATER

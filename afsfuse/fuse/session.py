@@ -84,7 +84,7 @@ class FuseSession:
         self._gate = workers.Gate(MIN_WORKERS)
         self._filesystem = filesystem
         self._local_locks = local_locks
-        self._locks = LockRequests(filesystem.locking)
+        self._locks = LockRequests(filesystem.locking, limits.requests)
         self._main_scope = trio.CancelScope(shield=True)
         self._settled = True
         self._interrupts = Interrupts(timeout=limits.timeout, most=limits.requests)

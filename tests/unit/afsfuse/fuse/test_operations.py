@@ -36,7 +36,7 @@ class Desk:
             Interrupts(),
             self.requests,
             Gate(8),
-            LockRequests(self.toy.locking),
+            LockRequests(self.toy.locking, 10),
             {b"afsfuse.pid": b"77"},
         )
 
