@@ -4,8 +4,8 @@ From below: an endpoint on one UDP port, cells and their volumes, the file serve
 cache, the vfs, the callback service beside it, and on top the mount; the tokens and their control
 socket stand beside them. Each part's background work
 is one task in the nursery of `serve`. The end comes by umount or by a signal, and is the same:
-the mount goes first, while everything below still works; then the callback promises are given
-back to the servers; then the tasks are cancelled.
+the mount goes first, while everything below still works; then what is not stored yet is stored;
+then the callback promises are given back to the servers; then the tasks are cancelled.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ log = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 8.0
 """How long the end may take for giving callbacks back, over all servers."""
+LEAST_DIRTY = 16 << 20
+"""Bytes that may be written and not stored yet: half the data cache, or at least so many."""
+STORE_SECONDS = 60.0
+"""How long the end may take for storing what is not stored yet."""
 SETTLE_SECONDS = 1.0
 """How long a callback's reply may wait for the kernel; the callback service has its own bound."""
 PARAMETERS = rxrpc.Parameters(max_connections_per_bundle=12)
@@ -101,6 +105,7 @@ def compose(
         vnode_limit=config.vnodes,
         channels=client.channels,
         lock_mode=LockMode(config.flock),
+        dirty_bytes=max(config.cache_size // 2, LEAST_DIRTY),
     )
     options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
     if config.sysname:
@@ -235,6 +240,7 @@ async def serve(
                         on_mounted()
                 finally:
                     with farewell:
+                        await parts.cache.writes.finish(STORE_SECONDS)
                         farewell.deadline = trio.current_time() + FAREWELL_SECONDS
                         await parts.cache.give_up_all()
             log.info("%s is not mounted any more", config.directory)

@@ -10,9 +10,10 @@ import trio
 from afsfuse.auth.identity import NOBODY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from afsfuse.auth.identity import Identity
+    from afsfuse.cache.journal import Buffer
     from afsfuse.cache.vnodes import Vnode
     from afsfuse.errors import AfsError
 
@@ -26,7 +27,7 @@ class Chunk:
 
     __slots__ = ("buffer", "file", "index")
 
-    def __init__(self, file: FileData, index: int, buffer: bytearray) -> None:
+    def __init__(self, file: FileData, index: int, buffer: Buffer) -> None:
         """The chunk `index` of a file's version."""
         self.file = file
         self.index = index
@@ -125,6 +126,60 @@ class ChunkStore:
             self.used -= len(chunk.buffer)
         file.chunks.clear()
 
+    def cut(self, file: FileData, length: int) -> None:
+        """The file has become shorter: drop what it has no more."""
+        if length >= file.length:
+            return
+        last, inside = divmod(length, self.chunk_size)
+        for index in [index for index in file.chunks if index >= last]:
+            kept = file.chunks[index].buffer[:inside] if index == last and inside else None
+            self._replace(file, index, kept)
+        file.length = length
+
+    def advance(
+        self, file: FileData, version: int, length: int, pieces: Iterable[tuple[int, memoryview]]
+    ) -> None:
+        """These bytes, and nothing else, have made the next data version of a file.
+
+        They must not change any more. `length` is the file's, at least as long as before (see
+        `cut`). Chunks that are there become chunks of the new version.
+        """
+        size = self.chunk_size
+        before = file.length
+        file.data_version = version
+        file.length = length
+        if length > before and before % size and before >> self.shift in file.chunks:
+            self._patch(file, before >> self.shift, before, memoryview(b""))
+        for start, view in pieces:
+            end = start + len(view)
+            for index in range(start >> self.shift, (end - 1 >> self.shift) + 1):
+                first, last = index * size, min((index + 1) * size, length)
+                if start <= first and last <= end:
+                    self._replace(file, index, view[first - start : last - start])
+                elif index in file.chunks or first >= before:
+                    begin = max(start, first)
+                    self._patch(file, index, begin, view[begin - start : min(end, last) - start])
+
+    def _patch(self, file: FileData, index: int, offset: int, view: memoryview) -> None:
+        """Put bytes into a chunk as long as the file reaches; zeros where nothing is."""
+        first = index << self.shift
+        known = file.chunks.get(index)
+        buffer = bytearray(min(self.chunk_size, file.length - first))
+        if known is not None:
+            buffer[: len(known.buffer)] = known.buffer
+        buffer[offset - first : offset - first + len(view)] = view
+        self._replace(file, index, buffer)
+
+    def _replace(self, file: FileData, index: int, buffer: Buffer | None) -> None:
+        """Another chunk in the place of one, or of none; None: no chunk."""
+        known = file.chunks.pop(index, None)
+        if known is not None:
+            del self._order[known]
+            self.used -= len(known.buffer)
+        if buffer is not None:
+            self.reserve(len(buffer))
+            self.add(Chunk(file, index, buffer))
+
     def buffers(self, file: FileData, first: int, count: int) -> list[bytearray]:
         """Empty buffers for consecutive chunks, the last one as long as the file reaches."""
         size = self.chunk_size
@@ -143,7 +198,7 @@ def join(chunks: Sequence[Chunk], start: int, size: int) -> bytes | memoryview:
         return memoryview(chunks[0].buffer)[start : start + size]
     last = len(chunks) - 1
     inside = size + start - sum(len(chunk.buffer) for chunk in chunks[:last])
-    parts: list[bytearray | memoryview] = [chunk.buffer for chunk in chunks]
+    parts: list[Buffer] = [chunk.buffer for chunk in chunks]
     if start:
         parts[0] = memoryview(parts[0])[start:]
     if inside < len(parts[last]):

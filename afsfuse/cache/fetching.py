@@ -45,11 +45,13 @@ class ReadCounters:
 class _Transfer:
     """A run while its bytes are under way."""
 
-    __slots__ = ("buffers", "kept", "run", "size", "ticket")
+    __slots__ = ("buffers", "kept", "length", "run", "size", "ticket")
 
     def __init__(self, run: Run, buffers: list[bytearray], ticket: int) -> None:
         self.run = run
         self.buffers = buffers
+        self.length = run.file.length
+        """The file's, for which the buffers are right."""
         self.size = sum(map(len, buffers))
         """Bytes reserved in the store."""
         self.kept = 0
@@ -197,6 +199,8 @@ class Fetcher:
         status = reply.status
         if status.data_version != file.data_version or status.length != file.length:
             return
+        if transfer.length != file.length:
+            return  # we have stored something meanwhile, and the file has become longer or shorter
         if reply.length != transfer.size:
             raise DataCorrupt(
                 f"a server sent {reply.length} bytes of {file.vnode.fid} where it has more"

@@ -68,10 +68,6 @@ class _Errand:
         self.failure: AfsError | None = None
 
 
-async def _nothing(volume: Volume, fid: Fid) -> None:
-    """Nothing is ever to be stored."""
-
-
 class Locks:
     """All locks. Without `run` only those that no server is asked for can be had."""
 
@@ -82,14 +78,15 @@ class Locks:
         *,
         unchanged: Callable[[Volume, Fid], Awaitable[bool]],
         watch: Callable[[Volume, Fid, Identity], Awaitable[object]],
+        store: Callable[[Volume, Fid], Awaitable[None]],
     ) -> None:
         """`unchanged` asks a server whether a file is as it was. `watch` sees that a server tells
-        of changes of a file, and with them of its locks; it may raise `AfsError`.
+        of changes of a file, and with them of its locks; it may raise `AfsError`. `store` brings
+        to the server what was written to a file, before its lock is given back.
         """
         self.client = client
         self.unchanged = unchanged
-        self.store: Callable[[Volume, Fid], Awaitable[None]] = _nothing
-        """Brings to the server what was written to a file, before its lock is given back."""
+        self.store = store
         self.complaints: set[int] = set()
         """Open files whose lock did not hold, and whose owner was not told yet."""
         self._mode = mode

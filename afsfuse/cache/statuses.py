@@ -250,7 +250,7 @@ class StatusKeeper:
             self._table.add(shelf, vnode)
         elif not self._replace(vnode, status, ticket):
             return vnode
-        vnode.ticket = ticket
+        vnode.ticket = ticket  # also of a new one
         vnode.applied = self._log.now
         vnode.used = True
         if status.kind is FileKind.DIRECTORY:
@@ -300,9 +300,12 @@ class StatusKeeper:
                 return False
         elif status.data_version == known.data_version and ticket < vnode.ticket:
             return False
+        if vnode.dirty is not None and not vnode.dirty.believes(status.data_version):
+            return False
         if (status.kind is FileKind.FILE) is not (known.kind is FileKind.FILE):
             raise DataCorrupt(f"a server says that {vnode.fid} has become another kind of file")
         vnode.status = status
+        vnode.ticket = ticket
         if status.parent_vnode != known.parent_vnode:
             vnode.door = None
         if known.anonymous_access != status.anonymous_access:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,6 +52,12 @@ class Process:
             return exc.errno
         return 0
 
+    async def write(self, data: bytes) -> None:
+        assert await self._walk.vfs.write(self.handle, 0, data) == len(data)
+
+    async def read(self) -> bytes:
+        return bytes(await self._walk.vfs.read(self.handle, 0, 1000))
+
     async def blocking(self, type: LockType) -> LockType | None:
         """The type of a lock that is in the way."""
         lock = self._lock(LockKind.POSIX, type, 0, END)
@@ -69,7 +76,8 @@ class Pair:
     async def open(self, client: int) -> Process:
         walk = self._walkers[client]
         self._number += 1
-        return Process(walk, await walk.open(self.path, writable=True), self._number)
+        handle = await walk.open(self.path, writable=True, flags=os.O_RDWR)
+        return Process(walk, handle, self._number)
 
     def slept(self, client: int, seconds: float) -> None:
         """Have a client believe that it slept for so long."""
@@ -163,6 +171,23 @@ async def test_who_waits_has_it_when_it_is_free(pair: Pair) -> None:
         assert await there.flock(None) == 0
         await got.wait()
         assert trio.current_time() - before < 3.0
+
+
+@pytest.mark.parametrize("how", ["flock", "fcntl"])
+async def test_what_was_written_under_a_lock_is_seen_under_the_next(pair: Pair, how: str) -> None:
+    """It is at the server before the lock is given back, and the server has told the other client
+    before that."""
+    here, there = await pair.open(0), await pair.open(1)
+    assert await there.read() == b"content"
+    for turn in range(10):
+        writer, reader = (here, there) if turn % 2 else (there, here)
+        assert await getattr(writer, how)(WRITE) == 0
+        assert await getattr(reader, how)(READ) == errno.EAGAIN
+        await writer.write(b"turn %02d" % turn)
+        assert await getattr(writer, how)(None) == 0
+        assert await getattr(reader, how)(READ) == 0
+        assert await reader.read() == b"turn %02d" % turn
+        assert await getattr(reader, how)(None) == 0
 
 
 async def test_locks_go_with_their_client(

@@ -65,10 +65,14 @@ async def _watch(volume: Volume, fid: Fid, who: Identity) -> object:
     raise AssertionError("no server is ever asked")
 
 
+async def _store(volume: Volume, fid: Fid) -> None:
+    raise AssertionError("no server is ever asked")
+
+
 class ToyLocking(Locking):
     """Local locks on the files of a toy."""
 
     def __init__(self, handles: dict[int, Node]) -> None:
         client = cast("FileServerClient", None)
-        locks = Locks(client, LockMode.LOCAL, unchanged=_unchanged, watch=_watch)
+        locks = Locks(client, LockMode.LOCAL, unchanged=_unchanged, watch=_watch, store=_store)
         super().__init__(locks, cast("HandleTable[FileHandle]", _Handles(handles)))

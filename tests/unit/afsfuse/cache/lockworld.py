@@ -85,9 +85,13 @@ class Machine:
         self.promised = False
         self.known_version = server.version
         self.volume = cast("Volume", FakeVolume(FakeCell("example.org"), 7, "vol", type, ()))
-        self.stored = 0
-        self.locks = Locks(cast("Any", self), mode, unchanged=self._unchanged, watch=self._watch)
-        self.locks.store = self._store
+        self.locks = Locks(
+            cast("Any", self),
+            mode,
+            unchanged=self._unchanged,
+            watch=self._watch,
+            store=self._store,
+        )
         server.machines.append(self)
 
     async def _unchanged(self, volume: Volume, fid: Fid) -> bool:
@@ -97,7 +101,7 @@ class Machine:
         self.promised = True
 
     async def _store(self, volume: Volume, fid: Fid) -> None:
-        self.stored += 1
+        """Nothing is written here."""
 
     # What a `FileServerClient` does
 

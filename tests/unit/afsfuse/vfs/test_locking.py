@@ -10,7 +10,7 @@ import pytest
 
 from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.errors import AfsError
-from afsfuse.model import VolumeType
+from afsfuse.model import Rights, VolumeType
 from afsfuse.vfs.entry import READS_ONLY, UNFLUSHED
 from afsfuse.vfs.locking import FileLock, LockKind, LockType
 from tests.unit.afsfuse.vfs.world import Mounted, World
@@ -79,8 +79,28 @@ async def test_what_is_not_open_has_no_locks(autojump_clock: MockClock) -> None:
         with pytest.raises(AfsError) as caught:
             m.fs.locking.change_at_once(lock(77, 1))
         assert caught.value.errno == errno.EBADF
-        await m.fs.flush(77, 1)
+        with pytest.raises(AfsError) as caught:
+            await m.fs.flush(77, 1)
+        assert caught.value.errno == errno.EBADF
         m.fs.release(77)
+
+
+async def test_who_lost_a_lock_is_told_when_he_writes(autojump_clock: MockClock) -> None:
+    world = World()
+    world.home.root.rights |= Rights.WRITE
+    world.home.file(b"f", b"content")
+    async with world.mounted(**VOLUME) as m:
+        inode = await m.walk(b"f")
+        handles = [(await m.fs.open(inode, os.O_RDWR, ANONYMOUS)).handle for _ in range(3)]
+        m.cache.locks.complaints.update(handles[:2])
+        with pytest.raises(AfsError) as caught:
+            m.fs.write_at_once(handles[0], 0, b"C")
+        assert caught.value.errno == errno.EIO
+        assert m.fs.write_at_once(handles[0], 0, b"C") == 1  # it is told once
+        with pytest.raises(AfsError):
+            await m.fs.write(handles[1], 0, b"C")
+        assert m.fs.write_at_once(handles[2], 0, b"C") == 1
+        m.cache.writes.discard("/f", None)
 
 
 async def test_handles_say_what_closing_asks_for(autojump_clock: MockClock) -> None:
