@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from tests.interop.mounts import RealMount, mounted
 from tests.mount.harness import Children, wait_until
 from tests.mount.lockers import Locker
+from tests.realcell.afsio import Afsio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +22,20 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.realcell, pytest.mark.mount]
 
 FILE = "scratch/slot10"
+DATABASE = "scratch/slot11"
+
+# Counts up in a database, each time in a transaction of its own: path, how often.
+COUNT = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], timeout=120, isolation_level=None)
+database.execute("PRAGMA journal_mode=MEMORY")  # a journal on disk is another file, without locks
+for _ in range(int(sys.argv[2])):
+    database.execute("BEGIN IMMEDIATE")
+    (number,) = database.execute("SELECT number FROM counter").fetchone()
+    database.execute("UPDATE counter SET number = ?", (number + 1,))
+    database.execute("INSERT INTO history VALUES (?, ?)", (number, "x" * 500))
+    database.execute("COMMIT")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +55,7 @@ def children() -> Iterator[Children]:
 def opened(children: Children, mount: RealMount) -> tuple[Locker, int]:
     """A process that uses a mount, and a descriptor that it has."""
     locker = Locker(children)
-    descriptor = locker("open", str(mount.writable / FILE))
+    descriptor = locker("open", str(mount.writable / FILE), "w")
     assert isinstance(descriptor, int)
     return locker, descriptor
 
@@ -61,14 +78,67 @@ def test_whole_ranges_exclude_other_machines_and_others_do_not(
 ) -> None:
     (one, mine), (two, theirs) = opened(children, afs), opened(children, there)
     assert one("lock", mine, "r") is None
-    assert two("flock", theirs, "ex") == "EAGAIN"
-    assert two("test", theirs, "r") == ("u",)
+    assert two("lock", theirs, "r") is None
+    assert two("lock", theirs, "w") == "EAGAIN"
+    assert two("lock", theirs, "u") is None
+    assert one("lock", mine, "w") is None
+    assert two("test", theirs, "r") == ("w", 0, 0, 0)  # of whom servers do not know
     assert one("close", mine) is None
-    assert two("flock", theirs, "ex") is None
-    mine = one("open", str(afs.writable / FILE))
-    assert one("lock", mine, "r", 0, 10) is None
-    assert one("lock", mine, "r") == "EAGAIN"
-    assert one("lock", mine, "r", 10, 0) is None
+    assert two("lock", theirs, "w") is None
+    mine = one("open", str(afs.writable / FILE), "w")
+    assert one("lock", mine, "w", 0, 10) is None
+    assert one("lock", mine, "w") == "EAGAIN"
+    assert one("lock", mine, "w", 10, 0) is None
+
+
+def test_what_one_writes_under_a_lock_the_other_one_reads_under_his(
+    afs: RealMount, there: RealMount, children: Children
+) -> None:
+    (one, mine), (two, theirs) = opened(children, afs), opened(children, there)
+    for turn in range(10):
+        data = b"turn %02d" % turn
+        assert one("lock", mine, "w") is None
+        assert one("write", mine, data) == 7
+        two.begin("lock", theirs, "r", 0, 0, True)
+        assert one("lock", mine, "u") is None
+        assert two.end() is None
+        assert two("read", theirs)[:7] == data
+        assert two("lock", theirs, "u") is None
+
+
+@pytest.mark.parametrize("mode", ["strict", "write"])
+def test_two_machines_share_an_sqlite_database(
+    real_cell: RealCell, children: Children, tmp_path: Path, mode: str
+) -> None:
+    with sqlite3.connect(tmp_path / "seed") as seed:
+        seed.execute("CREATE TABLE counter (number INTEGER)")
+        seed.execute("CREATE TABLE history (number INTEGER, text TEXT)")
+        seed.execute("INSERT INTO counter VALUES (0)")
+    seed.close()
+    Afsio(real_cell.clients["client2"]).overwrite(
+        f"/afs/.{real_cell.name}/{DATABASE}", (tmp_path / "seed").read_bytes()
+    )
+    options = f"flock={mode}"
+    with (
+        mounted(real_cell, "client1", tmp_path / "one", options=options) as one,
+        mounted(real_cell, "client2", tmp_path / "two", options=options) as two,
+    ):
+        paths = [mount.writable / DATABASE for mount in (one, two)]
+        running = [
+            children.start(sys.executable, "-S", "-c", COUNT, path, "10")
+            for path in paths
+            for _ in range(2)
+        ]
+        for process in running:
+            _, err = process.communicate(timeout=200)
+            assert process.returncode == 0, err.decode()
+        for path in paths:
+            database = sqlite3.connect(path)
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert database.execute("SELECT number FROM counter").fetchall() == [(40,)]
+            numbers = database.execute("SELECT number FROM history ORDER BY number").fetchall()
+            assert numbers == [(number,) for number in range(40)]
+            database.close()
 
 
 def test_who_waits_is_woken(afs: RealMount, there: RealMount, children: Children) -> None:
