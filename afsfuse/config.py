@@ -25,6 +25,10 @@ CALLBACK_PORT = 7001
 """UDP port of cache managers. Source: AFSCONF_CALLBACKPORT in OpenAFS's cellconfig.h"""
 
 
+LOCK_MODES = ("local", "openafs", "strict", "write")
+"""As the kernel's own client has them: `afsfuse.cache.LockMode`."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that can be set for one mount."""
@@ -82,6 +86,10 @@ class Config:
 
     read_only: bool = False
     """Let nobody change anything through this mount."""
+
+    flock: str = "openafs"
+    """Which locks other machines see: `local` (none), `openafs` (those on whole files), `strict`
+    (also those on ranges, as the whole file) or `write` (ranges as write locks)."""
 
     flags: tuple[str, ...] = ()
     """Further flags of mount(2): noexec, noatime, nodiratime, nosymfollow."""
@@ -216,6 +224,9 @@ OPTIONS: dict[str, Option] = {
     "rw": Option("read_only", "", lambda _: False, "let changes through (the default)"),
     "subtype": Option("subtype", "", bool, "show the type fuse.afs (the default)"),
     "nosubtype": Option("subtype", "", lambda _: False, "show the type fuse"),
+    "flock": Option(
+        "flock", "MODE", _choice(*LOCK_MODES), "locks that others see; else those on whole files"
+    ),
     "crypt": Option(
         "crypt", "LEVEL", _choice("clear", "auth", "crypt"), "protection with a token; else crypt"
     ),

@@ -30,7 +30,7 @@ from afsfuse.auth.hardening import harden
 from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
-from afsfuse.cache import CacheManager
+from afsfuse.cache import CacheManager, LockMode
 from afsfuse.cache.leftovers import Leftovers
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
@@ -113,6 +113,7 @@ def compose(
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
         channels=client.channels,
+        lock_mode=LockMode(config.flock),
         dirty_bytes=max(config.cache_size // 2, LEAST_DIRTY),
     )
     options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
@@ -162,6 +163,7 @@ def compose(
         ),
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
+        local_locks=LockMode(config.flock) is LockMode.LOCAL,
     )
     numbers = UserNumbers(endpoint, cells, tokens, credentials)
     return Parts(client, cache, filesystem, callbacks, session, tokens, credentials, numbers)

@@ -3,7 +3,8 @@
 Rooms: `vnodes` (the table), `callbacks` (breaks against fetches), `statuses` (fetching and applying
 statuses), `doors` (who may see what), `directories` and `listings` (whole directories), `chunks`,
 `readahead` and `reading` (file data), `changing` (changes of directories), `leftovers` (names to be
-removed, on disk), `revalidation` (after a break), `listener` (the way up), `manager` (the facade).
+removed, on disk), `revalidation` (after a break), `listener` (the way up), `locktable`,
+`filelocks`, `serverlocks` and `locks` (locks that processes ask for), `manager` (the facade).
 
 The concurrency contract
 ========================
@@ -20,6 +21,10 @@ Tasks
 - `CacheManager.run` has three kinds of its own: `Reader.run` (a task for each read-ahead or
   prefetch call), `Revalidator.run` (up to four groups of broken vnodes at a time), and a watch for
   suspend.
+- `Locks.run` has a task for each call about a lock: who asked may stop waiting, but what the server
+  then says must be known. Calls about one file are made one after the other, under the mutex of its
+  `ServerLock`, the only one in the cache; nothing else is waited for under it but such a call, and
+  before a lock is given back the storing of the file.
 - The callback service calls `break_*` from its own tasks.
 
 Flights
@@ -72,6 +77,9 @@ Invariants
    as the server names them. If the change may have been made but nobody knows, the promise is void.
 10. A refusal is told to whom it was said, and remembered for nobody: flights of statuses are joined
     by the same speaker only, and whoever waited in vain for a run of another one fetches itself.
+11. A lock that means something at its server is entered in the table of its file only while
+    `ServerLock.held` covers it, in one section; `held` is given up only when no claim needs it, or
+    when the server's lock did not hold, which voids all claims.
 
 Sections free of await
 ----------------------
@@ -85,6 +93,7 @@ sections, so it must neither await nor call back.
 from afsfuse.cache.directories import Directory, DirectoryEntry
 from afsfuse.cache.entries import CacheEntry
 from afsfuse.cache.listener import KernelListener, NullListener
+from afsfuse.cache.locks import LockMode
 from afsfuse.cache.manager import CacheManager, CacheStatistics
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.vnodes import Vnode
@@ -96,6 +105,7 @@ __all__ = [
     "Directory",
     "DirectoryEntry",
     "KernelListener",
+    "LockMode",
     "NullListener",
     "ReadState",
     "Vnode",

@@ -19,6 +19,7 @@ from afsfuse.cache.fetching import Fetcher
 from afsfuse.cache.journal import Journal, NullJournal
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
+from afsfuse.cache.locks import LockMode, Locks
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.reading import Reader
 from afsfuse.cache.revalidation import Revalidator
@@ -97,6 +98,7 @@ class CacheManager:
         vnode_limit: int = 32768,
         channels: int = 32,
         listener: KernelListener | None = None,
+        lock_mode: LockMode = LockMode.OPENAFS,
         journal: Journal | None = None,
     ) -> None:
         """Bounds are in bytes, but for the number of vnodes that the kernel does not hold.
@@ -139,6 +141,13 @@ class CacheManager:
             client, self._table, self._statuses, self._listings, self._log, self._lose_promise
         )
         self._snapshots = EntrySnapshots()
+        self.locks = Locks(
+            client,
+            lock_mode,
+            unchanged=self._unchanged,
+            watch=self.status,
+            store=self._store_file,
+        )
         self._breaks = 0
         self._server_breaks = 0
 
@@ -146,6 +155,7 @@ class CacheManager:
         """Read ahead and revalidate until cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._reader.ahead.run)
+            await nursery.start(self.locks.run)
             await nursery.start(self.writes.run)
             nursery.start_soon(self._revalidator.run, self.listener)
             nursery.start_soon(self._watch_suspend)
@@ -291,6 +301,7 @@ class CacheManager:
             else:
                 self._log.note(fid)
                 vnodes = self._table.with_fid(fid)
+            self.locks.broken(fid)
             lost += [vnode for vnode in vnodes if self._lose_promise(vnode)]
         self._breaks += len(lost)
         return lost
@@ -382,6 +393,24 @@ class CacheManager:
         if self.listener.interested(vnode) and vnode.status.kind is not FileKind.DIRECTORY:
             self.listener.data_changed(vnode)
 
+    async def _store_file(self, volume: Volume, fid: Fid) -> None:
+        """Bring to the server what was written to a file, as far as that can be. Never raises."""
+        vnode = self._table.find(volume, fid)
+        if vnode is not None:
+            await self.writes.store(vnode)
+
+    async def _unchanged(self, volume: Volume, fid: Fid) -> bool:
+        """Whether the data version of a file at its server is the one that is known here."""
+        known = self._table.find(volume, fid)
+        if known is None:
+            return False
+        version = known.data_version
+        try:
+            vnode = await self.refetch(volume, fid, known.asked_by)
+        except AfsError:
+            return False
+        return vnode.data_version == version
+
     async def _watch_suspend(self) -> None:
         """End all promises after the machine has slept: their clock stood still meanwhile."""
         if not hasattr(time, "CLOCK_BOOTTIME"):
@@ -393,13 +422,16 @@ class CacheManager:
             if ahead - before > _SUSPENDED:
                 log.info("the machine slept for %.0f s; all files are checked", ahead - before)
                 self.break_all()
+                self.locks.slept(ahead - before)
             before = ahead
 
     async def give_up_all(self) -> None:
-        """Tell the servers that their promises are not needed any more; best effort, 5 s.
+        """Tell the servers that our locks and their promises are not needed any more; best effort,
+        8 s.
 
         This is the end of the cache: nothing is revalidated from here on.
         """
+        await self.locks.give_up_all()
         self._revalidator.close()
         servers = {
             vnode.server

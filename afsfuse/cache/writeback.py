@@ -457,6 +457,11 @@ class Writes:
             )  # fmt: skip
         return left
 
+    async def store(self, vnode: Vnode) -> None:
+        """Return when what was written to a file is on its server, or cannot be. Never raises."""
+        if vnode.dirty is not None:
+            await self._finish(vnode.dirty)
+
     async def _finish(self, file: DirtyFile) -> None:
         for who in file.owners():
             try:

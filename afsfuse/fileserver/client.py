@@ -108,6 +108,16 @@ class FileServerClient:
 
         return await self._do("FetchStatus", volume, attempt, who)
 
+    async def lock_count(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> int:
+        """How many read locks a server counts on a file; -1: a write lock."""
+
+        async def attempt(site: Site) -> int:
+            reply = await site.connection.call(FETCH_STATUS, FidArgs(fid), timeouts=site.timeouts)
+            count = reply.status.lock_count
+            return count - ((count & 0x80000000) << 1)
+
+        return await self._do("FetchStatus", volume, attempt, who)
+
     async def bulk_status(
         self, volume: Volume, fids: Sequence[Fid], who: Identity = NOBODY
     ) -> list[StatusReply | AfsError]:

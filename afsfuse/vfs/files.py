@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from afsfuse.cache.writeback import Writer
 from afsfuse.errors import AfsError, NotPermitted
-from afsfuse.model import FileKind
+from afsfuse.model import FileKind, VolumeType
 from afsfuse.vfs import access
-from afsfuse.vfs.entry import OpenFile
+from afsfuse.vfs.entry import READS_ONLY, UNFLUSHED, OpenFile
 from afsfuse.vfs.inodes import VnodeNode
 from afsfuse.vfs.neighbours import Neighbours
 from afsfuse.vfs.writing import WRITING, check_writable
@@ -36,9 +36,9 @@ class HandleTable(Generic[T]):
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, thing: T) -> int:
-        """A new number for `thing`."""
-        handle = self._next
+    def add(self, thing: T, marks: int = 0) -> int:
+        """A new number for `thing`; `marks` are bits of it that mean something, from 61 on."""
+        handle = self._next | marks
         self._next += self._step
         self._open[handle] = thing
         return handle
@@ -120,6 +120,8 @@ class Files:
         self._handles = handles
         self._holders = holders
         self._neighbours = Neighbours(cache)
+        self.local_locks = True
+        """Whether the kernel keeps all locks itself."""
 
     @staticmethod
     def check(node: Node, vnode: Vnode, flags: int) -> None:
@@ -153,7 +155,16 @@ class Files:
         if fresh and status.length and not flags & (os.O_WRONLY | os.O_TRUNC):
             self._cache.prefetch((vnode,), who)  # the kernel has no pages, so a read comes next
             self._neighbours.opened(node, who)
-        return OpenFile(self._handles.add(handle), keep)
+        return OpenFile(self._handles.add(handle, self._marks(node, flags)), keep)
+
+    def _marks(self, node: VnodeNode, flags: int) -> int:
+        """What closing a file asks for. On a read-only volume no POSIX lock is in another's way,
+        so that none need end."""
+        if flags & WRITING:
+            return 0
+        if self.local_locks or node.mount.volume.type is not VolumeType.RW:
+            return READS_ONLY | UNFLUSHED
+        return READS_ONLY
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
         """Up to `size` bytes; less only at the end of the file."""

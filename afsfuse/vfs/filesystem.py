@@ -27,6 +27,7 @@ from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRo
 from afsfuse.vfs.files import FileHandle, Files, HandleTable, Holders
 from afsfuse.vfs.invalidation import OwnChanges
 from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
+from afsfuse.vfs.locking import Locking
 from afsfuse.vfs.lookups import Lookups
 from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint, volume_root
 from afsfuse.vfs.options import DYNAMIC_ROOT
@@ -115,6 +116,7 @@ class FileSystem:
             Leftovers(None) if leftovers is None else leftovers,
         )
         self._dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
+        self._locking = Locking(cache.locks, self._file_handles)
         self._writing = FileWriting(cache, notifier)
         self._spaces = Spaces(client, options.space_lifetime)
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
@@ -268,21 +270,32 @@ class FileSystem:
         return self._files.read_at_once(handle, offset, size)
 
     async def write(self, handle: int, offset: int, data: bytes) -> int:
-        """Write to an open file; returns how many bytes. Waits while too much is not stored."""
+        """Write to an open file; returns how many bytes. Waits while too much is not stored.
+
+        EIO, once, if a lock did not hold that was taken through this handle.
+        """
+        self._locking.check(handle)
         return await self._writing.write(self._file_handles.get(handle), offset, data)
 
     def write_at_once(self, handle: int, offset: int, data: bytes) -> int | None:
         """The same, if there is room; else None."""
+        self._locking.check(handle)
         return self._writing.write_at_once(self._file_handles.get(handle), offset, data)
 
     def is_settled(self, handle: int) -> bool:
         """Whether `flush` has nothing to do and nothing to tell."""
         opened = self._file_handles.find(handle)
-        return opened is not None and self._writing.is_settled(opened)
+        return opened is not None and self._writing.is_settled(opened) and not self._locking.posix
 
-    async def flush(self, handle: int) -> None:
-        """A file is being closed: return when the server has what was written, or raise why not."""
-        await self._writing.settle(self._file_handles.get(handle), safe=False)
+    async def flush(self, handle: int, owner: int) -> None:
+        """A process closes a descriptor of a file, and with that drops its POSIX locks on it.
+
+        Returns when the server has what was written, or raises why not.
+        """
+        try:
+            await self._writing.settle(self._file_handles.get(handle), safe=False)
+        finally:
+            await self._locking.closed(handle, owner)
 
     async def fsync(self, handle: int) -> None:
         """As `flush`, but it has to be on the server's disk."""
@@ -294,9 +307,19 @@ class FileSystem:
         vnode = None if opened is None else opened.node.vnode
         if opened is not None:
             self._writing.close(opened)
+        self._locking.released(handle)
         self._files.release(handle)
         if vnode is not None:
             self._orphans.closed(vnode)
+
+    @property
+    def locking(self) -> Locking:
+        """Locks on open files."""
+        return self._locking
+
+    def keep_locks(self) -> None:
+        """The kernel asks us for all locks, from now on; else it keeps them itself."""
+        self._files.local_locks = False
 
     async def setattr(
         self, inode: Inode, wanted: Attributes, handle: int | None, caller: Caller

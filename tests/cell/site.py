@@ -15,7 +15,7 @@ import trio
 from afsfuse.auth.identity import ANONYMOUS, Caller
 from afsfuse.auth.security import Credentials
 from afsfuse.auth.token import Secret, Token
-from afsfuse.cache import CacheManager
+from afsfuse.cache import CacheManager, LockMode
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import CellFiles, load, parse_cellservdb
 from afsfuse.cell.directory import CellDirectory
@@ -208,6 +208,7 @@ async def composed(
     credentials: Credentials | None = None,
     notifier: KernelNotifier | None = None,
     leftovers: Leftovers | None = None,
+    lock_mode: LockMode = LockMode.OPENAFS,
 ) -> AsyncIterator[tuple[FileSystem, CacheManager]]:
     """This project's client, all of it but FUSE; everybody is anonymous without `credentials`."""
     credentials = credentials or Credentials()
@@ -216,7 +217,7 @@ async def composed(
     registry = ServerRegistry()
     locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
     client = FileServerClient(endpoint, locator, credentials)
-    cache = CacheManager(client, channels=client.channels)
+    cache = CacheManager(client, channels=client.channels, lock_mode=lock_mode)
     nodes = NodeTable()
     options = VfsOptions(sysnames=(b"amd64_linux26",))
     notifier = notifier or NullNotifier()
@@ -249,7 +250,8 @@ async def walker(
     who: Caller = ANONYMOUS,
     notifier: KernelNotifier | None = None,
     leftovers: Leftovers | None = None,
+    lock_mode: LockMode = LockMode.OPENAFS,
 ) -> AsyncIterator[Walker]:
     """The same, by paths, in the name of `who`."""
-    async with composed(site, credentials, notifier, leftovers) as (filesystem, cache):
+    async with composed(site, credentials, notifier, leftovers, lock_mode) as (filesystem, cache):
         yield Walker(filesystem, site.name, cache, who)

@@ -27,6 +27,8 @@ class Walker:
         self.cache = cache
         self._cell = cell
         self._who = who
+        self.locking = filesystem.locking
+        self.locks = cache.locks
 
     async def entry(self, path: str, *, writable: bool = False, who: Caller | None = None) -> Entry:
         """The node at the end of a path. Raises `FileNotFoundError` where a name is not."""
@@ -54,6 +56,11 @@ class Walker:
             return b"".join(parts)
         finally:
             self.vfs.release(opened.handle)
+
+    async def open(self, path: str, *, writable: bool = False, flags: int = os.O_RDONLY) -> int:
+        """The handle of a file, which stays open."""
+        entry = await self.entry(path, writable=writable)
+        return (await self.vfs.open(entry.inode, flags, ANONYMOUS)).handle
 
     async def list(self, path: str, *, writable: bool = False) -> set[str]:
         """The names in a directory."""

@@ -40,6 +40,7 @@ def test_options_are_words_separated_by_commas_and_the_last_one_wins(tmp_path: P
     ("word", "field", "value"),
     [
         ("crypt=clear", "crypt", "clear"),
+        ("flock=strict", "flock", "strict"),
         ("cachesize=256M", "cache_size", 256 << 20),
         ("cachesize=1GiB", "cache_size", 1 << 30),
         ("chunksize=65536", "chunk_size", 65536),
@@ -73,6 +74,7 @@ def test_words_for_mount_and_fstab_mean_nothing() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
+        ("flock=none", "-o flock=none: one of local, openafs, strict, write is expected"),
         ("crypt=none", "-o crypt=none: one of clear, auth, crypt is expected"),
         ("prot=7101", "-o prot: unknown option: did you mean port?"),
         ("cachsize=1M", "-o cachsize: unknown option: did you mean cachesize?"),

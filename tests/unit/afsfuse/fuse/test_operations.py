@@ -13,6 +13,7 @@ import pytest
 
 from afsfuse.auth.identity import Caller
 from afsfuse.fuse.interrupts import Interrupts
+from afsfuse.fuse.locks import LockRequests
 from afsfuse.fuse.operations import Operations
 from afsfuse.fuse.requestlog import RequestLog
 from afsfuse.fuse.workers import Gate
@@ -34,7 +35,12 @@ class Desk:
         self.toy.add("link", b"", b"file")
         self.requests = RequestLog()
         self.operations = Operations(
-            self.toy, Interrupts(), self.requests, Gate(8), {b"afsfuse.pid": b"77"}
+            self.toy,
+            Interrupts(),
+            self.requests,
+            Gate(8),
+            LockRequests(self.toy.locking, 10),
+            {b"afsfuse.pid": b"77"},
         )
 
 
