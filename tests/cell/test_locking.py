@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tests.cell.raw import RawClient
     from tests.cell.walker import Walker
 
+pytestmark = pytest.mark.parametrize("caller", ["anonymous"], indirect=True)
+"""Locks do not depend on it; each wait of theirs is a long one."""
+
 READ, WRITE = LockType.READ, LockType.WRITE
 
 
@@ -97,7 +100,10 @@ async def pair(
 
     listing = Directory.parse(await client.fetch(root))
     name = next(entry.name for entry in listing if entry.vnode == folder.vnode).decode()
-    async with walker(site, request.param) as one, walker(site, request.param) as two:
+    async with (
+        walker(site, lock_mode=request.param) as one,
+        walker(site, lock_mode=request.param) as two,
+    ):
         yield Pair(one, two, f"scratch/{name}/file")
 
 

@@ -60,7 +60,7 @@ class Walker:
     async def open(self, path: str, *, writable: bool = False, flags: int = os.O_RDONLY) -> int:
         """The handle of a file, which stays open."""
         entry = await self.entry(path, writable=writable)
-        return (await self.vfs.open(entry.inode, flags, ANONYMOUS)).handle
+        return (await self.vfs.open(entry.inode, flags, self._who)).handle
 
     async def list(self, path: str, *, writable: bool = False) -> set[str]:
         """The names in a directory."""
