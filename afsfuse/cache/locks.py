@@ -41,7 +41,7 @@ FIRST_PAUSE, LAST_PAUSE = 1.0, 5.0
 """Seconds between two attempts to get a lock that others have; servers have no queue."""
 UNLOCK_SECONDS = 10.0
 """How long an unlock waits for the server at most; it is done then all the same."""
-SPANS_MAX = 10_000
+SPANS_MAX = 2_000
 """Ranges that may be locked in one file; a further one ends with ENOLCK. Looking through so many
 takes a millisecond, for which everybody waits."""
 EXTENSIONS = 16

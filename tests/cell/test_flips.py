@@ -297,10 +297,6 @@ async def attribute_of_link(users: Users, uid: int) -> bool:
     return bool(await users.fs.getxattr(users.at(b"link"), b"afs.fid", caller(uid)))
 
 
-async def attributes(users: Users, uid: int) -> bool:
-    return b"afs.fid" in await users.fs.listxattr(users.at(b"file"), caller(uid))
-
-
 async def access_list(users: Users, uid: int) -> bool:
     return bool(await users.fs.getxattr(users.at(b"file"), b"afs.acl", caller(uid)))
 
@@ -325,7 +321,7 @@ OPERATIONS: dict[Operation, str] = {
     ),
     **dict.fromkeys(
         (find_file, stat_file, list_sizes, read, read_at_once, read_what_was_open, attribute,
-         attributes, access_list, ask_to_read),
+         access_list, ask_to_read),
         "lr",
     ),
 }  # fmt: skip
@@ -334,7 +330,7 @@ OPERATIONS: dict[Operation, str] = {
 def right(users: Users, operation: Operation, uid: int, models: list[Model]) -> set[bool]:
     """The outcomes that are right in one of these states."""
     outcomes = {one for model in models for one in model.outcomes(uid, OPERATIONS[operation])}
-    if operation in (stat_file, attribute, attributes, access_list) and uid in users.held:
+    if operation in (stat_file, attribute, access_list) and uid in users.held:
         outcomes.add(True)  # who has a file open may know what it is
     return outcomes
 

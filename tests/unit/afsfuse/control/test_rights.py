@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import ANY
 
 import pytest
@@ -19,7 +19,9 @@ from afsfuse.auth.identity import Identity
 from afsfuse.auth.renewal import Renewal
 from afsfuse.auth.store import TokenStore
 from afsfuse.auth.token import Secret
+from afsfuse.cache.writeback import Unstored
 from afsfuse.control.protocol import answer_line
+from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Peer, Verbs
 from afsfuse.errors import ControlRefused
 from tests.unit.afsfuse.auth.test_token import KEY, TICKET, token
@@ -27,6 +29,9 @@ from tests.unit.afsfuse.auth.test_token import KEY, TICKET, token
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from afsfuse.cache.writeback import Writes
+    from tests.conftest import ExpectedWarnings
 
 NOW = 1_700_000_100.0
 CELL = "example.org"
@@ -38,6 +43,31 @@ OWNERS_TOKEN = {
     "identity": OWNER.text, "cell": CELL, "client": "alice@EXAMPLE.ORG", "viceid": None,
     "start": ANY, "end": ANY, "kept": True,
 }  # fmt: skip
+
+
+UNSTORED = {
+    "path": "/afs/file", "cell": CELL, "volume": "home", "identity": OWNER.text, "bytes": 5,
+    "since": NOW, "error": None, "next_try": None,
+}  # fmt: skip
+DISCARDED = {"path": "/afs/file", "identity": OWNER.text, "bytes": 5}
+
+
+class OwnersWrites:
+    """Of the owner five bytes are not stored."""
+
+    def __init__(self) -> None:
+        self._left = [Unstored("/file", CELL, "home", 7, OWNER, 5, NOW, None, None)]
+
+    def unstored(self) -> list[Unstored]:
+        return list(self._left)
+
+    def discard(self, path: str, who: Identity) -> None:
+        self._left = [one for one in self._left if (one.path, one.who) != (path, who)]
+
+
+def verbs(store: TokenStore) -> Verbs:
+    unstored = UnstoredFiles(cast("Writes", OwnersWrites()), "/afs")
+    return Verbs(store, lambda: NOW, unstored)
 
 
 @dataclass(frozen=True)
@@ -87,6 +117,17 @@ TABLE = [
         changes="gone"),
     Row("begin-pag", {"pag": "0123456789abcdef"}, owner={"pag": ANY}, other={"pag": ANY},
         root={"pag": ANY}),
+    Row(
+        "unstored", {},
+        owner={"files": [UNSTORED], "root": False},
+        other={"files": [], "root": False},
+        root={"files": [UNSTORED], "root": True},
+    ),
+    Row(
+        "discard", {"path": "/afs/file"},
+        owner={"discarded": [DISCARDED]}, other={"discarded": []},
+        root={"discarded": [DISCARDED]},
+    ),
     Row("keep", {"renewal": renewal(b"another keytab").encode()}, owner={},
         other="there is no token to keep", root="there is no token to keep",
         changes="renewal"),
@@ -117,7 +158,11 @@ def test_each_verb_has_its_row(store: TokenStore) -> None:
 
 @pytest.mark.parametrize("who", UIDS)
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.id)
-def test_what_is_done_and_told(store: TokenStore, row: Row, who: str) -> None:
+def test_what_is_done_and_told(
+    store: TokenStore, row: Row, who: str, expected_warnings: ExpectedWarnings
+) -> None:
+    if row.verb == "discard":
+        expected_warnings("5 bytes of uid-1000 were given up by a person")
     before = state(store)
     assert before == {"token": (KEY, TICKET), "renewal": [KEYTAB]}
     peer = Peer(UIDS[who], UIDS[who], os.getpid())
@@ -125,10 +170,10 @@ def test_what_is_done_and_told(store: TokenStore, row: Row, who: str) -> None:
     expected = getattr(row, who)
     if isinstance(expected, str):
         with pytest.raises(ControlRefused, match=expected) as caught:
-            Verbs(store, lambda: NOW).do(request, peer)
+            verbs(store).do(request, peer)
         said = str(caught.value).encode()
     else:
-        answer = Verbs(store, lambda: NOW).do(request, peer)
+        answer = verbs(store).do(request, peer)
         assert answer == expected
         said = answer_line(answer)
     for secret in (KEY, TICKET, KEYTAB, b"another key here", b"another keytab"):
@@ -152,7 +197,7 @@ def test_what_others_set_is_theirs(store: TokenStore, who: str) -> None:
     peer = Peer(UIDS[who], UIDS[who], os.getpid())
     for verb in ("set", "keep"):
         (row,) = [row for row in TABLE if row.verb == verb]
-        Verbs(store, lambda: NOW).do({**CLAIMS, "do": verb, **row.arguments}, peer)
+        verbs(store).do({**CLAIMS, "do": verb, **row.arguments}, peer)
     identity = Identity(uid=UIDS[who])
     assert [one.key.reveal() for one in store.of(identity)] == [b"another key here"]
     assert {owner for owner, _ in store.renewals()} == {OWNER, identity}
