@@ -184,10 +184,11 @@ class Operations(pyfuse3.Operations):
     async def flush(self, fh: int) -> None:
         if not self._vfs.is_settled(fh):
             # Whose it is is read before the first await, so it is this request's.
-            await self._flush(fh, self.locks.flush_owner())
+            await self.settle(fh, self.locks.flush_owner())
 
     @handler
-    async def _flush(self, fh: int, owner: int) -> None:
+    async def settle(self, fh: int, owner: int) -> None:
+        """What is left of a flush, if that is not answered at once."""
         try:
             await self._vfs.flush(fh, owner)
         finally:

@@ -148,6 +148,8 @@ class FileWriting:
         vnode = opened.node.vnode
         if vnode is not None:
             writer = opened.writer or Writer(opened.who)
+            # Who reads only may have no right to ask a server for more.
+            safe = safe and opened.writer is not None
             await self._writes.settle(vnode, writer, safe=safe)
 
     def close(self, opened: FileHandle) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from afsfuse.errors import ViceCode
 from tests.mount.harness import ROOT, Children, interrupt_and_wait, wait_until
+from tests.mount.writesd import CELL
 from tests.mount.writing import WritableMount
 
 if TYPE_CHECKING:
@@ -124,6 +125,59 @@ def test_appends_of_several_processes_do_not_overlap(
         assert writer.wait(60) == 0
     lines = mount.stored("f0").decode().splitlines()
     assert sorted(lines) == sorted(f"writer {a} {b}" for a in range(4) for b in range(200))
+
+
+def test_a_volume_at_two_places_shows_one_file(mount: WritableMount, children: Children) -> None:
+    here, there = mount / "f0", mount.point / CELL / "f0"
+    both = """
+import sys
+with open(sys.argv[1], "r+b", buffering=0) as here, open(sys.argv[2], "rb", buffering=0) as there:
+    there.read()
+    here.write(b"written here")
+    for _ in range(300):
+        there.seek(0)
+        if there.read() == b"written here":
+            print("seen there, before it is stored")
+            break
+        time.sleep(0.01)
+"""
+    assert said(children, "import time\n" + both, here, there).startswith("seen there")
+
+
+def test_what_is_changed_by_path_is_done(mount: WritableMount, children: Children) -> None:
+    program = """
+import os, sys
+path = sys.argv[1]
+os.truncate(path, 5)
+os.truncate(path, 3)
+os.utime(path, ns=(1, 1_234_567_890_987_654_321))
+os.utime(path, ns=(0, 1_234_567_890_000_000_000))
+os.chmod(path, 0o600)
+os.chown(path, -1, -1)
+told = os.stat(path)
+print(told.st_size, told.st_mtime_ns, oct(told.st_mode & 0o7777))
+file = os.open(path, os.O_RDWR)
+os.posix_fallocate(file, 0, 10)
+os.close(file)
+print(os.stat(path).st_size)
+try:
+    os.chown(path, 4711, -1)
+except OSError as exc:
+    print(exc.errno)
+os.chmod(path, 0o400)
+try:
+    os.open(path, os.O_WRONLY)
+except OSError as exc:
+    print(exc.errno)
+"""
+    assert said(children, program, mount / "f0").split("\n") == [
+        "3 1234567890000000000 0o600",
+        "10",  # the C library writes zeros where the file system does not do it
+        str(errno.EPERM),
+        str(errno.EACCES),
+        "",
+    ]
+    assert mount.stored("f0") == bytes(10)
 
 
 def test_over_quota_close_says_so_and_the_data_is_stored_when_there_is_room(
