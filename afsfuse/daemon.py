@@ -31,6 +31,7 @@ from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.cache import CacheManager
+from afsfuse.cache.disk import default_folder, open_cache
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from afsfuse.cache import Vnode
+    from afsfuse.cache.disk import NoDisk
     from afsfuse.config import Config
 
 T = TypeVar("T")
@@ -79,11 +81,15 @@ class Parts:
 
 
 def compose(
-    endpoint: rxrpc.Endpoint, config: Config, credentials: Credentials | None = None
+    endpoint: rxrpc.Endpoint,
+    config: Config,
+    credentials: Credentials | None = None,
+    disk: NoDisk | None = None,
 ) -> Parts:
     """Build everything above the endpoint. Starts nothing; reads the configuration folders.
 
-    Without `credentials` identities are known by the tokens of this machine's store.
+    Without `credentials` identities are known by the tokens of this machine's store; without
+    `disk` file data is kept in memory only.
     """
     files = load(search_folders(None if config.confdir is None else Path(config.confdir)))
     if config.cell is not None:
@@ -96,10 +102,11 @@ def compose(
     client = FileServerClient(endpoint, locator, credentials)
     cache = CacheManager(
         client,
-        data_bytes=config.cache_size,
+        data_bytes=config.memory,
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
         channels=client.channels,
+        disk=disk,
     )
     options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
     if config.sysname:
@@ -129,7 +136,7 @@ def compose(
         registry,
         uuid.uuid4(),
         config=cache_config(
-            vnodes=config.vnodes, data_bytes=config.cache_size, chunk_size=config.chunk_size
+            vnodes=config.vnodes, data_bytes=config.memory, chunk_size=config.chunk_size
         ),
         settle=settle,
     )
@@ -141,6 +148,15 @@ def compose(
         notifier,
     )
     return Parts(client, cache, filesystem, callbacks, session, tokens, credentials)
+
+
+def open_disk(config: Config) -> NoDisk:
+    """The cache on disk that is asked for, or none."""
+    given = config.cache_dir
+    folder = default_folder() if given is None else Path(given)
+    if given == settings.NO_FOLDER:
+        folder = None
+    return open_cache(folder, config.cache_size, config.chunk_size, Path(config.directory))
 
 
 async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
@@ -215,7 +231,7 @@ async def serve(
             services.start_soon(_end_on_signals, signals, work, farewell)
             with work:
                 endpoint = await open_endpoint(services, config)
-                parts = compose(endpoint, config, credentials)
+                parts = compose(endpoint, config, credentials, open_disk(config))
                 endpoint.add_service(parts.callbacks.service)
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)

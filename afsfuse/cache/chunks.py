@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.auth.identity import NOBODY
+from afsfuse.cache.disk import NO_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from afsfuse.auth.identity import Identity
+    from afsfuse.cache.disk import NoFile
     from afsfuse.cache.vnodes import Vnode
     from afsfuse.errors import AfsError
 
@@ -57,10 +59,15 @@ class Run:
 class FileData:
     """What is cached, and being fetched, of one data version of one file."""
 
-    __slots__ = ("chunks", "data_version", "length", "runs", "vnode")
+    __slots__ = ("chunks", "data_version", "disk", "length", "runs", "vnode")
 
-    def __init__(self, vnode: Vnode, data_version: int, length: int) -> None:
-        """No chunks yet; `length` is the file's size in this version."""
+    def __init__(
+        self, vnode: Vnode, data_version: int, length: int, disk: NoFile = NO_FILE
+    ) -> None:
+        """No chunks in memory yet; `length` is the file's size in this version, and `disk` what
+        the disk has of that.
+        """
+        self.disk = disk
         self.vnode = vnode
         self.data_version = data_version
         self.length = length
@@ -68,8 +75,13 @@ class FileData:
         self.runs: dict[int, Run] = {}  # each chunk index that is being fetched
 
     def known(self, index: int) -> bool:
-        """Whether a chunk is there or on its way."""
-        return index in self.chunks or index in self.runs
+        """Whether a chunk is there, in memory or on disk, or on its way."""
+        return index in self.chunks or index in self.runs or self.disk.has(index)
+
+    def in_memory(self, first: int, last: int) -> bool:
+        """Whether all chunks from `first` to `last` are in memory."""
+        chunks = self.chunks
+        return all(index in chunks for index in range(first, last + 1))
 
 
 class ChunkStore:
@@ -103,6 +115,8 @@ class ChunkStore:
             del chunk.file.chunks[chunk.index]
             self.used -= len(chunk.buffer)
             self.evicted += 1
+            # It is there already unless the disk had no time for it.
+            chunk.file.disk.put(chunk.index, (chunk.buffer,))
 
     def release(self, size: int) -> None:
         """Give back what was reserved and has not become a chunk."""
@@ -124,6 +138,11 @@ class ChunkStore:
             del self._order[chunk]
             self.used -= len(chunk.buffer)
         file.chunks.clear()
+
+    def save(self) -> None:
+        """Have everything written to the disk that is not there."""
+        for chunk in self._order:
+            chunk.file.disk.put(chunk.index, (chunk.buffer,))
 
     def buffers(self, file: FileData, first: int, count: int) -> list[bytearray]:
         """Empty buffers for consecutive chunks, the last one as long as the file reaches."""

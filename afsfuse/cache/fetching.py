@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.cache.chunks import Chunk, Run
+from afsfuse.cache.chunks import Chunk, FileData, Run
+from afsfuse.cache.disk import NO_FILE, VolumeInstance
 from afsfuse.cache.readahead import Pace
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.rotation import locate
 from afsfuse.fileserver.transfers import SmallFile
+from afsfuse.model import FileKind, VolumeType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.callbacks import BreakLog
-    from afsfuse.cache.chunks import ChunkStore, FileData
+    from afsfuse.cache.chunks import ChunkStore
+    from afsfuse.cache.disk import NoDisk
     from afsfuse.cache.statuses import StatusKeeper
+    from afsfuse.cache.vnodes import Vnode
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
@@ -34,6 +38,7 @@ class ReadCounters:
 
     reads: int = 0
     hits: int = 0  # chunks that were there
+    disk_hits: int = 0  # chunks that were on the disk
     misses: int = 0  # chunks that a reader had to fetch itself
     waits: int = 0  # chunks for which a reader waited for a fetch under way
     fetched_bytes: int = 0
@@ -71,9 +76,11 @@ class Fetcher:
         statuses: StatusKeeper,
         log: BreakLog,
         store: ChunkStore,
+        disk: NoDisk,
         channels: int,
     ) -> None:
         """One for all files; `channels` calls can be in flight to each server."""
+        self._disk = disk
         self._channels = channels
         self.store = store
         self.counters = ReadCounters()
@@ -88,6 +95,30 @@ class Fetcher:
         if pace is None:
             pace = self._paces[server] = Pace(self._channels)
         return pace
+
+    def open(self, vnode: Vnode) -> FileData:
+        """The data of the version in the vnode's status, as far as it is there."""
+        file = vnode.data
+        if file is None:
+            status = vnode.status
+            disk = NO_FILE
+            if status.kind is FileKind.FILE:
+                volume = vnode.volume
+                disk = self._disk.file(
+                    VolumeInstance(
+                        volume.cell.name,
+                        volume.id,
+                        self._statuses.created(volume),
+                        volume.type is not VolumeType.RW,
+                    ),
+                    vnode.fid.vnode,
+                    vnode.fid.unique,
+                    status.data_version,
+                    status.mtime,
+                    status.length,
+                )
+            file = vnode.data = FileData(vnode, status.data_version, status.length, disk)
+        return file
 
     def plan(self, file: FileData, first: int, last: int, who: Identity) -> Run:
         """Register a fetch of the chunks from `first` on which nobody has or fetches yet.
@@ -206,6 +237,8 @@ class Fetcher:
             if vnode.data is file and index not in file.chunks:
                 self.store.add(chunk)
                 transfer.kept += len(buffer)
+        if vnode.data is file:
+            file.disk.put(run.first, transfer.buffers)
 
     async def read_in_one_call(
         self, volume: Volume, fid: Fid, offset: int, size: int, who: Identity

@@ -12,6 +12,7 @@ import trio
 from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.callbacks import BreakLog
 from afsfuse.cache.chunks import ChunkStore
+from afsfuse.cache.disk import DiskStatistics, NoDisk
 from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
@@ -62,6 +63,7 @@ class CacheStatistics:
     directory_fetches: int
     reads: int
     chunk_hits: int
+    disk_hits: int  # chunks
     chunk_misses: int
     chunk_waits: int
     data_fetches: int
@@ -73,6 +75,7 @@ class CacheStatistics:
     revalidated: int
     revalidation_failures: int
     revalidation_queue: int
+    disk: DiskStatistics
 
 
 class CacheManager:
@@ -88,12 +91,15 @@ class CacheManager:
         vnode_limit: int = 32768,
         channels: int = 32,
         listener: KernelListener | None = None,
+        disk: NoDisk | None = None,
     ) -> None:
         """Bounds are in bytes, but for the number of vnodes that the kernel does not hold.
 
         `channels` is how many calls the client can have in flight to one server.
-        `listener` may also be assigned later, before `run` starts.
+        `listener` may also be assigned later, before `run` starts. Without `disk` file data is
+        kept in memory only.
         """
+        self._disk = disk or NoDisk()
         self.listener: KernelListener = listener or NullListener()
         self._client = client
         self._log = BreakLog()
@@ -108,7 +114,9 @@ class CacheManager:
             self._rights_narrowed,
         )
         self.doors = Doors(self._statuses, self._table)
-        self._fetcher = Fetcher(client, self._statuses, self._log, self._store, channels)
+        self._fetcher = Fetcher(
+            client, self._statuses, self._log, self._store, self._disk, channels
+        )
         self._reader = Reader(self._statuses, self.doors, self._fetcher)
         self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
         self._revalidator = Revalidator(self._statuses, self._listings)
@@ -119,6 +127,7 @@ class CacheManager:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read ahead and revalidate until cancelled."""
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._disk.run)
             await nursery.start(self._reader.ahead.run)
             nursery.start_soon(self._revalidator.run, self.listener)
             nursery.start_soon(self._watch_suspend)
@@ -333,6 +342,7 @@ class CacheManager:
         This is the end of the cache: nothing is revalidated from here on.
         """
         self._revalidator.close()
+        self._store.save()
         servers = {
             vnode.server
             for vnode in self._table
@@ -376,6 +386,7 @@ class CacheManager:
             directory_fetches=self._listings.fetches,
             reads=reads.reads,
             chunk_hits=reads.hits,
+            disk_hits=reads.disk_hits,
             chunk_misses=reads.misses,
             chunk_waits=reads.waits,
             data_fetches=reads.fetches,
@@ -387,4 +398,5 @@ class CacheManager:
             revalidated=self._revalidator.revalidated,
             revalidation_failures=self._revalidator.failed,
             revalidation_queue=len(self._revalidator),
+            disk=self._disk.statistics(),
         )

@@ -87,6 +87,10 @@ class StatusKeeper:
         """As whom an identity's calls reach the servers of a volume."""
         return self._client.speaker(who, volume.cell.name)
 
+    def created(self, volume: Volume) -> int:
+        """When a volume was created, as its servers say; 0: not known."""
+        return self._table.shelf(volume).created
+
     async def status(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> Vnode:
         """The vnode of a fid, with a valid promise if the server gives one; raise `AfsError`.
 
