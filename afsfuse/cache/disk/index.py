@@ -16,6 +16,8 @@ import zlib
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from afsfuse.cache.disk.parts import PART_SIZE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
@@ -29,6 +31,7 @@ CREATE TABLE volumes (
     cell TEXT NOT NULL,
     volume INTEGER NOT NULL,
     created INTEGER NOT NULL,
+    own_sum INTEGER NOT NULL,
     UNIQUE (cell, volume)
 );
 CREATE TABLE parts (
@@ -49,6 +52,8 @@ CREATE INDEX parts_by_file ON parts (instance, vnode, uniq);
 CREATE INDEX parts_by_use ON parts (used);
 """
 _SUFFIXES = ("", "-wal", "-shm")
+BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What a damaged database raises; SQLite's messages can quote it."""
 
 
 class FileKey(NamedTuple):
@@ -74,12 +79,12 @@ class PartRow(NamedTuple):
 
     def own_sum(self) -> int:
         """A checksum of everything that must be right."""
-        said = (self.number, *self.key, self.place, self.size)
-        return zlib.crc32(repr(said).encode() + self.sums)
+        return zlib.crc32(self.sums, _sum_of(self.number, *self.key, self.place, self.size))
 
 
-class IndexBroken(Exception):
-    """The database cannot be read: it is to be made anew."""
+def _sum_of(*said: object) -> int:
+    """A checksum of a row: SQLite has none."""
+    return zlib.crc32(repr(said).encode())
 
 
 class Index:
@@ -91,15 +96,22 @@ class Index:
         Raises `sqlite3.Error` or `OSError` if none can be made.
         """
         self._path = path
+        self.writing: sqlite3.Connection | None = None
         try:
-            self._prepare(chunk_size)
-        except (IndexBroken, sqlite3.DatabaseError):
+            self._open(chunk_size)
+        except (*BROKEN, TypeError, ValueError):  # what it says may make no sense at all
             self.remove()
-            self._prepare(chunk_size)
-        self._reading = sqlite3.connect(path, timeout=0, isolation_level=None)
+            self._open(chunk_size)
+
+    def _open(self, chunk_size: int) -> None:
+        self._prepare(chunk_size)
+        self._reading = sqlite3.connect(self._path, timeout=0, isolation_level=None)
         self._reading.execute("PRAGMA query_only=ON")
         self._reading.execute("PRAGMA cache_size=-1024")
-        self.writing: sqlite3.Connection | None = None
+        self.last_numbers = self._last_numbers()
+        """The highest instance, part and time of use that were given out."""
+        self.volumes = self._volumes()
+        """Instance and creation time of each known volume."""
 
     def _prepare(self, chunk_size: int) -> None:
         with closing(sqlite3.connect(self._path, isolation_level=None)) as database:
@@ -112,7 +124,7 @@ class Index:
                 )
             row = database.execute("SELECT chunk_size FROM settings").fetchone()
             if form not in (0, _FORMAT) or row != (chunk_size,):
-                raise IndexBroken
+                raise sqlite3.DatabaseError("of another format or chunk size")
 
     def remove(self) -> None:
         """Delete the database."""
@@ -133,17 +145,19 @@ class Index:
 
     # In the thread of the event loop
 
-    def volumes(self) -> dict[tuple[str, int], tuple[int, int]]:
-        """Instance and creation time of each known volume."""
-        rows = self._reading.execute("SELECT cell, volume, instance, created FROM volumes")
-        return {(cell, volume): (instance, created) for cell, volume, instance, created in rows}
+    def _volumes(self) -> dict[tuple[str, int], tuple[int, int]]:
+        rows = self._reading.execute("SELECT instance, cell, volume, created, own_sum FROM volumes")
+        return {
+            (cell, volume): (instance, created)
+            for instance, cell, volume, created, own_sum in rows
+            if own_sum == _sum_of(instance, cell, volume, created)
+        }
 
-    def last_numbers(self) -> tuple[int, int, int]:
-        """The highest instance, part and time of use that were given out."""
+    def _last_numbers(self) -> tuple[int, int, int]:
         (instance,) = self._reading.execute("SELECT max(instance) FROM volumes").fetchone()
         (number,) = self._reading.execute("SELECT max(number) FROM parts").fetchone()
         (used,) = self._reading.execute("SELECT max(used) FROM parts").fetchone()
-        return instance or 0, number or 0, used or 0
+        return int(instance or 0), int(number or 0), int(used or 0)
 
     def file(self, instance: int, vnode: int, unique: int) -> list[tuple[int, FileKey, int]]:
         """Number, version and place of each part of a file, in whatever version."""
@@ -178,13 +192,17 @@ class Index:
         return self.writing
 
     def numbers(self) -> dict[int, int]:
-        """Every part and its size."""
-        return dict(self._writer().execute("SELECT number, size FROM parts").fetchall())
+        """Every part and its size, which is unproven yet, but possible."""
+        rows = self._writer().execute(
+            "SELECT number, min(max(CAST(size AS INTEGER), 0), ?) FROM parts", (2 * PART_SIZE,)
+        )
+        return dict(rows.fetchall())
 
     def add_volume(self, instance: int, cell: str, volume: int, created: int) -> None:
         """Enter an instance of a volume; what was known of an earlier one is forgotten."""
         self._writer().execute(
-            "INSERT OR REPLACE INTO volumes VALUES (?, ?, ?, ?)", (instance, cell, volume, created)
+            "INSERT OR REPLACE INTO volumes VALUES (?, ?, ?, ?, ?)",
+            (instance, cell, volume, created, _sum_of(instance, cell, volume, created)),
         )
 
     def parts_of(self, instance: int) -> list[PartRow]:

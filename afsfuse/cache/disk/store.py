@@ -26,7 +26,7 @@ import trio
 
 from afsfuse.cache.disk.budget import Budget
 from afsfuse.cache.disk.files import NO_FILE, DiskFile, NoFile
-from afsfuse.cache.disk.index import FileKey, Index
+from afsfuse.cache.disk.index import BROKEN, FileKey, Index
 from afsfuse.cache.disk.parts import ABSENT, PART_SHIFT, Damaged, Descriptor, Part, path_of
 from afsfuse.cache.disk.writer import Writer
 
@@ -97,8 +97,8 @@ class DiskCache(NoDisk):
         self.usable = True
         self.budget = Budget(limit, spare)
         self.index = Index(room.index, chunk_size)
-        instance, number, used = self.index.last_numbers()
-        self._volumes = self.index.volumes()
+        instance, number, used = self.index.last_numbers
+        self._volumes = self.index.volumes
         self._instances = itertools.count(instance + 1)
         self._clock = itertools.count(used + 1)
         self.writer = Writer(self, number + 1)
@@ -127,8 +127,14 @@ class DiskCache(NoDisk):
             await trio.to_thread.run_sync(
                 self.writer.run, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
             )
-            self.usable = False
-            self.index.close()
+            self.close()
+
+    def close(self) -> None:
+        """Let everything go. The writer must have ended."""
+        self.usable = False
+        self._descriptors.clear()
+        self.index.close()
+        with suppress(OSError):
             self.room.release()
 
     def file(
@@ -147,7 +153,7 @@ class DiskCache(NoDisk):
             if file is None:
                 file = self._find(key)
             return file
-        except sqlite3.Error as exc:
+        except BROKEN as exc:
             self._unreadable(exc)
             return NO_FILE
 
@@ -188,7 +194,7 @@ class DiskCache(NoDisk):
             return False
         try:
             row = self.index.part(part.number)
-        except sqlite3.Error as exc:
+        except BROKEN as exc:
             self._unreadable(exc)
             return False
         if row is None or (row.key, row.place) != (part.file.key, part.place) or not row.sums:
@@ -217,12 +223,12 @@ class DiskCache(NoDisk):
             self._lost(part, exc)
             return None
         if part.dead:
-            self.close(part)
+            self.shut(part)
         elif len(descriptors) > _DESCRIPTORS:
             descriptors.popitem(last=False)
         return descriptor
 
-    def close(self, part: Part) -> None:
+    def shut(self, part: Part) -> None:
         """Keep no file open that is to be deleted: it would go on to take its room. Any thread."""
         self._descriptors.pop(part, None)
 
@@ -260,15 +266,17 @@ class DiskCache(NoDisk):
         if part.dead:
             return  # evicted; that is all right
         self._tell(part, exc)
-        self.close(part)
+        self.shut(part)
         part.state = bytearray(len(part.sums))
         self.writer.submit(partial(self.writer.lose, part))
 
     def _tell(self, part: Part, exc: Exception) -> None:
+        why = exc.strerror if isinstance(exc, OSError) else str(exc)
+        level = logging.INFO if self._damaged else logging.WARNING  # there may be very many
+        log.log(level, "%s: %s: fetched again", path_of(self._root, part.number), why)
         self._damaged += 1
-        log.warning("%s: %s: fetched again", path_of(self._root, part.number), exc)
 
-    def _unreadable(self, exc: sqlite3.Error) -> None:
+    def _unreadable(self, exc: Exception) -> None:
         """The index does not answer: now, or never again."""
         if isinstance(exc, sqlite3.OperationalError):
             log.debug("%s: %s", self.room.index, exc)
@@ -279,7 +287,7 @@ class DiskCache(NoDisk):
         """The index is of no use any more: the next start makes another one."""
         if self.usable:
             self.usable = False
-            log.warning("%s: broken, no disk is used from now on: %s", self.room.index, exc)
+            log.warning("%s: broken, no disk is used from now on: %s", self.room.index, str(exc))
             self.index.remove()
 
     def statistics(self) -> DiskStatistics:

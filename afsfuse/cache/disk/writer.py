@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from afsfuse.cache.disk.index import PartRow
+from afsfuse.cache.disk.index import BROKEN, PartRow
 from afsfuse.cache.disk.parts import (
     CHECKED,
     PART_SHIFT,
@@ -100,14 +100,14 @@ class Writer:
             try:
                 job = self._jobs.get(timeout=self._patience())
             except queue.Empty:
-                self._guarded(self._commit)
+                self._guarded(self.commit)
                 continue
             if job is None:
                 break
             self._guarded(job)
             if len(self._changed) >= _COMMIT_PARTS or self._patience() == 0.0:
-                self._guarded(self._commit)
-        self._guarded(self._commit)
+                self._guarded(self.commit)
+        self._guarded(self.commit)
         self._last = None
         self._cache.index.close_for_writing()
 
@@ -122,7 +122,7 @@ class Writer:
                 job()
         except sqlite3.OperationalError as exc:  # full, locked, an error of the disk
             self._pause(exc)
-        except sqlite3.DatabaseError as exc:
+        except BROKEN as exc:
             self._cache.broken(exc)
         except OSError as exc:
             self._pause(exc)
@@ -135,7 +135,10 @@ class Writer:
             self._cache.index.roll_back()
         self._commit_at = time.monotonic() + PAUSE_SECONDS if self._changed else 0.0
         if not self._paused_until:
-            log.warning("%s: nothing is cached on disk for now: %s", self._cache.room.path, exc)
+            # The text alone: whoever keeps the error keeps the open file of a part with it.
+            log.warning(
+                "%s: nothing is cached on disk for now: %s", self._cache.room.path, str(exc)
+            )
         self._paused_until = time.monotonic() + PAUSE_SECONDS
 
     def _begin(self) -> None:
@@ -153,10 +156,10 @@ class Writer:
                     os.rmdir(os.path.dirname(path))
         self._gone |= known.keys() - found
         self._cache.budget.parts = sum(known[n] for n in found)
-        self._commit()
+        self.commit()
         self._begun = True
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
         """Write the index."""
         self._commit_rows()
         self._commit_at = 0.0
@@ -278,7 +281,7 @@ class Writer:
     def _kill(self, part: Part) -> None:
         """Let no reader find a part any more."""
         part.forget()
-        self._cache.close(part)
+        self._cache.shut(part)
         self._changed.pop(part, None)
         if self._last is not None and self._last[0] is part:
             self._last = None
@@ -328,7 +331,11 @@ class Writer:
         part = None if file is None else file.parts.get(row.place)
         if part is not None and part.number == row.number:
             self._kill(part)
-        self._remove(row.number, row.size)
+        size = row.size
+        if not row.sums:  # nothing in the row is sure but its number
+            with suppress(OSError):
+                size = os.stat(path_of(self._root, row.number)).st_blocks * 512
+        self._remove(row.number, size)
         self.evicted += 1
 
     def make_room(self) -> None:
