@@ -16,8 +16,6 @@ import zlib
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from afsfuse.cache.disk.parts import PART_SIZE
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
@@ -78,8 +76,8 @@ class PartRow(NamedTuple):
     sums: bytes  # of its chunks, 4 bytes each; 0: not there
 
     def own_sum(self) -> int:
-        """A checksum of everything that must be right."""
-        return zlib.crc32(self.sums, _sum_of(self.number, *self.key, self.place, self.size))
+        """A checksum of everything that must be right; sizes are looked at when we start."""
+        return zlib.crc32(self.sums, _sum_of(self.number, *self.key, self.place))
 
 
 def _sum_of(*said: object) -> int:
@@ -192,11 +190,13 @@ class Index:
         return self.writing
 
     def numbers(self) -> dict[int, int]:
-        """Every part and its size, which is unproven yet, but possible."""
-        rows = self._writer().execute(
-            "SELECT number, min(max(CAST(size AS INTEGER), 0), ?) FROM parts", (2 * PART_SIZE,)
-        )
+        """Every part and its size, which may be nonsense, but is a number."""
+        rows = self._writer().execute("SELECT number, CAST(size AS INTEGER) FROM parts")
         return dict(rows.fetchall())
+
+    def resize(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Put sizes right: pairs of size and number."""
+        self._writer().executemany("UPDATE parts SET size=? WHERE number=?", sizes)
 
     def add_volume(self, instance: int, cell: str, volume: int, created: int) -> None:
         """Enter an instance of a volume; what was known of an earlier one is forgotten."""
@@ -273,6 +273,6 @@ def _rows(database: sqlite3.Connection, which: str, values: tuple[int, ...]) -> 
         own,
     ) in database.execute(f"SELECT * FROM parts {which}", values).fetchall():
         key = FileKey(instance, vnode, unique, version, stamp, length)
-        row = PartRow(number, key, place, size, used, sums)
+        row = PartRow(number, key, place, size if isinstance(size, int) else 0, used, sums)
         sound = isinstance(sums, bytes) and row.own_sum() == own
         yield row if sound else row._replace(sums=b"")

@@ -85,6 +85,15 @@ class Part:
         """Bytes of disk that the part takes beside its blocks."""
         return _OVERHEAD + (_LARGE_OVERHEAD if self.length > _LARGE else 0)
 
+    @staticmethod
+    def plausible(size: int, blocks: int) -> int:
+        """The bytes to count for a part of which the index says `size`, when it has this many
+        blocks of 512 bytes. A killed process may have written more than it wrote into the index.
+        """
+        real = blocks * 512
+        most = real + _OVERHEAD + _LARGE_OVERHEAD
+        return size if real <= size <= most else most
+
     def forget(self) -> None:
         """Nothing of it counts any more."""
         self.dead = True
@@ -131,8 +140,8 @@ def path_of(root: str, number: int) -> str:
     return f"{root}/{number >> _FOLDER_SHIFT:x}/{number:x}"
 
 
-def existing(root: Path) -> Iterator[tuple[str, int | None]]:
-    """Path and number of each file in the folder of parts; None: a name that means nothing."""
+def existing(root: Path) -> Iterator[tuple[str, int]]:
+    """Path and number of each file in the folder of parts; -1: a name that means nothing."""
     for folder, _, names in os.walk(root):
         for name in names:
             path = os.path.join(folder, name)
@@ -140,4 +149,4 @@ def existing(root: Path) -> Iterator[tuple[str, int | None]]:
                 number = int(name, 16)
             except ValueError:
                 number = -1
-            yield path, number if path == path_of(str(root), number) else None
+            yield path, number if path == path_of(str(root), number) else -1

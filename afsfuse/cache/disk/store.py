@@ -219,6 +219,11 @@ class DiskCache(NoDisk):
             descriptor = descriptors[part] = Descriptor(
                 path_of(self._root, part.number), os.O_RDONLY
             )
+        except FileNotFoundError:  # evicted, or somebody has deleted it
+            log.debug("part %x is not there any more", part.number)
+            part.state = bytearray(len(part.sums))
+            self.writer.submit(partial(self.writer.lose, part))
+            return None
         except OSError as exc:
             self._lost(part, exc)
             return None

@@ -146,16 +146,17 @@ class Writer:
         index = self._cache.index
         index.open_for_writing()
         known = index.numbers()
-        found: set[int] = set()
+        found: dict[int, int] = {}
         for path, number in existing(Path(self._root)):
-            if number is not None and number in known:
-                found.add(number)
+            if number in known:
+                found[number] = Part.plausible(known[number], os.stat(path).st_blocks)
             else:
                 os.unlink(path)
                 with suppress(OSError):
                     os.rmdir(os.path.dirname(path))
-        self._gone |= known.keys() - found
-        self._cache.budget.parts = sum(known[n] for n in found)
+        self._gone |= known.keys() - found.keys()
+        index.resize((size, number) for number, size in found.items() if size != known[number])
+        self._cache.budget.parts = sum(found.values())
         self.commit()
         self._begun = True
 
@@ -225,17 +226,22 @@ class Writer:
         if part.dead:  # evicted just now, to make room for itself
             self._cache.budget.free_parts(size)
             return
+        try:
+            descriptor = self._open(part)
+        except OSError as exc:
+            self._cache.budget.free_parts(size)
+            self.lose(part)
+            if isinstance(exc, FileNotFoundError):  # evicted, or somebody has deleted it
+                return
+            raise
         part.size += size
         try:
-            self._fill(part, chunks)
-        except FileNotFoundError:
-            self.lose(part)  # somebody has deleted it
+            self._fill(part, descriptor, chunks)
         except OSError:
             self.lose(part)
             raise
 
-    def _fill(self, part: Part, chunks: dict[int, bytearray]) -> None:
-        descriptor = self._open(part)
+    def _fill(self, part: Part, descriptor: Descriptor, chunks: dict[int, bytearray]) -> None:
         state = part.state
         assert state is not None
         part.used = part.used or self._cache.tick()
@@ -269,14 +275,25 @@ class Writer:
     def lose(self, part: Part) -> None:
         """Forget a part of which nothing is right any more."""
         if not part.dead:
+            size = self._counted(part)
             self._kill(part)
-            self._remove(part.number, part.size)
+            self._remove(part.number, size)
 
     def rewrite(self, part: Part) -> None:
         """A chunk of a part is not what it was: let the index know."""
-        if not part.dead:
+        if not part.dead and self._counted(part):
             self._changed[part] = None
             self.soon()
+
+    def _counted(self, part: Part) -> int:
+        """The bytes that are taken for a part; 0 if it was evicted and its row read before that was
+        in the index for good.
+        """
+        if part in self._changed:
+            return part.size
+        self._write_rows()
+        rows = self._cache.index.rows_of([part.number])
+        return rows[0].size if rows else 0
 
     def _kill(self, part: Part) -> None:
         """Let no reader find a part any more."""
@@ -331,11 +348,7 @@ class Writer:
         part = None if file is None else file.parts.get(row.place)
         if part is not None and part.number == row.number:
             self._kill(part)
-        size = row.size
-        if not row.sums:  # nothing in the row is sure but its number
-            with suppress(OSError):
-                size = os.stat(path_of(self._root, row.number)).st_blocks * 512
-        self._remove(row.number, size)
+        self._remove(row.number, row.size)
         self.evicted += 1
 
     def make_room(self) -> None:

@@ -42,7 +42,7 @@ def work(folder: Path, seed: int) -> None:
 def look(folder: Path) -> int:
     """See that nothing is wrong; returns how many files are whole."""
     whole = 0
-    assert measure(folder) <= LIMIT + SLACK
+    assert measure(folder) <= LIMIT + SLACK, measure(folder)
     with opened(folder, LIMIT) as desk:
         assert measure(folder) <= LIMIT
         for vnode, length in LENGTHS.items():

@@ -95,8 +95,10 @@ class Desk:
 
         self.cache.writer.submit(rest)
         assert reached.wait(SECONDS)
-        yield
-        go_on.set()
+        try:
+            yield
+        finally:
+            go_on.set()
 
     def close(self) -> None:
         """End as the daemon does."""

@@ -20,6 +20,8 @@ from tests.mount.harness import ROOT
 from tests.unit.afsfuse.cache.disk.desk import CHUNK, Desk, contents
 
 LIMIT = 16 << 20
+FOLDERS = 64 << 10
+"""Bytes that folders take."""
 VNODES = st.sampled_from(range(2, 26, 2))
 LENGTHS = {vnode: random.Random(vnode).choice((77, CHUNK, 6 * CHUNK + 1, 9 << 20))
            for vnode in range(2, 26, 2)}  # fmt: skip
@@ -92,8 +94,10 @@ class Crashes(RuleBasedStateMachine):
     def restart(self) -> None:
         self.desk.settle()
         evicted = self.desk.cache.statistics().evicted
+        counted = self.desk.cache.budget.parts
         self.desk.close()
         self._begin_again(self._top / str(self._number), evicted)
+        assert self.desk.cache.budget.parts == counted
 
     def _begin_again(self, there: Path, evicted: int) -> None:
         self.desk = Desk(there, LIMIT)
@@ -107,6 +111,8 @@ class Crashes(RuleBasedStateMachine):
     def within_the_limit(self) -> None:
         with self.desk.held():
             assert measure(self._top / str(self._number)) <= LIMIT
+            budget = self.desk.cache.budget
+            assert measure(self.desk.room.parts) <= budget.parts + FOLDERS
 
     def teardown(self) -> None:
         self.desk.close()
