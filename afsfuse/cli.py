@@ -158,7 +158,6 @@ def _options_help() -> str:
     for name, option in OPTIONS.items():
         shown = f"{name}={option.value}" if option.value else name
         lines.append(f"  {shown:<22}{option.help}")
-    lines.append(f"  {'ro':<22}read-only; every mount is, for now")
     lines.append(f"  {', '.join(MOUNT_FLAGS)}: as in mount(8)")
     lines.append("  _netdev, noauto, nofail, user, x-*, comment=: for fstab(5); mean nothing here")
     return "\n".join([*lines, "", _STATUSES])

@@ -88,6 +88,9 @@ class Config:
     subtype: bool = True
     """Show the type `fuse.afs`; without it `fuse`."""
 
+    read_only: bool = False
+    """Let nobody change anything through this mount."""
+
     flags: tuple[str, ...] = ()
     """Further flags of mount(2): noexec, noatime, nodiratime, nosymfollow."""
 
@@ -229,6 +232,8 @@ OPTIONS: dict[str, Option] = {
     "cells": Option("cells", "WHICH", _choice("used", "configured", "auto"), "cells to list"),
     "allow_other": Option("allow_other", "", bool, "let all users in (root: the default)"),
     "noallow_other": Option("allow_other", "", lambda _: False, "let only the mounting user in"),
+    "ro": Option("read_only", "", bool, "let nobody change anything"),
+    "rw": Option("read_only", "", lambda _: False, "let changes through (the default)"),
     "subtype": Option("subtype", "", bool, "show the type fuse.afs (the default)"),
     "nosubtype": Option("subtype", "", lambda _: False, "show the type fuse"),
     "crypt": Option(
@@ -249,12 +254,11 @@ IGNORED = frozenset(
         *("noowner", "nouser", "nousers", "owner", "uhelper", "user", "users"),
         *("async", "atime", "diratime", "exec", "iversion", "lazytime", "loud", "nodev"),
         *("noiversion", "nolazytime", "nomand", "norelatime", "nostrictatime", "nosuid"),
-        *("relatime", "ro", "silent", "strictatime", "symfollow"),
+        *("relatime", "silent", "strictatime", "symfollow"),
     ]
 )
 
 _REFUSED = {
-    "rw": "mounts are read-only for now: leave it out, or say ro",
     "suid": "mounts are always nosuid: leave it out",
     "dev": "mounts are always nodev: leave it out",
     "remount": "a mount cannot be changed: unmount it and mount it anew",
@@ -300,7 +304,7 @@ def split_options(arguments: Iterable[str]) -> list[str]:
 
 def option_names() -> list[str]:
     """All words that mean something here."""
-    return [*OPTIONS, *MOUNT_FLAGS, "ro"]
+    return [*OPTIONS, *MOUNT_FLAGS]
 
 
 def describe(config: Config) -> list[str]:

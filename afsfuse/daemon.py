@@ -143,7 +143,9 @@ def compose(
     session = FuseSession(
         filesystem,
         config.directory,
-        MountOptions(config.source, config.subtype, config.everybody, config.flags),
+        MountOptions(
+            config.source, config.subtype, config.everybody, config.read_only, config.flags
+        ),
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
     )

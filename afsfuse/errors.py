@@ -10,6 +10,8 @@
     ├── VolumeBusy           EBUSY: the volume is in use by its server (moved, dumped, salvaged)
     ├── VolumeOffline        ENXIO: the volume is there, but somebody took it off line
     ├── ServerUnreachable    ETIMEDOUT: no file server of the volume answers
+    │   └── OutcomeUnknown   ... any more: whether it made a change is not known
+    ├── ReadOnlyVolume       EROFS: a change was asked of a read-only or backup volume
     ├── ServerError          a server's abort code that none of the others stands for
     ├── NotFound             ENOENT: proven by a directory that has no such name
     ├── NotPermitted         EACCES
@@ -125,6 +127,16 @@ class ServerUnreachable(AfsError):
     """No file server that has the volume answers."""
 
     errno = errno.ETIMEDOUT
+
+
+class OutcomeUnknown(ServerUnreachable):
+    """A server fell silent over a change: it may have been done or not. It is not sent again."""
+
+
+class ReadOnlyVolume(AfsError):
+    """A change was asked of a read-only or backup volume."""
+
+    errno = errno.EROFS
 
 
 class ServerError(AfsError):

@@ -73,10 +73,12 @@ class Credentials:
         attempt: Callable[[ClientSecurity], Awaitable[T]],
         *,
         public: bool = False,
+        as_nobody: bool = True,
     ) -> T:
         """Make an attempt in an identity's name, and one more where that can mend a refused token.
 
         `public`: what is asked for is told to anybody, so a token that is no good does not matter.
+        `as_nobody`: an expired token is tried without, as what anybody may see is to be seen still.
         """
         tried = self.of(who, cell)
         try:
@@ -85,7 +87,7 @@ class Credentials:
             instead = self.instead(who, cell, tried, exc)
             if instead is None and public and tried is not NULL and is_about_token(exc):
                 instead = NULL
-            if instead is None:
+            if instead is None or (instead is NULL and not as_nobody):
                 raise
         return await attempt(instead)
 

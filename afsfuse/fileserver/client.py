@@ -1,13 +1,12 @@
 """The file servers' procedures as coroutines, each answered by whichever server can.
 
-All raise `AfsError`; what a server sends that cannot be is `DataCorrupt`. Older servers lack some
-procedures: that is remembered for each server, and the older form is used there.
+All raise `AfsError`; what a server sends that cannot be is `DataCorrupt`. What only asks is here;
+what changes a volume is in `changes`.
 """
 
 from __future__ import annotations
 
 import errno
-import logging
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -15,7 +14,9 @@ import trio
 from afsfuse.auth.identity import NOBODY
 from afsfuse.auth.security import Credentials
 from afsfuse.errors import AfsError, DataCorrupt, from_abort
+from afsfuse.fileserver.changes import Changes
 from afsfuse.fileserver.operation import VOLUME_CODES, Operation, Verdict, judge
+from afsfuse.fileserver.procedures import Procedures
 from afsfuse.fileserver.replies import (
     DataReply,
     Promise,
@@ -59,15 +60,9 @@ if TYPE_CHECKING:
     from afsfuse.interfaces.common import CallBack, Fid
     from afsfuse.interfaces.fileserver import BulkStatusReply, FetchStatusReply
     from rxrpc import Endpoint, StreamCall
-    from rxrpc.rpc import Rpc
 
-A = TypeVar("A")
-R = TypeVar("R")
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
-
-_LACKING_TIME = 600.0  # seconds
 _SMALL_FILE = 2**31 - 1  # the last byte that the old FetchData can reach
 
 
@@ -84,8 +79,9 @@ class FileServerClient:
         """Without `credentials` everybody is anonymous."""
         self._credentials = credentials or Credentials()
         self._rotation = Rotation(endpoint, locator, self._credentials, limits)
-        # Procedures that servers do not have, and until when that is believed: they get updated.
-        self._lacking: dict[tuple[FileServer, int], float] = {}
+        self._procedures = Procedures()
+        self.changes = Changes(self._rotation, self._procedures)
+        """What changes a volume."""
 
     @property
     def channels(self) -> int:
@@ -114,14 +110,14 @@ class FileServerClient:
         """Statuses of up to 50 files of one volume; each may fail on its own."""
 
         async def attempt(site: Site) -> list[StatusReply | AfsError]:
-            if self._has(site, INLINE_BULK_STATUS):
+            if self._procedures.has(site, INLINE_BULK_STATUS):
                 before = trio.current_time()
                 try:
                     reply = await site.connection.call(
                         INLINE_BULK_STATUS, FidsArgs(tuple(fids)), timeouts=site.timeouts
                     )
                 except CallAborted as exc:
-                    self._note_lacking(site, INLINE_BULK_STATUS, exc)
+                    self._procedures.note_lacking(site, INLINE_BULK_STATUS, exc)
                 else:
                     return _bulk_replies(volume, fids, reply, site.server, before)
             return [await self._status_or_error(site, volume, fid) for fid in fids]
@@ -165,7 +161,7 @@ class FileServerClient:
         left = dict(enumerate(files))
 
         async def attempt(site: Site) -> None:
-            if not self._has(site, FETCH_DATA64):
+            if not self._procedures.has(site, FETCH_DATA64):
                 for place, file in tuple(left.items()):
                     reply = await self._fetch_data(site, volume, file.fid, 0, file.buffers)
                     del left[place]
@@ -206,7 +202,7 @@ class FileServerClient:
             )
         except CallAborted as exc:
             if exc.code == RxgenCode.OPCODE:
-                self._note_lacking(site, FETCH_DATA64, exc)
+                self._procedures.note_lacking(site, FETCH_DATA64, exc)
                 return await self._fetch_data(site, volume, file.fid, 0, file.buffers)
             if judge(exc) is not Verdict.REFUSED:
                 raise
@@ -223,7 +219,7 @@ class FileServerClient:
         buffers: Sequence[memoryview],
     ) -> DataReply:
         size = sum(map(len, buffers))
-        if self._has(site, FETCH_DATA64):
+        if self._procedures.has(site, FETCH_DATA64):
             before = trio.current_time()
             try:
                 async with site.connection.stream(
@@ -233,7 +229,7 @@ class FileServerClient:
                         return await receive_small(call, buffers, site.server, before)
                     return await receive_long(call, buffers, site.server, before)
             except CallAborted as exc:
-                self._note_lacking(site, FETCH_DATA64, exc)
+                self._procedures.note_lacking(site, FETCH_DATA64, exc)
         if position + size > _SMALL_FILE:
             raise AfsError(
                 "the file server is too old for files of more than 2 GiB",
@@ -300,17 +296,6 @@ class FileServerClient:
             return from_abort(exc.code, **about(volume, site.server))
         except DataCorrupt as exc:
             return exc
-
-    def _has(self, site: Site, rpc: Rpc[A, R]) -> bool:
-        """Whether a server is not known to lack a procedure."""
-        return self._lacking.get((site.server, rpc.opcode), 0.0) <= trio.current_time()
-
-    def _note_lacking(self, site: Site, rpc: Rpc[A, R], exc: CallAborted) -> None:
-        """Remember that a server lacks a procedure; raise what ended the call if it does not."""
-        if exc.code != RxgenCode.OPCODE:
-            raise exc
-        log.info("file server %s has no %s; using the older form", site.connection.address[0], rpc)
-        self._lacking[site.server, rpc.opcode] = trio.current_time() + _LACKING_TIME
 
 
 def _bulk_replies(

@@ -45,6 +45,14 @@ class Site:
     timeouts: CallTimeouts
 
 
+class Effect(enum.Enum):
+    """What an operation does to the volume, and so whether it may be sent again after silence."""
+
+    NONE = enum.auto()  # it asks
+    SETS = enum.auto()  # to do it twice comes to the same
+    ONCE = enum.auto()  # the second time it would do something else, or fail
+
+
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[T]):
     """One thing to be done on a volume."""
@@ -53,6 +61,7 @@ class Operation(Generic[T]):
     volume: Volume
     attempt: Callable[[Site], Awaitable[T]]  # raises CallError, or AfsError when all is lost
     who: Identity = NOBODY  # in whose name
+    effect: Effect = Effect.NONE
 
 
 class Verdict(enum.Enum):

@@ -11,7 +11,7 @@ from afsfuse.interfaces.fileserver import CallBackType
 
 if TYPE_CHECKING:
     from afsfuse.cell.servers import FileServer
-    from afsfuse.interfaces.common import CallBack
+    from afsfuse.interfaces.common import CallBack, Fid
     from afsfuse.interfaces.fileserver import VolSync, VolumeStatus
     from afsfuse.model import Status
 
@@ -41,6 +41,44 @@ class DataReply(NamedTuple):
     length: int  # bytes that really came
     status: Status  # of exactly these bytes: the server holds the vnode during the transfer
     promise: Promise | None
+    sync: VolSync
+    server: FileServer
+
+
+class ChangeReply(NamedTuple):
+    """The status of the vnode that a call changed. No promise comes with it: one that is there
+    holds on, as a server tells everybody else of a change."""
+
+    status: Status
+    sync: VolSync
+    server: FileServer
+
+
+class CreateReply(NamedTuple):
+    """What was made, and the directory in which it stands."""
+
+    fid: Fid
+    status: Status
+    directory: Status
+    promise: Promise | None  # for what was made; a symbolic link comes without
+    sync: VolSync
+    server: FileServer
+
+
+class LinkReply(NamedTuple):
+    """A file that has one more name, and the directory."""
+
+    status: Status
+    directory: Status
+    sync: VolSync
+    server: FileServer
+
+
+class RenameReply(NamedTuple):
+    """Both directories; equal if it was one."""
+
+    old_directory: Status
+    new_directory: Status
     sync: VolSync
     server: FileServer
 

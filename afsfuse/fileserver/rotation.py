@@ -3,6 +3,10 @@
 Every wait has a bound. When no server of a volume answers, they are probed, and if one answers the
 operation is tried once more (a server that was restarted knows nothing of earlier calls); otherwise
 it fails, and operations that would need a server that is down fail at once until it is back.
+
+A change that must not be made twice is not sent again after silence: nobody knows whether it was
+made. Aborts do say: with them nothing was changed. Changes are made in the name of who asks or not
+at all: whose token has expired may read as nobody, but what he writes must not become nobody's.
 Sources: fs/afs/rotate.c of Linux; src/afs/afs_analyze.c of OpenAFS.
 """
 
@@ -18,18 +22,22 @@ from afsfuse.errors import (
     AfsError,
     DataCorrupt,
     NotPermitted,
+    OutcomeUnknown,
+    ReadOnlyVolume,
     ServerUnreachable,
     TokenExpired,
     VolumeMissing,
     from_abort,
 )
 from afsfuse.fileserver.health import Health, HealthLimits
-from afsfuse.fileserver.operation import Operation, Site, Verdict, judge
+from afsfuse.fileserver.operation import Effect, Operation, Site, Verdict, judge
 from afsfuse.interfaces.fileserver import GET_CAPABILITIES, SERVICE_ID
+from afsfuse.model import VolumeType
 from rxrpc import NULL, CallAborted, CallError, CallTimeouts, RxError
 from rxrpc.rpc import Void
 
 if TYPE_CHECKING:
+    from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from rxrpc import Connection, Endpoint
@@ -130,6 +138,8 @@ class Rotation:
         """Do it, at whichever server of the volume can; raise `AfsError` saying why none could."""
         limits = self.limits
         volume = operation.volume
+        if operation.effect is not Effect.NONE:
+            self._check_change(volume, operation.who)
         began = trio.current_time()
         pause = _FIRST_PAUSE
         refreshes = 0
@@ -163,6 +173,14 @@ class Rotation:
                 case _:
                     raise trouble.error or self._missing(volume)
 
+    def _check_change(self, volume: Volume, who: Identity) -> None:
+        """Refuse a change that no server would make, or not in the name of who asks."""
+        cell = volume.cell.name
+        if volume.type is not VolumeType.RW:
+            raise ReadOnlyVolume("the volume is read-only", cell=cell, volume=volume.name)
+        if self._credentials.has_expired(who, cell):
+            raise TokenExpired(TokenExpired.MESSAGE, cell=cell, volume=volume.name)
+
     def _order(self, volume: Volume) -> list[FileServer]:
         """The servers in the order in which to try them: who answered last holds our promises."""
         servers = [site.server for site in volume.sites]
@@ -185,16 +203,18 @@ class Rotation:
             others = any(other is not server and not health.is_down(other) for other in servers)
             timeouts = self._replaceable if others else self._alone
             began = trio.current_time()
+            used: list[Connection] = []
             with health.waiting(server):
                 tried: set[tuple[str, int]] = set()
                 while (address := await self._address(server, tried)) is not None:
                     tried.add(address)
-                    used: list[Connection] = []
                     try:
                         result = await self._attempt(operation, server, address, timeouts, used)
                     except CallError as exc:
                         verdict = judge(exc)
                         if verdict is Verdict.UNREACHABLE:
+                            if operation.effect is Effect.ONCE:
+                                break
                             continue
                         health.heard(server, address, used[-1].rtt())
                         trouble.note(verdict, self._explain(verdict, exc, operation, server))
@@ -208,6 +228,11 @@ class Rotation:
             # It was silent, or another operation has found out meanwhile that it is.
             health.silent(server, began)
             trouble.silent.append(server)
+            if used and operation.effect is Effect.ONCE:
+                raise OutcomeUnknown(
+                    f"the file server fell silent: whether it did {operation.name} is not known",
+                    **about(operation.volume, server),
+                )
         down = ServerUnreachable(
             "the file server does not answer", **about(operation.volume, server)
         )
@@ -229,7 +254,9 @@ class Rotation:
             return await operation.attempt(Site(server, used[-1], timeouts))
 
         cell = operation.volume.cell.name
-        return await self._credentials.run_as(operation.who, cell, attempt)
+        return await self._credentials.run_as(
+            operation.who, cell, attempt, as_nobody=operation.effect is Effect.NONE
+        )
 
     def _explain(
         self, verdict: Verdict, exc: CallError, operation: Operation[T], server: FileServer

@@ -60,6 +60,8 @@ class MountOptions:
     """Type `fuse.afs`; without it plain `fuse`."""
     allow_other: bool = False
     """Let everybody use the mount, not only the user who made it."""
+    read_only: bool = False
+    """Have the kernel refuse every change with EROFS."""
     flags: tuple[str, ...] = ()
     """Of `PASSED_OPTIONS`."""
 
@@ -204,7 +206,7 @@ def _open_device() -> int:
 
 def _mount_as_root(directory: str, options: MountOptions) -> int:
     connection = _open_device()
-    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+    flags = _MS_NOSUID | _MS_NODEV | _MS_RDONLY * options.read_only
     for flag in options.flags:
         flags |= _FLAGS[flag]
     data = f"fd={connection},rootmode=40000,user_id={os.geteuid()},group_id={os.getegid()}"
@@ -237,7 +239,13 @@ def _mount_as_user(directory: str, options: MountOptions) -> int:
     """
     os.close(_open_device())  # the helper opens it with this user's rights: the same answer
     fsname = options.source.replace("\\", "\\\\").replace(",", "\\,")
-    words = ["ro", "nosuid", "nodev", *options.flags, f"fsname={fsname}"]
+    words = [
+        "ro" if options.read_only else "rw",
+        "nosuid",
+        "nodev",
+        *options.flags,
+        f"fsname={fsname}",
+    ]
     words += ["subtype=afs"] * options.subtype + ["allow_other"] * options.allow_other
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours:

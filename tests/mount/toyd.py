@@ -31,7 +31,7 @@ class ToyDaemon:
         self.session = FuseSession(
             self.toy,
             directory,
-            MountOptions(**{"source": "toy", **options}),
+            MountOptions(**{"source": "toy", "read_only": True, **options}),
             SessionLimits(**limits),
             self.notifier,
         )

@@ -56,6 +56,8 @@ def test_options_are_words_separated_by_commas_and_the_last_one_wins(tmp_path: P
         ("cells=used", "cells", "used"),
         ("allow_other", "allow_other", True),
         ("noallow_other", "allow_other", False),
+        ("ro", "read_only", True),
+        ("ro,rw", "read_only", False),
         ("noexec", "flags", ("noexec",)),
         ("logfile=/var/log/afsfuse", "logfile", "/var/log/afsfuse"),
     ],
@@ -66,7 +68,7 @@ def test_each_option_sets_its_field(word: str, field: str, value: object) -> Non
 
 def test_words_for_mount_and_fstab_mean_nothing() -> None:
     words = (
-        "ro,_netdev,noauto,user,nofail,defaults,nosuid,nodev,relatime,exec,comment=two words,"
+        "_netdev,noauto,user,nofail,defaults,nosuid,nodev,relatime,exec,comment=two words,"
         "x-systemd.automount,x-systemd.idle-timeout=60,X-mount.mkdir,uhelper=sm"
     )
     assert options(words) == options()
@@ -99,7 +101,6 @@ def test_words_for_mount_and_fstab_mean_nothing() -> None:
         ("sysname=a::b", "-o sysname=a::b: names separated by colons are expected"),
         ("logfile=", "-o logfile=: a path is expected"),
         ("confdir=/nowhere", "-o confdir=/nowhere: no such folder: it is to hold ThisCell"),
-        ("rw", "-o rw: mounts are read-only for now: leave it out, or say ro"),
         ("suid", "-o suid: mounts are always nosuid: leave it out"),
         ("dev", "-o dev: mounts are always nodev: leave it out"),
         ("remount", "-o remount: a mount cannot be changed"),

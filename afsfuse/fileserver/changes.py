@@ -1,0 +1,332 @@
+"""The procedures that change a volume, as coroutines.
+
+All raise `AfsError`: `ReadOnlyVolume` without a call for a volume that nobody can write to,
+`TokenExpired` if a change could be made in nobody's name only, and `OutcomeUnknown` if a server
+fell silent over a change that must not be made twice.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import trio
+
+from afsfuse.errors import AfsError
+from afsfuse.fileserver.operation import Effect, Operation
+from afsfuse.fileserver.replies import (
+    ChangeReply,
+    CreateReply,
+    LinkReply,
+    RenameReply,
+    promise_of,
+)
+from afsfuse.interfaces import fileserver as fs
+from afsfuse.model import Status
+from rxrpc import CallAborted
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from afsfuse.auth.identity import Identity
+    from afsfuse.cell.volumes import Volume
+    from afsfuse.fileserver.operation import Site
+    from afsfuse.fileserver.procedures import Procedures
+    from afsfuse.fileserver.rotation import Rotation
+    from afsfuse.interfaces.common import Fid
+    from rxrpc.rpc import Rpc
+
+A = TypeVar("A")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_OLD_STORE_END = 2**31 - 1  # how long StoreData can make a file: its server counts with signs
+
+
+class StatusChange(NamedTuple):
+    """What is to be set of a vnode; None leaves it as it is."""
+
+    mode: int | None = None  # permission bits
+    owner: int | None = None
+    group: int | None = None
+    mtime: int | None = None  # Unix seconds; there are no finer times on the wire
+    safe: bool = False  # answer only when it is on the server's disk
+
+    def to_wire(self) -> fs.StoreStatus:
+        mask = fs.StoreMask.FSYNC if self.safe else fs.StoreMask.NONE
+        for value, bit in (
+            (self.mtime, fs.StoreMask.MODIFICATION_TIME),
+            (self.owner, fs.StoreMask.OWNER),
+            (self.group, fs.StoreMask.GROUP),
+            (self.mode, fs.StoreMask.MODE),
+        ):
+            if value is not None:
+                mask |= bit
+        return fs.StoreStatus(
+            mask,
+            client_mod_time=(self.mtime or 0) & 0xFFFFFFFF,
+            owner=self.owner or 0,
+            group=self.group or 0,
+            unix_mode_bits=self.mode or 0,
+        )
+
+
+UNCHANGED = StatusChange()
+
+
+class Changes:
+    """Makes changes at the file servers of all cells."""
+
+    def __init__(self, rotation: Rotation, procedures: Procedures) -> None:
+        """`FileServerClient.changes` is the one that is used."""
+        self._rotation = rotation
+        self._procedures = procedures
+
+    # Directories
+
+    async def create_file(
+        self, volume: Volume, directory: Fid, name: bytes, change: StatusChange, who: Identity
+    ) -> CreateReply:
+        """A new empty file."""
+        return await self._create(fs.CREATE_FILE, volume, directory, name, change, who)
+
+    async def make_dir(
+        self, volume: Volume, directory: Fid, name: bytes, change: StatusChange, who: Identity
+    ) -> CreateReply:
+        """A new directory, with the access list of the one in which it is made."""
+        return await self._create(fs.MAKE_DIR, volume, directory, name, change, who)
+
+    async def _create(
+        self,
+        rpc: Rpc[fs.CreateArgs, fs.CreateReply],
+        volume: Volume,
+        directory: Fid,
+        name: bytes,
+        change: StatusChange,
+        who: Identity,
+    ) -> CreateReply:
+        args = fs.CreateArgs(directory, name, change.to_wire())
+
+        async def attempt(site: Site) -> CreateReply:
+            before = trio.current_time()
+            reply = await site.connection.call(rpc, args, timeouts=site.timeouts)
+            return CreateReply(
+                reply.fid,
+                Status.from_wire(reply.status),
+                Status.from_wire(reply.directory_status),
+                promise_of(reply.callback, site.server, before),
+                reply.sync,
+                site.server,
+            )
+
+        return await self._do(rpc.name, volume, attempt, who)
+
+    async def symlink(
+        self,
+        volume: Volume,
+        directory: Fid,
+        name: bytes,
+        target: bytes,
+        change: StatusChange,
+        who: Identity,
+    ) -> CreateReply:
+        """A symbolic link; without execute bits in its mode it is a mount point."""
+        args = fs.SymlinkArgs(directory, name, target, change.to_wire())
+
+        async def attempt(site: Site) -> CreateReply:
+            reply = await site.connection.call(fs.SYMLINK, args, timeouts=site.timeouts)
+            return CreateReply(
+                reply.fid,
+                Status.from_wire(reply.status),
+                Status.from_wire(reply.directory_status),
+                None,
+                reply.sync,
+                site.server,
+            )
+
+        return await self._do("Symlink", volume, attempt, who)
+
+    async def link(
+        self, volume: Volume, directory: Fid, name: bytes, existing: Fid, who: Identity
+    ) -> LinkReply:
+        """A further name for a file of the same directory; servers refuse any other with EXDEV."""
+        args = fs.LinkArgs(directory, name, existing)
+
+        async def attempt(site: Site) -> LinkReply:
+            reply = await site.connection.call(fs.LINK, args, timeouts=site.timeouts)
+            return LinkReply(
+                Status.from_wire(reply.status),
+                Status.from_wire(reply.directory_status),
+                reply.sync,
+                site.server,
+            )
+
+        return await self._do("Link", volume, attempt, who)
+
+    async def remove_file(
+        self, volume: Volume, directory: Fid, name: bytes, who: Identity
+    ) -> ChangeReply:
+        """Take the name of a file, symbolic link or mount point away; the directory's status."""
+        args = fs.NameArgs(directory, name)
+        return await self._change(fs.REMOVE_FILE, args, volume, who)
+
+    async def remove_dir(
+        self, volume: Volume, directory: Fid, name: bytes, who: Identity
+    ) -> ChangeReply:
+        """Remove an empty directory; the status of the one in which it stood."""
+        args = fs.NameArgs(directory, name)
+        return await self._change(fs.REMOVE_DIR, args, volume, who)
+
+    async def rename(
+        self,
+        volume: Volume,
+        old_directory: Fid,
+        old_name: bytes,
+        new_directory: Fid,
+        new_name: bytes,
+        who: Identity,
+    ) -> RenameReply:
+        """Move a name within a volume; what had the new name before is removed."""
+        args = fs.RenameArgs(old_directory, old_name, new_directory, new_name)
+
+        async def attempt(site: Site) -> RenameReply:
+            reply = await site.connection.call(fs.RENAME, args, timeouts=site.timeouts)
+            return RenameReply(
+                Status.from_wire(reply.old_status),
+                Status.from_wire(reply.new_status),
+                reply.sync,
+                site.server,
+            )
+
+        return await self._do("Rename", volume, attempt, who)
+
+    # Files, and what is set of all vnodes
+
+    async def store_status(
+        self, volume: Volume, fid: Fid, change: StatusChange, who: Identity
+    ) -> ChangeReply:
+        """Set mode, owner, group or time."""
+        args = fs.StoreStatusArgs(fid, change.to_wire())
+        return await self._change(fs.STORE_STATUS, args, volume, who, Effect.SETS)
+
+    async def store_data(
+        self,
+        volume: Volume,
+        fid: Fid,
+        position: int,
+        buffers: Sequence[bytes | bytearray | memoryview],
+        file_length: int,
+        who: Identity,
+        change: StatusChange = UNCHANGED,
+    ) -> ChangeReply:
+        """Write the buffers, one behind the other, from `position` on.
+
+        A file that is longer than `file_length` is cut to that before; one that is shorter becomes
+        so long, with zeros in what nobody wrote. It can be sent again after silence: the same bytes
+        are written once more, and the data version rises by 2.
+        """
+        size = sum(map(len, buffers))
+
+        async def attempt(site: Site) -> ChangeReply:
+            wire = change.to_wire()
+            if self._procedures.has(site, fs.STORE_DATA64):
+                args = fs.StoreData64Args(fid, wire, position, size, file_length)
+                try:
+                    return await self._send(site, fs.STORE_DATA64, args, buffers)
+                except CallAborted as exc:
+                    self._procedures.note_lacking(site, fs.STORE_DATA64, exc)
+            if max(position + size, file_length) > _OLD_STORE_END:
+                raise AfsError(
+                    "the file server is too old for files of more than 2 GiB",
+                    errno=errno.EFBIG,
+                    cell=volume.cell.name,
+                    volume=volume.name,
+                    server=site.connection.address[0],
+                )
+            old = fs.StoreDataArgs(fid, wire, position, size, file_length)
+            return await self._send(site, fs.STORE_DATA, old, buffers)
+
+        return await self._do("StoreData64", volume, attempt, who, Effect.SETS)
+
+    @staticmethod
+    async def _send(
+        site: Site,
+        rpc: Rpc[A, fs.StatusReply],
+        args: A,
+        buffers: Sequence[bytes | bytearray | memoryview],
+    ) -> ChangeReply:
+        async with site.connection.stream(rpc, args, timeouts=site.timeouts) as call:
+            for buffer in buffers:
+                await call.send(buffer)
+            reply = await call.finish()
+        return ChangeReply(Status.from_wire(reply.status), reply.sync, site.server)
+
+    async def store_acl(self, volume: Volume, fid: Fid, text: bytes, who: Identity) -> ChangeReply:
+        """Set the access list of a directory, given as the text in which servers keep it.
+
+        The older procedure is used at servers that have no other only: it stands for a list in
+        which negative entries may have become positive ones. Source: CVE-2018-7168.
+        """
+        args = fs.StoreAclArgs(fid, text)
+
+        async def attempt(site: Site) -> ChangeReply:
+            if self._procedures.has(site, fs.STORE_ACL):
+                try:
+                    return await self._changed(site, fs.STORE_ACL, args)
+                except CallAborted as exc:
+                    self._procedures.note_lacking(site, fs.STORE_ACL, exc)
+            return await self._changed(site, fs.OLD_STORE_ACL, args)
+
+        return await self._do("StoreACL", volume, attempt, who, Effect.SETS)
+
+    # Locks, which a server forgets after `fs.LOCK_SECONDS`
+
+    async def set_lock(self, volume: Volume, fid: Fid, type: fs.LockType, who: Identity) -> None:
+        """Lock a whole file; EAGAIN (as servers say it) if another one has a lock that bars it."""
+        await self._lock(fs.SET_LOCK, fs.SetLockArgs(fid, type), volume, who, Effect.ONCE)
+
+    async def extend_lock(self, volume: Volume, fid: Fid, who: Identity) -> None:
+        """Have a lock that we hold last longer."""
+        await self._lock(fs.EXTEND_LOCK, fs.FidArgs(fid), volume, who, Effect.SETS)
+
+    async def release_lock(self, volume: Volume, fid: Fid, who: Identity) -> None:
+        """Give a lock back."""
+        await self._lock(fs.RELEASE_LOCK, fs.FidArgs(fid), volume, who, Effect.ONCE)
+
+    async def _lock(
+        self, rpc: Rpc[A, fs.SyncReply], args: A, volume: Volume, who: Identity, effect: Effect
+    ) -> None:
+        async def attempt(site: Site) -> None:
+            await site.connection.call(rpc, args, timeouts=site.timeouts)
+
+        await self._do(rpc.name, volume, attempt, who, effect)
+
+    # What they have in common
+
+    async def _change(
+        self,
+        rpc: Rpc[A, fs.StatusReply],
+        args: A,
+        volume: Volume,
+        who: Identity,
+        effect: Effect = Effect.ONCE,
+    ) -> ChangeReply:
+        async def attempt(site: Site) -> ChangeReply:
+            return await self._changed(site, rpc, args)
+
+        return await self._do(rpc.name, volume, attempt, who, effect)
+
+    @staticmethod
+    async def _changed(site: Site, rpc: Rpc[A, fs.StatusReply], args: A) -> ChangeReply:
+        reply = await site.connection.call(rpc, args, timeouts=site.timeouts)
+        return ChangeReply(Status.from_wire(reply.status), reply.sync, site.server)
+
+    async def _do(
+        self,
+        name: str,
+        volume: Volume,
+        attempt: Callable[[Site], Awaitable[T]],
+        who: Identity,
+        effect: Effect = Effect.ONCE,
+    ) -> T:
+        return await self._rotation.execute(Operation(name, volume, attempt, who, effect))
