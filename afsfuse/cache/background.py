@@ -60,7 +60,7 @@ class ReadAhead:
                 or not vnode.valid(now)
             ):
                 continue
-            file = self._fetcher.open(vnode)
+            file = self._store.open(vnode)
             pace = self._fetcher.pace(vnode.server)
             if file.known(0) or pace.in_flight + len(together) >= pace.most:
                 continue

@@ -7,23 +7,19 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.cache.chunks import Chunk, FileData, Run
-from afsfuse.cache.disk import NO_FILE, VolumeInstance
+from afsfuse.cache.chunks import Chunk, Run
 from afsfuse.cache.readahead import Pace
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.rotation import locate
 from afsfuse.fileserver.transfers import SmallFile
-from afsfuse.model import FileKind, VolumeType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.callbacks import BreakLog
-    from afsfuse.cache.chunks import ChunkStore
-    from afsfuse.cache.disk import NoDisk
+    from afsfuse.cache.chunks import ChunkStore, FileData
     from afsfuse.cache.statuses import StatusKeeper
-    from afsfuse.cache.vnodes import Vnode
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
@@ -50,11 +46,13 @@ class ReadCounters:
 class _Transfer:
     """A run while its bytes are under way."""
 
-    __slots__ = ("buffers", "kept", "run", "size", "ticket")
+    __slots__ = ("buffers", "kept", "length", "run", "size", "ticket")
 
     def __init__(self, run: Run, buffers: list[bytearray], ticket: int) -> None:
         self.run = run
         self.buffers = buffers
+        self.length = run.file.length
+        """The file's, for which the buffers are right."""
         self.size = sum(map(len, buffers))
         """Bytes reserved in the store."""
         self.kept = 0
@@ -76,11 +74,9 @@ class Fetcher:
         statuses: StatusKeeper,
         log: BreakLog,
         store: ChunkStore,
-        disk: NoDisk,
         channels: int,
     ) -> None:
         """One for all files; `channels` calls can be in flight to each server."""
-        self._disk = disk
         self._channels = channels
         self.store = store
         self.counters = ReadCounters()
@@ -95,30 +91,6 @@ class Fetcher:
         if pace is None:
             pace = self._paces[server] = Pace(self._channels)
         return pace
-
-    def open(self, vnode: Vnode) -> FileData:
-        """The data of the version in the vnode's status, as far as it is there."""
-        file = vnode.data
-        if file is None:
-            status = vnode.status
-            disk = NO_FILE
-            if status.kind is FileKind.FILE:
-                volume = vnode.volume
-                disk = self._disk.file(
-                    VolumeInstance(
-                        volume.cell.name,
-                        volume.id,
-                        self._statuses.created(volume),
-                        volume.type is not VolumeType.RW,
-                    ),
-                    vnode.fid.vnode,
-                    vnode.fid.unique,
-                    status.data_version,
-                    status.mtime,
-                    status.length,
-                )
-            file = vnode.data = FileData(vnode, status.data_version, status.length, disk)
-        return file
 
     def plan(self, file: FileData, first: int, last: int, who: Identity) -> Run:
         """Register a fetch of the chunks from `first` on which nobody has or fetches yet.
@@ -228,6 +200,8 @@ class Fetcher:
         status = reply.status
         if status.data_version != file.data_version or status.length != file.length:
             return
+        if transfer.length != file.length:
+            return  # we have stored something meanwhile, and the file has become longer or shorter
         if reply.length != transfer.size:
             raise DataCorrupt(
                 f"a server sent {reply.length} bytes of {file.vnode.fid} where it has more"

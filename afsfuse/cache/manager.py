@@ -16,6 +16,7 @@ from afsfuse.cache.disk import DiskStatistics, NoDisk
 from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
+from afsfuse.cache.journal import Journal, NullJournal
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
 from afsfuse.cache.readahead import ReadState
@@ -23,6 +24,7 @@ from afsfuse.cache.reading import Reader
 from afsfuse.cache.revalidation import Revalidator
 from afsfuse.cache.statuses import StatusKeeper, identities
 from afsfuse.cache.vnodes import VnodeTable
+from afsfuse.cache.writeback import Writes
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.model import FileKind
 
@@ -70,6 +72,11 @@ class CacheStatistics:
     ahead_fetches: int
     fetched_bytes: int
     read_restarts: int
+    dirty_bytes: int  # written and not stored yet, as far as they are in memory
+    stores: int
+    stored_bytes: int
+    store_failures: int
+    store_conflicts: int  # times that another client was seen to store between our own calls
     breaks: int  # of promises
     server_breaks: int  # of all promises of a server at once
     revalidated: int
@@ -88,12 +95,16 @@ class CacheManager:
         data_bytes: int = 64 << 20,
         chunk_size: int = 32 << 10,
         directory_bytes: int = 32 << 20,
+        dirty_bytes: int = 32 << 20,
         vnode_limit: int = 32768,
         channels: int = 32,
         listener: KernelListener | None = None,
         disk: NoDisk | None = None,
+        journal: Journal | None = None,
     ) -> None:
         """Bounds are in bytes, but for the number of vnodes that the kernel does not hold.
+
+        `dirty_bytes` bounds what is written and not stored yet, beside `data_bytes`.
 
         `channels` is how many calls the client can have in flight to one server.
         `listener` may also be assigned later, before `run` starts. Without `disk` file data is
@@ -104,7 +115,7 @@ class CacheManager:
         self._client = client
         self._log = BreakLog()
         self._table = VnodeTable(vnode_limit, self._held, self._dropped)
-        self._store = ChunkStore(data_bytes, chunk_size)
+        self._store = ChunkStore(data_bytes, chunk_size, self._disk, self._table.created)
         self._statuses = StatusKeeper(
             client,
             self._table,
@@ -114,10 +125,19 @@ class CacheManager:
             self._rights_narrowed,
         )
         self.doors = Doors(self._statuses, self._table)
-        self._fetcher = Fetcher(
-            client, self._statuses, self._log, self._store, self._disk, channels
+        self._fetcher = Fetcher(client, self._statuses, self._log, self._store, channels)
+        journal = journal or NullJournal()
+        self._reader = Reader(self._statuses, self.doors, self._fetcher, journal)
+        self.writes = Writes(
+            client,
+            self._log,
+            self._store,
+            journal,
+            dirty_bytes,
+            data_lost=self._data_lost,
+            version_stored=self._version_stored,
         )
-        self._reader = Reader(self._statuses, self.doors, self._fetcher)
+        """All that is written and not stored yet."""
         self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
         self._revalidator = Revalidator(self._statuses, self._listings)
         self._snapshots = EntrySnapshots()
@@ -129,6 +149,7 @@ class CacheManager:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._disk.run)
             await nursery.start(self._reader.ahead.run)
+            await nursery.start(self.writes.run)
             nursery.start_soon(self._revalidator.run, self.listener)
             nursery.start_soon(self._watch_suspend)
             task_status.started()
@@ -226,6 +247,7 @@ class CacheManager:
         for vnode in self._table:
             if vnode.permits and vnode.volume.cell.name == cell:
                 vnode.permits.pop(who, None)
+        self.writes.token_changed(who, cell)
 
     # What the callback service tells: all of this is free of await
 
@@ -280,7 +302,7 @@ class CacheManager:
     # What happens to vnodes: all of this is free of await, too
 
     def _held(self, vnode: Vnode) -> bool:
-        return self.listener.interested(vnode)
+        return vnode.dirty is not None or self.listener.interested(vnode)
 
     def _dropped(self, vnode: Vnode) -> None:
         """A vnode has left the table: nothing may remain of it."""
@@ -297,12 +319,23 @@ class CacheManager:
     def _version_moved(self, vnode: Vnode) -> None:
         """A status names another data version than the one known before."""
         self._drop_data(vnode)
+        self.writes.version_moved(vnode)
         if not self.listener.interested(vnode):
             return
         if vnode.status.kind is FileKind.DIRECTORY:
             self._revalidator.submit(vnode)
         else:
             self.listener.data_changed(vnode)
+
+    def _data_lost(self, vnode: Vnode) -> None:
+        """What is cached of a file's data is not what its server has, or may not be."""
+        self._drop_data(vnode)
+        if self.listener.interested(vnode):
+            self.listener.data_changed(vnode)
+
+    def _version_stored(self, vnode: Vnode, before: int) -> None:
+        """We have made another data version ourselves, and the kernel knows what is in it."""
+        self.listener.version_stored(vnode, before)
 
     def _rights_narrowed(self, vnode: Vnode) -> None:
         """Anybody may do less in a directory than was known."""
@@ -393,6 +426,11 @@ class CacheManager:
             ahead_fetches=reads.ahead_fetches,
             fetched_bytes=reads.fetched_bytes,
             read_restarts=reads.restarts,
+            dirty_bytes=self.writes.used,
+            stores=self.writes.counters.stores,
+            stored_bytes=self.writes.counters.stored_bytes,
+            store_failures=self.writes.counters.failures,
+            store_conflicts=self.writes.counters.conflicts,
             breaks=self._breaks,
             server_breaks=self._server_breaks,
             revalidated=self._revalidator.revalidated,

@@ -16,6 +16,7 @@ import trio
 from afsfuse.cache.background import ReadAhead
 from afsfuse.cache.chunks import Chunk, join
 from afsfuse.cache.doors import READ, needed_to_see
+from afsfuse.cache.overlay import Overlay
 from afsfuse.cache.readahead import FIRST_READ
 from afsfuse.errors import AfsError
 from afsfuse.model import FileKind
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from afsfuse.cache.chunks import FileData, Run
     from afsfuse.cache.doors import Doors
     from afsfuse.cache.fetching import Fetcher
+    from afsfuse.cache.journal import Buffer, Journal
     from afsfuse.cache.readahead import ReadState
     from afsfuse.cache.statuses import StatusKeeper
     from afsfuse.cache.vnodes import Vnode
@@ -38,7 +40,9 @@ _RESTARTS = 4  # new data versions met in one read before it is done in one call
 class Reader:
     """Reads files of all volumes through one chunk store."""
 
-    def __init__(self, statuses: StatusKeeper, doors: Doors, fetcher: Fetcher) -> None:
+    def __init__(
+        self, statuses: StatusKeeper, doors: Doors, fetcher: Fetcher, journal: Journal
+    ) -> None:
         """Without `ahead.run` there is no read-ahead; reads work all the same."""
         self.ahead = ReadAhead(fetcher)
         self._statuses = statuses
@@ -46,6 +50,7 @@ class Reader:
         self._fetcher = fetcher
         self._store = fetcher.store
         self._counters = fetcher.counters
+        self._overlay = Overlay(self, fetcher, journal)
 
     async def read(
         self, volume: Volume, fid: Fid, offset: int, size: int, stream: ReadState
@@ -62,10 +67,13 @@ class Reader:
                 await self._doors.require(vnode, needed, stream.who)
                 # The vnode may have left the table meanwhile: what is fetched must be found again.
                 vnode = await self._statuses.status(volume, fid, stream.who)
+            if vnode.dirty is not None:
+                return await self._overlay.read(vnode, vnode.dirty, offset, size, stream)
             end = min(offset + size, vnode.status.length)
             if offset >= end:
                 return b""
-            file = self._fetcher.open(vnode)
+            file = self._store.open(vnode)
+            length = file.length
             first, last = offset >> shift, (end - 1) >> shift
             self.ahead.note(stream, file, offset, end)
             if file.disk.holds(first, last) and not file.in_memory(first, last):
@@ -74,10 +82,25 @@ class Reader:
                     self._counters.disk_hits += last - first + 1
                     return data
             chunks = await self._collect(file, first, last, stream)
-            if chunks is not None:
+            # Chunks of another length are not joined: the file was written to meanwhile.
+            if chunks is not None and file.length == length:
                 return join(chunks, offset - (first << shift), end - offset)
             self._counters.restarts += 1
         return await self._fetcher.read_in_one_call(volume, fid, offset, size, stream.who)
+
+    async def base(
+        self, vnode: Vnode, offset: int, end: int, stream: ReadState
+    ) -> list[tuple[int, Buffer]] | None:
+        """Bytes that are on the server between two offsets, by offset; None after a new version.
+
+        The range must lie within the file.
+        """
+        file = self._store.open(vnode)
+        shift = self._store.shift
+        chunks = await self._collect(file, offset >> shift, (end - 1) >> shift, stream)
+        if chunks is None:
+            return None
+        return [(chunk.index << shift, chunk.buffer) for chunk in chunks]
 
     def peek(self, vnode: Vnode, offset: int, size: int, stream: ReadState) -> memoryview | None:
         """What `read` would return, if that lies in one chunk in memory, or on the disk in what
@@ -85,12 +108,16 @@ class Reader:
         """
         file = vnode.data
         now = trio.current_time()
-        if file is None or not vnode.valid(now):
+        if (file is None and vnode.dirty is None) or not vnode.valid(now):
             return None
         door = vnode.door
         if (door is None or door.read_until <= now) and not self._doors.lets_in(
             vnode, READ, stream.who
         ):
+            return None
+        if vnode.dirty is not None:
+            return self._overlay.peek(vnode.dirty, offset, size)
+        if file is None:
             return None
         end = min(offset + size, file.length)
         shift = self._store.shift

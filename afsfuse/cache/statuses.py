@@ -87,10 +87,6 @@ class StatusKeeper:
         """As whom an identity's calls reach the servers of a volume."""
         return self._client.speaker(who, volume.cell.name)
 
-    def created(self, volume: Volume) -> int:
-        """When a volume was created, as its servers say; 0: not known."""
-        return self._table.shelf(volume).created
-
     async def status(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> Vnode:
         """The vnode of a fid, with a valid promise if the server gives one; raise `AfsError`.
 
@@ -254,7 +250,7 @@ class StatusKeeper:
             self._table.add(shelf, vnode)
         elif not self._replace(vnode, status, ticket):
             return vnode
-        vnode.ticket = ticket
+        vnode.ticket = ticket  # also of a new one
         vnode.applied = self._log.now
         vnode.used = True
         if status.kind is FileKind.DIRECTORY:
@@ -304,9 +300,12 @@ class StatusKeeper:
                 return False
         elif status.data_version == known.data_version and ticket < vnode.ticket:
             return False
+        if vnode.dirty is not None and not vnode.dirty.believes(status.data_version):
+            return False
         if (status.kind is FileKind.FILE) is not (known.kind is FileKind.FILE):
             raise DataCorrupt(f"a server says that {vnode.fid} has become another kind of file")
         vnode.status = status
+        vnode.ticket = ticket
         if status.parent_vnode != known.parent_vnode:
             vnode.door = None
         if known.anonymous_access != status.anonymous_access:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.chunks import FileData
     from afsfuse.cache.directories import Directory
+    from afsfuse.cache.dirty import DirtyFile
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
     from afsfuse.interfaces.common import Fid
@@ -35,8 +36,10 @@ class Vnode:
     __slots__ = (
         "applied",
         "asked_by",
+        "author",
         "data",
         "directory",
+        "dirty",
         "door",
         "evicted_version",
         "expires",
@@ -49,6 +52,7 @@ class Vnode:
         "server",
         "status",
         "ticket",
+        "unsafe",
         "used",
         "volume",
     )
@@ -63,6 +67,9 @@ class Vnode:
         self.ticket = 0  # logical time (`BreakLog`) at which the fetch of `status` began
         self.applied = 0  # ... and at which its reply was applied
         self.data: FileData | None = None  # chunks of the data version in `status`
+        self.dirty: DirtyFile | None = None  # what of a file is not stored yet
+        self.unsafe = False  # stored by us, but not known to be on the server's disk
+        self.author: Identity | None = None  # who created it through us: may write without a right
         self.directory: Directory | None = None  # may be older than `status`: compare versions
         self.evicted_version: int | None = None  # of a directory seen before but not kept
         self.link: tuple[int, bytes] | None = None  # data version and body of a symlink
@@ -160,6 +167,10 @@ class VnodeTable:
             shelf = self._shelves[key] = Shelf(volume)
             self._by_number.setdefault(volume.id, []).append(shelf)
         return shelf
+
+    def created(self, volume: Volume) -> int:
+        """When a volume was created, as its servers say; 0: not known."""
+        return self.shelf(volume).created
 
     def add(self, shelf: Shelf, vnode: Vnode) -> None:
         """Enter a vnode whose fid is not on the shelf yet; others may have to leave."""

@@ -82,6 +82,12 @@ class KernelInvalidator:
             else:
                 self._notifier.invalidate_attributes(node.inode)
 
+    def version_stored(self, vnode: Vnode, before: int) -> None:
+        """The pages of the version before, with what the kernel has written, are those of now."""
+        for node in holders(vnode):
+            if isinstance(node, VnodeNode) and node.pages_version == before:
+                node.pages_version = vnode.status.data_version
+
     def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:
         """These names mean something else now; None: any of them may."""
         changed = None if names is None else list(names)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from afsfuse.cache.disk.index import FileKey
     from afsfuse.cache.disk.parts import Descriptor
     from afsfuse.cache.disk.store import DiskCache
+    from afsfuse.cache.journal import Buffer
 
     Piece = tuple[Part, Descriptor, int, int]
 
@@ -39,11 +40,19 @@ class NoFile:
         """The same, waiting if need be; None if not all are there, or not sound."""
         return None
 
-    def put(self, first: int, buffers: Sequence[bytearray]) -> None:
+    def put(self, first: int, buffers: Sequence[Buffer]) -> None:
         """Have chunks written, some time; whether it happens is not told.
 
         The buffers must not change any more.
         """
+
+    def moved(
+        self, version: int, before: int, length: int, changed: Sequence[tuple[int, int]]
+    ) -> NoFile:
+        """The next version of the file, which differs from this one in these ranges, and from
+        `before`, its length or to what it was cut, on; it has `length` bytes. Free of await.
+        """
+        return NO_FILE
 
 
 NO_FILE = NoFile()
@@ -52,17 +61,18 @@ NO_FILE = NoFile()
 class DiskFile(NoFile):
     """One version of a file, and the parts that the disk has of it."""
 
-    __slots__ = ("__weakref__", "cache", "key", "parts", "pending")
+    __slots__ = ("__weakref__", "cache", "key", "parts", "pending", "stale")
 
     def __init__(self, cache: DiskCache, key: FileKey) -> None:
         self.cache = cache
         self.key = key
         self.parts: dict[int, Part] = {}
         self.pending: set[int] = set()  # chunks that are on their way to the disk
+        self.stale = False  # its parts belong to the next version now
 
     def _part(self, place: int) -> Part | None:
         """A part with its state known."""
-        part = self.parts.get(place)
+        part = None if self.stale else self.parts.get(place)
         if part is None or (part.state is None and not self.cache.load(part)):
             return None
         return part
@@ -139,18 +149,38 @@ class DiskFile(NoFile):
             pieces.append((part, descriptor, max(offset - base, 0), min(end - base, PART_SIZE)))
         return pieces
 
-    def put(self, first: int, buffers: Sequence[bytearray]) -> None:
+    def put(self, first: int, buffers: Sequence[Buffer]) -> None:
         """See `NoFile`."""
         pending = self.pending
         size = 0
-        wanted: dict[int, bytearray] = {}
+        wanted: dict[int, Buffer] = {}
         for index, buffer in enumerate(buffers, first):
             if index not in pending and not self.has(index):
                 wanted[index] = buffer
                 size += len(buffer)
-        if wanted and self.cache.writer.accepts(size):
+        if wanted and not self.stale and self.cache.writer.accepts(size):
             pending.update(wanted)
             self.cache.writer.put(self, wanted, size)
+
+    def moved(
+        self, version: int, before: int, length: int, changed: Sequence[tuple[int, int]]
+    ) -> NoFile:
+        """See `NoFile`. Only whole parts in which nothing has changed go on: bytes of a part are
+        never written over, so who reads one reads what it was when he began.
+        """
+        end = min(self.key.length, before, length) >> PART_SHIFT
+        touched = {
+            place
+            for first, last in changed
+            for place in range(first >> PART_SHIFT, ((last - 1) >> PART_SHIFT) + 1)
+        }
+        following = DiskFile(self.cache, self.key._replace(version=version, length=length))
+        for place, part in self.parts.copy().items():
+            if place < end and place not in touched and part.number and self._part(place) is part:
+                following.parts[place] = part.twin(following)
+        self.stale = True
+        self.cache.replace(self, following)
+        return following
 
 
 def _join(pieces: Sequence[Piece], flags: int) -> memoryview:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afsfuse.cache.disk.files import DiskFile
+    from afsfuse.cache.journal import Buffer
 
 PART_SHIFT = 23
 PART_SIZE = 1 << PART_SHIFT
@@ -85,6 +86,15 @@ class Part:
         """Bytes of disk that the part takes beside its blocks."""
         return _OVERHEAD + (_LARGE_OVERHEAD if self.length > _LARGE else 0)
 
+    def twin(self, file: DiskFile) -> Part:
+        """The same part, of a version of the file in which its bytes are the same."""
+        twin = Part(file, self.place, self.number)
+        twin.size, twin.used = self.size, self.used
+        twin.sums = memoryview(bytearray(self.sums)).cast("I")
+        assert self.state is not None
+        twin.state = bytearray(self.state)
+        return twin
+
     @staticmethod
     def plausible(size: int, blocks: int) -> int:
         """The bytes to count for a part of which the index says `size`, when it has this many
@@ -99,7 +109,7 @@ class Part:
         self.dead = True
         self.state = bytearray(len(self.sums))
 
-    def sum_of(self, index: int, data: bytearray | memoryview) -> int:
+    def sum_of(self, index: int, data: Buffer) -> int:
         """The checksum of a chunk, never 0. Bytes of another chunk or part have another one."""
         return zlib.crc32(data, zlib.crc32(_SEED.pack(self.number, index))) or 1
 

@@ -188,6 +188,11 @@ class DiskCache(NoDisk):
         self.files[key] = file
         return file
 
+    def replace(self, old: DiskFile, new: DiskFile) -> None:
+        """The next version of a file takes over what parts it has in common with this one."""
+        self.files[new.key] = new
+        self.writer.submit(partial(self.writer.adopt, old, new))
+
     def load(self, part: Part) -> bool:
         """Ask the index what is in a part; False if nobody knows."""
         if not self.usable:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from afsfuse.cache.disk.files import DiskFile
     from afsfuse.cache.disk.store import DiskCache
+    from afsfuse.cache.journal import Buffer
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Writer:
             and (not self._paused_until or self._paused_until < time.monotonic())
         )
 
-    def put(self, file: DiskFile, chunks: Mapping[int, bytearray], size: int) -> None:
+    def put(self, file: DiskFile, chunks: Mapping[int, Buffer], size: int) -> None:
         """Have chunks of `size` bytes written."""
         self._queued += size
         self._jobs.put(partial(self._put, file, chunks, size))
@@ -199,11 +200,11 @@ class Writer:
 
     # Parts
 
-    def _put(self, file: DiskFile, chunks: Mapping[int, bytearray], size: int) -> None:
+    def _put(self, file: DiskFile, chunks: Mapping[int, Buffer], size: int) -> None:
         self._queued -= size
         shift = PART_SHIFT - self._cache.shift
         mask = (1 << shift) - 1
-        places: dict[int, dict[int, bytearray]] = {}
+        places: dict[int, dict[int, Buffer]] = {}
         for index, data in chunks.items():
             places.setdefault(index >> shift, {})[index & mask] = data
         try:
@@ -212,8 +213,10 @@ class Writer:
         finally:
             file.pending.difference_update(chunks)
 
-    def _write(self, file: DiskFile, place: int, chunks: dict[int, bytearray]) -> None:
+    def _write(self, file: DiskFile, place: int, chunks: dict[int, Buffer]) -> None:
         """Write chunks of one part, in one go for each run of neighbours."""
+        if file.stale:
+            return
         part = file.parts.get(place)
         if part is None or part.dead or part.state is None:
             part = Part(file, place)
@@ -241,7 +244,7 @@ class Writer:
             self.lose(part)
             raise
 
-    def _fill(self, part: Part, descriptor: Descriptor, chunks: dict[int, bytearray]) -> None:
+    def _fill(self, part: Part, descriptor: Descriptor, chunks: dict[int, Buffer]) -> None:
         state = part.state
         assert state is not None
         part.used = part.used or self._cache.tick()
@@ -284,6 +287,23 @@ class Writer:
         if not part.dead and self._counted(part):
             self._changed[part] = None
             self.soon()
+
+    def adopt(self, old: DiskFile, new: DiskFile) -> None:
+        """Parts of a version become parts of the next one; the others go."""
+        for place, part in list(old.parts.items()):
+            twin = new.parts.get(place)
+            if twin is None or twin.number != part.number:
+                self.lose(part)
+                continue
+            counted = self._counted(part)
+            self._kill(part)
+            if counted:
+                twin.size = counted
+                self._changed[twin] = None
+        for twin in list(new.parts.values()):
+            if twin.number and twin not in self._changed:  # evicted meanwhile
+                self._kill(twin)
+        self.soon()
 
     def _counted(self, part: Part) -> int:
         """The bytes that are taken for a part; 0 if it was evicted and its row read before that was
@@ -375,9 +395,9 @@ class Writer:
             self._evict(row)
 
 
-def _runs(chunks: Mapping[int, bytearray]) -> list[tuple[int, list[bytearray]]]:
+def _runs(chunks: Mapping[int, Buffer]) -> list[tuple[int, list[Buffer]]]:
     """Runs of neighbouring chunks: index of the first, and all of it."""
-    runs: list[tuple[int, list[bytearray]]] = []
+    runs: list[tuple[int, list[Buffer]]] = []
     for index in sorted(chunks):
         if runs and index == runs[-1][0] + len(runs[-1][1]):
             runs[-1][1].append(chunks[index])

@@ -81,6 +81,7 @@ class StoredFile:
     kind: FileKind = FileKind.FILE
     version: int = 1
     mode: int = 0o644
+    mtime: int = 1_700_000_000
     size: int | None = None
 
     @property
@@ -242,7 +243,12 @@ class FakeClient(SmallFiles):
         if not mine & needed and (data or stored.kind is not FileKind.DIRECTORY):
             raise NotPermitted("the access list does not permit it")
         status = make_status(stored.kind, stored.length, stored.version)
-        return status._replace(mode=stored.mode, caller_access=mine, anonymous_access=everybody)
+        return status._replace(
+            mode=stored.mode,
+            mtime=stored.mtime,
+            caller_access=mine,
+            anonymous_access=everybody,
+        )
 
     def _promise(self, where: Fid, before: float) -> Promise | None:
         if not self.promising:
@@ -345,6 +351,7 @@ class Listener:
     all: bool = True
     broken: list[Vnode] = field(default_factory=list)
     data: list[Vnode] = field(default_factory=list)
+    stored: list[tuple[Vnode, int]] = field(default_factory=list)
     names: list[tuple[Vnode, set[bytes] | None]] = field(default_factory=list)
     narrowed: list[Vnode] = field(default_factory=list)
     dropped: list[Vnode] = field(default_factory=list)
@@ -358,6 +365,9 @@ class Listener:
 
     def data_changed(self, vnode: Vnode) -> None:
         self.data.append(vnode)
+
+    def version_stored(self, vnode: Vnode, before: int) -> None:
+        self.stored.append((vnode, before))
 
     def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:
         self.names.append((directory, None if names is None else set(names)))

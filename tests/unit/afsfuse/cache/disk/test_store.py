@@ -328,3 +328,73 @@ def test_another_chunk_size_starts_anew(tmp_path: Path) -> None:
     index = Index(path, CHUNK * 2)
     assert index.last_numbers == (0, 0, 0)
     index.close()
+
+
+def test_a_version_of_our_own_keeps_what_has_not_changed(tmp_path: Path) -> None:
+    length = 3 * PART_SIZE + 5
+    with opened(tmp_path) as desk:
+        desk.put(4, length)
+        desk.settle()
+        old = desk.file(4, length)
+        new = old.moved(2, length, length + CHUNK, [(PART_SIZE + 7, PART_SIZE + 9)])
+        assert new is desk.file(4, length + CHUNK, version=2)
+        assert not old.has(0)
+        whole = contents(4, 1, length)
+        for place, there in enumerate((True, False, True, False)):
+            start = place * PART_SIZE
+            read = new.peek(start, min(start + 100, length))
+            assert (read is not None) is there
+            assert read is None or bytes(read) == whole[start : start + 100]
+        new.put(PART_SIZE >> 15, [bytearray(CHUNK)])
+        desk.settle()
+        assert len(parts_of(desk)) == 3
+        counted = desk.cache.budget.parts
+    with opened(tmp_path) as desk:
+        new = desk.file(4, length + CHUNK, version=2)
+        assert bytes(new.peek(0, 1 << 20) or b"") == whole[: 1 << 20]
+        assert bytes(new.peek(PART_SIZE, PART_SIZE + CHUNK) or b"") == bytes(CHUNK)
+        assert desk.cache.budget.parts == counted
+
+
+def test_what_is_under_way_to_an_old_version_does_not_reach_the_new_one(tmp_path: Path) -> None:
+    length = 2 * PART_SIZE
+    with opened(tmp_path) as desk:
+        with desk.held():
+            desk.put(4, length)
+            middle = desk.file(4, length).moved(2, length, length, [(0, 1)])
+            newest = middle.moved(3, length, length, [(1, 2)])
+        desk.settle()
+        assert not newest.has(0)
+        assert not parts_of(desk)
+        newest.put(0, [bytearray(CHUNK)])
+        desk.settle()
+        assert bytes(newest.peek(0, CHUNK) or b"") == bytes(CHUNK)
+
+
+def test_a_file_that_was_cut_keeps_the_parts_before(tmp_path: Path) -> None:
+    length = 3 * PART_SIZE
+    with opened(tmp_path) as desk:
+        desk.put(4, length)
+        desk.settle()
+        new = desk.file(4, length).moved(2, PART_SIZE + 1, length, [])
+        desk.settle()
+        shift = PART_SIZE // CHUNK
+        assert [new.has(place * shift) for place in range(3)] == [True, False, False]
+
+
+def test_parts_evicted_before_they_are_adopted_are_gone(tmp_path: Path) -> None:
+    with opened(tmp_path, limit=20 << 20) as desk:
+        desk.put(4, PART_SIZE)
+        desk.settle()
+        with desk.held():
+            desk.put(6, PART_SIZE)
+            desk.put(8, PART_SIZE)
+            new = desk.file(4, PART_SIZE).moved(2, PART_SIZE, PART_SIZE, [])
+            assert new.has(0)
+        desk.settle()
+        assert not new.has(0)
+        assert desk.get(8, PART_SIZE) == contents(8, 1, PART_SIZE)
+        counted = desk.cache.budget.parts
+        assert len(parts_of(desk)) == 2
+    with opened(tmp_path, limit=20 << 20) as desk:
+        assert desk.cache.budget.parts == counted

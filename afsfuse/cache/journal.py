@@ -1,0 +1,99 @@
+"""The journal of dirty data: what writers have handed over and no server has yet.
+
+It is what a daemon that was killed leaves to the next one. A journal keeps promises to nobody but
+that next daemon: `fsync` and `close` are answered by servers, never by it. So it may fail at any
+time, and then dirty data is kept in memory alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from afsfuse.errors import AfsError
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class DirtyKey:
+    """Which file, and whose data."""
+
+    cell: str
+    volume: int
+    vnode: int
+    unique: int
+    who: str
+    """The text of the identity in whose name it is to be stored (`Identity.text`)."""
+
+
+@dataclass(slots=True)
+class RecoveredFile:
+    """What an earlier daemon left behind of one file, in one name."""
+
+    key: DirtyKey
+    base_version: int
+    """The data version that the file had when it was first written to."""
+    length: int
+    """The length that the file had for its writers at last."""
+    path: str
+    """Where it was found then; for people only."""
+    extents: list[tuple[int, Buffer]] = field(default_factory=list)
+    """Offsets and bytes in the order of writing: later ones lie over earlier ones."""
+
+
+class JournalLost(AfsError):
+    """Bytes cannot be read back from the journal: they are gone."""
+
+
+class Journal(Protocol):
+    """Keeps dirty data for the next daemon. Free of await; raises nothing but `JournalLost`."""
+
+    def opened(self, key: DirtyKey, base_version: int, length: int, path: str) -> None:
+        """A clean file is about to be changed; `length` as in `RecoveredFile`."""
+        ...
+
+    def written(self, key: DirtyKey, offset: int, data: Buffer) -> int | None:
+        """Bytes were written: a token to read them back with, None if they were not kept."""
+        ...
+
+    def resized(self, key: DirtyKey, length: int) -> None:
+        """The file has another length now: what was written beyond it is gone."""
+        ...
+
+    def read(self, token: int, start: int, size: int) -> bytes:
+        """Bytes of what was written under a token; raise `JournalLost` if they are not there."""
+        ...
+
+    def clean(self, key: DirtyKey) -> None:
+        """Everything of this key is on the server, or was given up by a person."""
+        ...
+
+    def recovered(self) -> list[RecoveredFile]:
+        """What an earlier daemon left, at start: it stays in the journal until it is `clean`."""
+        ...
+
+
+class NullJournal:
+    """Keeps nothing."""
+
+    def opened(self, key: DirtyKey, base_version: int, length: int, path: str) -> None:
+        """Keep nothing."""
+
+    def written(self, key: DirtyKey, offset: int, data: Buffer) -> int | None:
+        """Keep nothing."""
+        return None
+
+    def resized(self, key: DirtyKey, length: int) -> None:
+        """Keep nothing."""
+
+    def read(self, token: int, start: int, size: int) -> bytes:
+        """There are no tokens."""
+        raise JournalLost(f"there is no journal to read {size} bytes from")
+
+    def clean(self, key: DirtyKey) -> None:
+        """There is nothing of it."""
+
+    def recovered(self) -> list[RecoveredFile]:
+        """Nothing."""
+        return []
