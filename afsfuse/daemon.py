@@ -4,8 +4,8 @@ From below: an endpoint on one UDP port, cells and their volumes, the file serve
 cache, the vfs, the callback service beside it, and on top the mount; the tokens and their control
 socket stand beside them. Each part's background work
 is one task in the nursery of `serve`. The end comes by umount or by a signal, and is the same:
-the mount goes first, while everything below still works; then the callback promises are given
-back to the servers; then the tasks are cancelled.
+the mount goes first, while everything below still works; then what is not stored yet is stored;
+then the callback promises are given back to the servers; then the tasks are cancelled.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 import sys
 import uuid
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,12 +33,16 @@ from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.cache import CacheManager
 from afsfuse.cache.disk import default_folder, open_cache
+from afsfuse.cache.recovery import Recovery
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
+from afsfuse.control.unstored import UnstoredFiles
+from afsfuse.control.verbs import Verbs
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
 from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
@@ -51,6 +56,8 @@ if TYPE_CHECKING:
 
     from afsfuse.cache import Vnode
     from afsfuse.cache.disk import NoDisk
+    from afsfuse.cache.journal import DirtyKey
+    from afsfuse.cell.volumes import Volume
     from afsfuse.config import Config
 
 T = TypeVar("T")
@@ -59,6 +66,10 @@ log = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 8.0
 """How long the end may take for giving callbacks back, over all servers."""
+LEAST_DIRTY = 16 << 20
+"""Bytes that may be written and not stored yet: half the data cache, or at least so many."""
+STORE_SECONDS = 60.0
+"""How long the end may take for storing what is not stored yet."""
 SETTLE_SECONDS = 1.0
 """How long a callback's reply may wait for the kernel; the callback service has its own bound."""
 PARAMETERS = rxrpc.Parameters(max_connections_per_bundle=12)
@@ -78,6 +89,7 @@ class Parts:
     session: FuseSession
     tokens: TokenStore
     credentials: Credentials
+    recovery: Recovery
 
 
 def compose(
@@ -107,6 +119,7 @@ def compose(
         vnode_limit=config.vnodes,
         channels=client.channels,
         disk=disk,
+        dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
     )
     options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
     if config.sysname:
@@ -124,7 +137,9 @@ def compose(
         options=options,
         identify=tokens.identities.of,
     )
+    recovery = Recovery(cache, partial(_volume_of, locator))
     tokens.subscribe(cache.token_changed)
+    tokens.subscribe(recovery.token_changed)
 
     async def settle(vnodes: Sequence[Vnode]) -> None:
         inodes = {node.inode for vnode in vnodes for node in holders(vnode)}
@@ -149,7 +164,12 @@ def compose(
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
     )
-    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials)
+    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials, recovery)
+
+
+async def _volume_of(locator: VolumeLocator, key: DirtyKey) -> Volume:
+    """The volume in which something was written."""
+    return await locator.volume(key.cell, str(key.volume), Preference.FORCE_RW)
 
 
 def open_disk(config: Config) -> NoDisk:
@@ -161,8 +181,10 @@ def open_disk(config: Config) -> NoDisk:
     return open_cache(folder, config.cache_size, config.chunk_size, Path(config.directory))
 
 
-async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
-    """Take over the tokens that are there, and begin to listen for more.
+async def hold_tokens(
+    store: TokenStore, nursery: trio.Nursery, unstored: UnstoredFiles | None = None
+) -> None:
+    """Take over the tokens that are there, and begin to listen for more, and for questions.
 
     A mount is of use without tokens: when none can be kept, the log says why, and that is all.
     """
@@ -170,7 +192,8 @@ async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
         store.load()
         await nursery.start(Follower(store).run)
         await nursery.start(Renewer(store).run)
-        path = await nursery.start(ControlServer(store).run)
+        control = ControlServer(store, verbs=Verbs(store, unstored=unstored))
+        path = await nursery.start(control.run)
     except (UsageError, OSError) as exc:
         log.warning("no tokens can be kept: %s", exc)
         return
@@ -238,9 +261,12 @@ async def serve(
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
-                await hold_tokens(parts.tokens, services)
+                unstored = UnstoredFiles((parts.cache.writes, parts.recovery), config.directory)
+                await hold_tokens(parts.tokens, services, unstored)
                 await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
+                # Before anybody can write anew to what was left.
+                await services.start(parts.recovery.run)
                 try:
                     await parts.filesystem.prepare()
                     async with trio.open_nursery() as mounting:
@@ -249,6 +275,7 @@ async def serve(
                         on_mounted()
                 finally:
                     with farewell:
+                        await parts.cache.writes.finish(STORE_SECONDS)
                         farewell.deadline = trio.current_time() + FAREWELL_SECONDS
                         await parts.cache.give_up_all()
             log.info("%s is not mounted any more", config.directory)

@@ -76,6 +76,10 @@ class Doors:
         known = self._known(door, who, now)
         return known is not None and known & needed == needed
 
+    def known_rights(self, vnode: Vnode, who: Identity) -> int | None:
+        """All rights of an identity to a vnode, if servers have told them; else None."""
+        return self._known(self.door(vnode), who, trio.current_time())
+
     async def rights(self, vnode: Vnode, who: Identity) -> int:
         """All rights of an identity to a vnode; raise `AfsError` when nobody can say."""
         door = self.door(vnode)

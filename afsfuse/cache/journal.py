@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from afsfuse.errors import AfsError
+from afsfuse.interfaces.common import Fid
 
 Buffer = bytes | bytearray | memoryview
 
@@ -25,6 +26,11 @@ class DirtyKey:
     unique: int
     who: str
     """The text of the identity in whose name it is to be stored (`Identity.text`)."""
+
+    @property
+    def fid(self) -> Fid:
+        """The file's."""
+        return Fid(self.volume, self.vnode, self.unique)
 
 
 @dataclass(slots=True)
@@ -94,6 +100,10 @@ class Journal(Protocol):
         """What an earlier daemon left of this key was written once more, since `opened`."""
         ...
 
+    def close(self) -> None:
+        """Keep nothing more; what is not clean stays for the next daemon."""
+        ...
+
 
 class NullJournal:
     """Keeps nothing."""
@@ -128,3 +138,6 @@ class NullJournal:
 
     def taken_over(self, key: DirtyKey) -> None:
         """Nothing was left."""
+
+    def close(self) -> None:
+        """There is nothing to close."""

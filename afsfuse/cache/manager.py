@@ -16,7 +16,6 @@ from afsfuse.cache.disk import DiskStatistics, NoDisk
 from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
-from afsfuse.cache.journal import Journal, NullJournal
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
 from afsfuse.cache.readahead import ReadState
@@ -30,10 +29,12 @@ from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from uuid import UUID
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.directories import Directory
+    from afsfuse.cache.journal import Journal
     from afsfuse.cache.listener import KernelListener
     from afsfuse.cache.vnodes import Vnode
     from afsfuse.cell.servers import FileServer
@@ -126,7 +127,7 @@ class CacheManager:
         )
         self.doors = Doors(self._statuses, self._table)
         self._fetcher = Fetcher(client, self._statuses, self._log, self._store, channels)
-        journal = journal or NullJournal()
+        journal = self.journal = journal or self._disk.journal
         self._reader = Reader(self._statuses, self.doors, self._fetcher, journal)
         self.writes = Writes(
             client,
@@ -237,6 +238,11 @@ class CacheManager:
         Never waits or fails.
         """
         self._reader.ahead.prefetch(vnodes, who)
+
+    @property
+    def aside(self) -> Path:
+        """Where what cannot be stored is put, for people."""
+        return self._disk.aside
 
     def token_changed(self, who: Identity, cell: str) -> None:
         """An identity has another token for a cell, or none: what it may do is not known any more.

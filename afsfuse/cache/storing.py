@@ -91,6 +91,7 @@ class Storer:
     def begin(self, flight: Flight) -> None:
         """The flight is about to be sent: whoever calls must `fly` it. Free of await."""
         flight.safe = flight.file.safe > 0
+        flight.mark = self.journal.mark()
         for extent in flight.extents:
             extent.flight = flight
             if isinstance(extent.data, bytearray):
@@ -140,6 +141,7 @@ class Storer:
             self._log.end()
             if failure is not None:
                 self._failed(flight, failure)
+            flight.extents = []  # a circle would keep megabytes until it is found
             if not file.flights:
                 self._settle_versions(file)
             file.moved()
@@ -209,6 +211,7 @@ class Storer:
         self._enter(vnode, reply, ticket)
         self._version_stored(vnode, before)
         self._note_changes(file, flight)
+        self._tell_journal(file, flight)
 
     def _enter(self, vnode: Vnode, reply: ChangeReply, ticket: int) -> None:
         """The status that a change has brought, which is newer than what is known."""
@@ -239,6 +242,13 @@ class Storer:
         stamp = file.stamp
         if stamp is not None and not file.extents and stamp.value == file.vnode.status.mtime:
             file.stamp = None
+
+    def _tell_journal(self, file: DirtyFile, flight: Flight) -> None:
+        """What a flight carried need not be stored by the next daemon, in whatever name."""
+        version = file.vnode.status.data_version
+        for who in file.keys:
+            start, end = (flight.position, flight.end) if who == flight.who else (0, 0)
+            self.journal.stored(file.key(who), start, end, flight.mark, version)
 
     def _failed(self, flight: Flight, error: AfsError) -> None:
         """It could not be stored: the data stays, and is tried again."""
@@ -284,6 +294,7 @@ class Storer:
             if version > vnode.status.data_version:
                 self._enter(vnode, reply, ticket)
             self._note_changes(file, flight)
+            self._tell_journal(file, flight)
         file.base = vnode.status.data_version
         file.foreign = False
         self.data_lost(vnode)
@@ -301,7 +312,7 @@ class Storer:
     def conflict(self, file: DirtyFile) -> None:
         """Somebody else has stored in a file of which we have changes. Say so if bytes mix."""
         self.counters.conflicts += 1
-        if not file.warned and (file.early or file.mixes(self._store.chunk_size)):
+        if not file.warned and file.mixes(self._store.chunk_size):
             file.warned = True
             log.warning(
                 "%s: another client has changed the file while it is being written here: each "

@@ -1,20 +1,23 @@
 """The request handlers: each translates its arguments, makes one call of the vfs, translates back.
 
-The mount is read-only in the kernel's eyes, too (`MS_RDONLY`), so no handler that would change
-something is ever called. FLUSH is answered with ENOSYS once, and the kernel never asks it again:
-nothing is written, and it would cost a request at every close. ACCESS on the other hand has to
-tell the truth, since rights in AFS are not what the mode bits say.
+A mount with `-o ro` is read-only in the kernel's eyes (`MS_RDONLY`), so that no handler which would
+change something is ever called. FLUSH is what makes close(2) tell the truth. ACCESS has to tell it,
+too, since rights in AFS are not what the mode bits say.
 """
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Protocol
 
 import pyfuse3
 
 from afsfuse.auth.identity import Caller
-from afsfuse.fuse.convert import entry_attributes, file_info, statvfs_data
+from afsfuse.fuse.convert import (
+    attributes_to_set,
+    entry_attributes,
+    file_info,
+    statvfs_data,
+)
 from afsfuse.fuse.handler import asking_first, handler, quiet
 from afsfuse.fuse.requestlog import parse
 from afsfuse.model import Inode
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from afsfuse.fuse.interrupts import Interrupts
     from afsfuse.fuse.requestlog import RequestLog
     from afsfuse.fuse.workers import Gate
-    from afsfuse.vfs.entry import Entry, Listing, OpenFile, VolumeSpace
+    from afsfuse.vfs.entry import Attributes, Entry, Listing, OpenFile, VolumeSpace
 
 READDIR_ROOM = 192
 """Names asked of the vfs for one READDIRPLUS: what fits into 32 KiB, the C library's buffer."""
@@ -44,7 +47,15 @@ class FileSystemApi(Protocol):
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None: ...
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview: ...
     def read_at_once(self, handle: int, offset: int, size: int) -> memoryview | None: ...
+    async def write(self, handle: int, offset: int, data: bytes) -> int: ...
+    def write_at_once(self, handle: int, offset: int, data: bytes) -> int | None: ...
+    def is_settled(self, handle: int) -> bool: ...
+    async def flush(self, handle: int) -> None: ...
+    async def fsync(self, handle: int) -> None: ...
     def release(self, handle: int) -> None: ...
+    async def setattr(
+        self, inode: Inode, wanted: Attributes, handle: int | None, caller: Caller
+    ) -> Entry: ...
     async def opendir(self, inode: Inode, caller: Caller) -> int: ...
     async def readdir(self, handle: int, offset: int, room: int) -> Sequence[Listing]: ...
     def listed(self, handle: int, listing: Listing) -> None: ...
@@ -121,8 +132,40 @@ class Operations(pyfuse3.Operations):
     ) -> bytes | memoryview:
         return await self._vfs.read(fh, off, size)
 
+    def _write_at_once(self, fh: int, off: int, buf: bytes) -> int | None:
+        return self._vfs.write_at_once(fh, off, buf)
+
+    @asking_first(_write_at_once)
+    @handler
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self._vfs.write(fh, off, buf)
+
     async def flush(self, fh: int) -> None:
-        raise pyfuse3.FUSEError(errno.ENOSYS)
+        if not self._vfs.is_settled(fh):
+            await self._flush(fh)
+
+    @handler
+    async def _flush(self, fh: int) -> None:
+        await self._vfs.flush(fh)
+
+    @handler
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._vfs.fsync(fh)
+
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """Names are changed at the server at once, and it has no call that would do more."""
+
+    @handler
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        wanted = attributes_to_set(attr, fields)
+        return entry_attributes(await self._vfs.setattr(Inode(inode), wanted, fh, _caller(ctx)))
 
     @quiet
     async def release(self, fh: int) -> None:

@@ -6,12 +6,14 @@ import errno
 import os
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from afsfuse.cache.writeback import Writer
 from afsfuse.errors import AfsError
 from afsfuse.model import FileKind
 from afsfuse.vfs import access
 from afsfuse.vfs.entry import OpenFile
 from afsfuse.vfs.inodes import VnodeNode
 from afsfuse.vfs.neighbours import Neighbours
+from afsfuse.vfs.writing import WRITING, check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Node, NodeTable
 
 T = TypeVar("T")
-
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 
 
 class HandleTable(Generic[T]):
@@ -65,16 +65,20 @@ class HandleTable(Generic[T]):
 class FileHandle:
     """One open file. Reading goes on as it began, whatever becomes of its name."""
 
-    __slots__ = ("caller", "node", "stream", "who")
+    __slots__ = ("caller", "node", "stream", "who", "writer")
 
-    def __init__(self, node: VnodeNode, caller: Caller, who: Identity, stream: ReadState) -> None:
+    def __init__(
+        self, node: VnodeNode, caller: Caller, who: Identity, stream: ReadState, flags: int
+    ) -> None:
         self.node = node
         self.caller = caller
         """Who opened it; reads come without saying who reads."""
         self.who = who
-        """In whose name it is read, from whatever process."""
+        """In whose name it is read and written, from whatever process."""
         self.stream = stream
         """The cache's notion of how this handle is being read."""
+        self.writer = Writer(who) if flags & WRITING else None
+        """... and of what is written through it; None if it is open for reading only."""
 
 
 class Files:
@@ -92,16 +96,18 @@ class Files:
     def check(node: Node, vnode: Vnode, flags: int) -> None:
         """Refuse what nobody can open, whatever his rights."""
         status = vnode.status
-        if flags & _WRITING:
-            raise AfsError(f"{node.path()}: {access.READ_ONLY}", errno=errno.EROFS)
         if not isinstance(node, VnodeNode) or status.kind is FileKind.DIRECTORY:
             raise AfsError(f"{node.path()}: a directory", errno=errno.EISDIR)
         if status.kind is not FileKind.FILE:
             raise AfsError(f"{node.path()}: a symbolic link", errno=errno.ELOOP)
-        if not access.mode_allows(status, os.R_OK):
+        if flags & os.O_ACCMODE != os.O_WRONLY and not access.mode_allows(status, os.R_OK):
             raise access.refusal(node)
+        if flags & WRITING:
+            check_writable(node, vnode)
 
-    def open(self, node: Node, vnode: Vnode, caller: Caller, who: Identity) -> OpenFile:
+    def open(
+        self, node: Node, vnode: Vnode, caller: Caller, who: Identity, flags: int = os.O_RDONLY
+    ) -> OpenFile:
         """Open the file that `node` shows, whose current vnode is `vnode`, and which is `check`ed
         and open to `who`.
 
@@ -113,9 +119,9 @@ class Files:
         keep = node.pages_version in (-1, status.data_version)
         fresh = node.pages_version != status.data_version
         node.pages_version = status.data_version
-        handle = FileHandle(node, caller, who, self._cache.open_stream(vnode, who))
+        handle = FileHandle(node, caller, who, self._cache.open_stream(vnode, who), flags)
         node.handles += 1
-        if fresh:
+        if fresh and not flags & (os.O_WRONLY | os.O_TRUNC):
             self._cache.prefetch((vnode,), who)  # the kernel has no pages, so a read comes next
             self._neighbours.opened(node, who)
         return OpenFile(self._handles.add(handle), keep)

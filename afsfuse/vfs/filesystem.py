@@ -29,17 +29,18 @@ from afsfuse.vfs.options import DYNAMIC_ROOT
 from afsfuse.vfs.resolving import Resolver
 from afsfuse.vfs.space import Spaces
 from afsfuse.vfs.trimming import Trimmer
+from afsfuse.vfs.writing import WRITING, FileWriting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from afsfuse.auth.identity import Caller, Identity
-    from afsfuse.cache import CacheManager
+    from afsfuse.cache import CacheManager, Vnode
     from afsfuse.cell.directory import CellDirectory
     from afsfuse.cell.volumes import VolumeLocator
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.model import Inode
-    from afsfuse.vfs.entry import Entry, Listing, OpenFile, VolumeSpace
+    from afsfuse.vfs.entry import Attributes, Entry, Listing, OpenFile, VolumeSpace
     from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable
     from afsfuse.vfs.invalidation import KernelNotifier
     from afsfuse.vfs.options import VfsOptions
@@ -92,6 +93,7 @@ class FileSystem:
             first=2, step=2
         )
         self._files = Files(cache, nodes, self._file_handles)
+        self._writing = FileWriting(cache, notifier)
         self._spaces = Spaces(client, options.space_lifetime)
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
@@ -189,16 +191,21 @@ class FileSystem:
     # Files.
 
     async def open(self, inode: Inode, flags: int, caller: Caller) -> OpenFile:
-        """Open a file for reading; EROFS if `flags` speak of anything else."""
+        """Open a file, for what the flags of open(2) say."""
         node = self._nodes.get(inode)
         if isinstance(node, MadeUp):
             raise AfsError(f"{node.path()}: not a file", errno=errno.EISDIR)
         who = self._identify(caller)
         vnode = await self._lookups.vnode(node, who)
         self._files.check(node, vnode, flags)
-        if not await self._cache.doors.allows(vnode, READ, who):
+        if flags & os.O_ACCMODE != os.O_WRONLY and not await self._cache.doors.allows(
+            vnode, READ, who
+        ):
             raise access.refusal(node)
-        return self._files.open(node, vnode, caller, who)
+        if flags & WRITING:
+            await self._writing.require(node, vnode, who)
+            vnode = await self._lookups.vnode(node, who)  # the status may have moved meanwhile
+        return self._open(node, vnode, flags, caller, who)
 
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
         """What `open` gives, if nobody has to be asked for that; else None."""
@@ -208,9 +215,22 @@ class FileSystem:
             return None
         who = self._identify(caller)
         self._files.check(node, vnode, flags)
-        if not self._cache.doors.lets_in(vnode, READ, who):
+        if flags & os.O_ACCMODE != os.O_WRONLY and not self._cache.doors.lets_in(vnode, READ, who):
             return None
-        return self._files.open(node, vnode, caller, who)
+        if flags & WRITING and not self._writing.may_at_once(vnode, who):
+            return None
+        return self._open(node, vnode, flags, caller, who)
+
+    def _open(
+        self, node: Node, vnode: Vnode, flags: int, caller: Caller, who: Identity
+    ) -> OpenFile:
+        """Open what may be opened, and cut it if that is asked for. Free of await."""
+        opened = self._files.open(node, vnode, caller, who, flags)
+        if flags & os.O_TRUNC:
+            writer = self._file_handles.get(opened.handle).writer
+            assert writer is not None
+            self._writing.truncate(node, vnode, 0, writer)
+        return opened
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
         """Bytes of an open file; fewer than `size` only at its end."""
@@ -220,9 +240,46 @@ class FileSystem:
         """What `read` gives, if it is there in one piece; else None."""
         return self._files.read_at_once(handle, offset, size)
 
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        """Write to an open file; returns how many bytes. Waits while too much is not stored."""
+        return await self._writing.write(self._file_handles.get(handle), offset, data)
+
+    def write_at_once(self, handle: int, offset: int, data: bytes) -> int | None:
+        """The same, if there is room; else None."""
+        return self._writing.write_at_once(self._file_handles.get(handle), offset, data)
+
+    def is_settled(self, handle: int) -> bool:
+        """Whether `flush` has nothing to do and nothing to tell."""
+        opened = self._file_handles.find(handle)
+        return opened is not None and self._writing.is_settled(opened)
+
+    async def flush(self, handle: int) -> None:
+        """A file is being closed: return when the server has what was written, or raise why not."""
+        await self._writing.settle(self._file_handles.get(handle), safe=False)
+
+    async def fsync(self, handle: int) -> None:
+        """As `flush`, but it has to be on the server's disk."""
+        await self._writing.settle(self._file_handles.get(handle), safe=True)
+
     def release(self, handle: int) -> None:
         """Close a file. Never raises."""
+        opened = self._file_handles.find(handle)
+        if opened is not None:
+            self._writing.close(opened)
         self._files.release(handle)
+
+    async def setattr(
+        self, inode: Inode, wanted: Attributes, handle: int | None, caller: Caller
+    ) -> Entry:
+        """Set attributes; `handle` if it is done through an open file. The new attributes."""
+        node = self._nodes.get(inode)
+        if isinstance(node, MadeUp):
+            raise AfsError(f"{node.path()}: not on any server", errno=errno.EPERM)
+        opened = None if handle is None else self._file_handles.find(handle)
+        who = self._identify(caller) if opened is None else opened.who
+        vnode = await self._lookups.vnode(node, who)
+        await self._writing.set_attributes(node, vnode, wanted, opened, who)
+        return await self._lookups.attributes(node, who)
 
     def caller_of(self, handle: int) -> Caller:
         """Who opened a file or directory; EBADF if it is not open."""

@@ -22,7 +22,7 @@ class Walker:
     """Paths are relative to the cell's root: read-only, or with `writable` the read-write one."""
 
     def __init__(self, filesystem: FileSystem, cell: str) -> None:
-        self._vfs = filesystem
+        self.vfs = filesystem
         self._cell = cell
 
     async def entry(self, path: str, *, writable: bool = False) -> Entry:
@@ -31,7 +31,7 @@ class Walker:
         inode = ROOT_INODE
         found: Entry | None = None
         for name in (top, *filter(None, path.split("/"))):
-            found = await self._vfs.lookup(inode, os.fsencode(name), ANONYMOUS)
+            found = await self.vfs.lookup(inode, os.fsencode(name), ANONYMOUS)
             if not found.inode:
                 raise FileNotFoundError(path)
             inode = found.inode
@@ -41,39 +41,39 @@ class Walker:
     async def read(self, path: str, *, writable: bool = False) -> bytes:
         """What is in a file."""
         entry = await self.entry(path, writable=writable)
-        opened = await self._vfs.open(entry.inode, os.O_RDONLY, ANONYMOUS)
+        opened = await self.vfs.open(entry.inode, os.O_RDONLY, ANONYMOUS)
         try:
             parts = []
             offset = 0
-            while part := bytes(await self._vfs.read(opened.handle, offset, 1 << 20)):
+            while part := bytes(await self.vfs.read(opened.handle, offset, 1 << 20)):
                 parts.append(part)
                 offset += len(part)
             return b"".join(parts)
         finally:
-            self._vfs.release(opened.handle)
+            self.vfs.release(opened.handle)
 
     async def list(self, path: str, *, writable: bool = False) -> set[str]:
         """The names in a directory."""
         entry = await self.entry(path, writable=writable)
-        handle = await self._vfs.opendir(entry.inode, ANONYMOUS)
+        handle = await self.vfs.opendir(entry.inode, ANONYMOUS)
         try:
             names: set[str] = set()
             offset = 0
-            while listings := await self._vfs.readdir(handle, offset, _ROOM):
+            while listings := await self.vfs.readdir(handle, offset, _ROOM):
                 names |= {os.fsdecode(listing.name) for listing in listings}
                 offset = listings[-1].next_offset
             return names - {".", ".."}
         finally:
-            self._vfs.releasedir(handle)
+            self.vfs.releasedir(handle)
 
     async def readlink(self, path: str) -> bytes:
         """Where a symbolic link points to."""
-        return await self._vfs.readlink((await self.entry(path)).inode, ANONYMOUS)
+        return await self.vfs.readlink((await self.entry(path)).inode, ANONYMOUS)
 
     async def attribute(self, path: str, name: bytes, *, writable: bool = False) -> bytes:
         """An extended attribute."""
         entry = await self.entry(path, writable=writable)
-        return await self._vfs.getxattr(entry.inode, name, ANONYMOUS)
+        return await self.vfs.getxattr(entry.inode, name, ANONYMOUS)
 
     async def volume_of(self, path: str, *, writable: bool = False) -> int:
         """The number of the volume in which a path ends."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from afsfuse.auth.identity import Caller
+    from afsfuse.vfs.entry import Attributes
 
 ATTRIBUTES = {b"afs.cell": b"example.org", b"afs.fid": b"536870912:1:1"}
 TIMEOUT = 3600.0  # what a kernel may believe when a callback promise backs it
@@ -57,6 +58,8 @@ class ToyFileSystem:
         self.nodes: dict[int, Node] = {1: self.root}
         self.lookups: Counter[int] = Counter()
         self.calls: Counter[str] = Counter()
+        self.set: list[Attributes] = []
+        """What was asked of `setattr`."""
         self.asked: list[int] = []
         """Inodes for which statfs was asked."""
         self.handles: dict[int, Node] = {}
@@ -154,6 +157,37 @@ class ToyFileSystem:
         await self._act("read", node)
         assert isinstance(node.content, bytes)
         return memoryview(node.content)[offset : offset + size]
+
+    def write_at_once(self, handle: int, offset: int, data: bytes) -> int | None:
+        return None
+
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        node = self.handles[handle]
+        await self._act("write", node)
+        assert isinstance(node.content, bytes)
+        content = node.content.ljust(offset, b"\0")
+        node.content = content[:offset] + data + content[offset + len(data) :]
+        return len(data)
+
+    def is_settled(self, handle: int) -> bool:
+        return not self.handles[handle].behaviour.get("flush")
+
+    async def flush(self, handle: int) -> None:
+        await self._act("flush", self.handles[handle])
+
+    async def fsync(self, handle: int) -> None:
+        await self._act("fsync", self.handles[handle])
+
+    async def setattr(
+        self, inode: Inode, wanted: Attributes, handle: int | None, caller: Caller
+    ) -> Entry:
+        node = self.nodes[inode]
+        await self._act("setattr", node)
+        self.set.append(wanted)
+        if wanted.size is not None:
+            assert isinstance(node.content, bytes)
+            node.content = node.content[: wanted.size].ljust(wanted.size, b"\0")
+        return self.entry(node)
 
     def release(self, handle: int) -> None:
         self.calls["release"] += 1

@@ -19,6 +19,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -27,8 +28,10 @@ import trio
 from afsfuse.cache.disk.budget import Budget
 from afsfuse.cache.disk.files import NO_FILE, DiskFile, NoFile
 from afsfuse.cache.disk.index import BROKEN, FileKey, Index
+from afsfuse.cache.disk.journal import DiskJournal
 from afsfuse.cache.disk.parts import ABSENT, PART_SHIFT, Damaged, Descriptor, Part, path_of
 from afsfuse.cache.disk.writer import Writer
+from afsfuse.cache.journal import Journal, NullJournal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +70,10 @@ class DiskStatistics:
 
 class NoDisk:
     """Memory only."""
+
+    journal: Journal = NullJournal()
+    aside = Path()
+    """Folder for what cannot be stored, and waits for people; without a journal there is none."""
 
     def file(
         self, volume: VolumeInstance, vnode: int, unique: int, version: int, mtime: int, length: int
@@ -109,6 +116,11 @@ class DiskCache(NoDisk):
         self._descriptors: OrderedDict[Part, Descriptor] = OrderedDict()
         self._touched: dict[Part, None] = {}
         self._damaged = 0
+        self.journal = DiskJournal(room.journals, self.budget, self._room_for_journal)
+        self.aside = room.path.parent / "recovered"
+
+    def _room_for_journal(self) -> None:
+        self.writer.submit(self.writer.make_room)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until cancelled, and then what is left to write, for some seconds at most."""
@@ -132,6 +144,7 @@ class DiskCache(NoDisk):
     def close(self) -> None:
         """Let everything go. The writer must have ended."""
         self.usable = False
+        self.journal.close()
         self._descriptors.clear()
         self.index.close()
         with suppress(OSError):

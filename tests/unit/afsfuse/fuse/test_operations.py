@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from afsfuse.fuse.interrupts import Interrupts
 from afsfuse.fuse.operations import Operations
 from afsfuse.fuse.requestlog import RequestLog
 from afsfuse.fuse.workers import Gate
+from afsfuse.vfs.entry import Attributes
 from tests.mount.toyfs import ToyFileSystem
 
 CONTEXT: Any = SimpleNamespace(uid=1000, gid=100, pid=4321, umask=0o22)
@@ -70,10 +72,37 @@ async def test_what_is_known_is_read_at_once(desk: Desk) -> None:
     assert desk.toy.calls["read"] == 0
 
 
-async def test_flush_is_not_there(desk: Desk) -> None:
+async def test_a_file_is_written_and_what_flush_has_to_say_is_told(desk: Desk) -> None:
+    opened = await desk.operations.open(desk.file.inode, os.O_WRONLY, CONTEXT)
+    assert await desk.operations.write(opened.fh, 3, b"TENT!") == 5
+    assert desk.file.content == b"conTENT!"
+    await desk.operations.flush(opened.fh)
+    assert not desk.toy.calls["flush"]  # there was nothing to be told
+    desk.file.behaviour |= {"flush": "EDQUOT", "fsync": "ENOSPC"}
     with pytest.raises(pyfuse3.FUSEError) as caught:
-        await desk.operations.flush(1)
-    assert caught.value.errno == errno.ENOSYS
+        await desk.operations.flush(opened.fh)
+    assert caught.value.errno == errno.EDQUOT
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        await desk.operations.fsync(opened.fh, True)
+    assert caught.value.errno == errno.ENOSPC
+    assert await desk.operations.fsyncdir(opened.fh, True) is None  # type: ignore[func-returns-value]
+
+
+async def test_attributes_are_set(desk: Desk) -> None:
+    attributes = pyfuse3.EntryAttributes()
+    attributes.st_size = 3
+    attributes.st_mtime_ns = 1_700_000_000_999_999_999
+    attributes.st_mode = 0o100600
+    fields: Any = SimpleNamespace(
+        update_size=True, update_mode=True, update_mtime=True, update_uid=False, update_gid=False,
+    )  # fmt: skip
+    answer = await desk.operations.setattr(desk.file.inode, attributes, fields, None, CONTEXT)
+    assert answer.st_size == 3
+    assert desk.toy.set == [Attributes(3, 0o100600, None, None, 1_700_000_000)]
+    attributes.st_mtime_ns = -1
+    fields.update_size = fields.update_mode = False
+    await desk.operations.setattr(desk.file.inode, attributes, fields, None, CONTEXT)
+    assert desk.toy.set[1] == Attributes(mtime=0)  # there is no time before 1970
 
 
 async def test_only_what_the_kernel_takes_is_listed(
