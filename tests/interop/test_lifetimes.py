@@ -107,7 +107,7 @@ def reader(real_cell: RealCell, tmp_path_factory: pytest.TempPathFactory) -> Ite
     desk = Desk(real_cell, folder, folder / "run")
     desk.write_keytab()
     desk.aklog("-l", f"{LIFE}s")
-    options = "noallow_other,debug,cachesize=1M"
+    options = "noallow_other,debug,memory=1M"
     with mounted(
         real_cell, "client2", folder / "afs", options=options, runtime=desk.runtime
     ) as mount:

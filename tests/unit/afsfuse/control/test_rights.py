@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from unittest.mock import ANY
 
 import pytest
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from afsfuse.cache.writeback import Writes
     from tests.conftest import ExpectedWarnings
 
 NOW = 1_700_000_100.0
@@ -61,12 +60,14 @@ class OwnersWrites:
     def unstored(self) -> list[Unstored]:
         return list(self._left)
 
-    def discard(self, path: str, who: Identity) -> None:
-        self._left = [one for one in self._left if (one.path, one.who) != (path, who)]
+    def discard(self, path: str, who: Identity | None) -> int:
+        kept = [one for one in self._left if (one.path, one.who) != (path, who)]
+        lost, self._left = len(self._left) - len(kept), kept
+        return lost
 
 
 def verbs(store: TokenStore) -> Verbs:
-    unstored = UnstoredFiles(cast("Writes", OwnersWrites()), "/afs")
+    unstored = UnstoredFiles((OwnersWrites(),), "/afs")
     return Verbs(store, lambda: NOW, unstored)
 
 
