@@ -252,7 +252,8 @@ async def serve(
                     with farewell:
                         await parts.cache.writes.finish(STORE_SECONDS)
                         farewell.deadline = trio.current_time() + FAREWELL_SECONDS
-                        await parts.filesystem.finish()
+                        with trio.move_on_after(FAREWELL_SECONDS / 2):
+                            await parts.filesystem.finish()
                         await parts.cache.give_up_all()
             log.info("%s is not mounted any more", config.directory)
             services.cancel_scope.cancel()

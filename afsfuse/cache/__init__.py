@@ -2,16 +2,16 @@
 
 Rooms: `vnodes` (the table), `callbacks` (breaks against fetches), `statuses` (fetching and applying
 statuses), `doors` (who may see what), `directories` and `listings` (whole directories), `chunks`,
-`readahead` and `reading` (file data), `revalidation` (after a break), `listener` (the way up),
-`manager` (the facade).
+`readahead` and `reading` (file data), `changing` (changes of directories), `leftovers` (names to be
+removed, on disk), `revalidation` (after a break), `listener` (the way up), `manager` (the facade).
 
 The concurrency contract
 ========================
 
 Everything runs in one thread, under trio. So a section without ``await`` is atomic, and the cache
-is built of such sections with calls to servers between them. There are no locks. What takes their
-place is the *flight*: a fetch under way, registered under its key before its first ``await`` and
-deregistered after its last, which others wait for instead of fetching the same again.
+is built of such sections with calls to servers between them. Reading needs no locks. What takes
+their place is the *flight*: a fetch under way, registered under its key before its first ``await``
+and deregistered after its last, which others wait for instead of fetching the same again.
 
 Tasks
 -----
@@ -38,13 +38,21 @@ that a directory fetch may wait for the status of the same vnode, never the othe
 is no cycle. A leader that is cancelled ends its flight without outcome; those who waited start
 again, and one of them leads.
 
+Locks
+-----
+`DirectoryChanger` has one lock for each directory (`keylocks`). It is held from before a change is
+sent until its reply was entered, so that of two changes the first one's reply is entered first, and
+each makes the data version rise by one. Two are taken in the order of cell and fid. Who holds one
+waits for the server and for no flight; who leads a flight wants none. So there is no cycle.
+
 Invariants
 ----------
 1. A vnode that was handed out is in the table, or its promise is void. There is one vnode object
    for each fid in the table.
 2. `Vnode.expires` is set only by `StatusKeeper.apply`, and only if no break that concerns the fid
    was noted (`BreakLog`) between the beginning of the fetch and its end. Everybody else only
-   clears it.
+   clears it. `StatusKeeper.changed` leaves it alone: a server does not break our own promise for
+   what we change.
 3. `Vnode.status` moves to older data versions only when a server says so in an answer to a
    question that was asked after the newer one was known.
 4. All chunks of a `FileData` are of its data version, confirmed by the status at the end of the
@@ -55,17 +63,20 @@ Invariants
 6. `ChunkStore.used` is the bytes of all chunks in the store and of all buffers being filled. Every
    byte is reserved before its buffer is filled, and released once.
 7. A change of a data version is told to the listener exactly when `Vnode.status` moves, of names
-   when a directory is installed; both whatever request it was that noticed.
-
+   when a directory is installed; both whatever request it was that noticed. A change of our own
+   is not told: the vfs knows of it, and the kernel asked for it.
 8. `Vnode.look_until`, `read_until` and `permits` of a directory are set by `StatusKeeper.apply`
    together with a promise, and go with it. What a server told one identity is given to another
    only after that one's rights were judged (`Doors`); who has no token for a cell is nobody there.
-9. A refusal is told to whom it was said, and remembered for nobody: flights of statuses are joined
-   by the same speaker only, and whoever waited in vain for a run of another one fetches itself.
+9. A `Directory` is edited in place only from the version before a change to the one after it, both
+   as the server names them. If the change may have been made but nobody knows, the promise is void.
+10. A refusal is told to whom it was said, and remembered for nobody: flights of statuses are joined
+    by the same speaker only, and whoever waited in vain for a run of another one fetches itself.
 
 Sections free of await
 ----------------------
-`break_callback`, `break_server`, `break_all`; `StatusKeeper.apply`; `Reader._plan` and `_confirm`;
+`break_callback`, `break_server`, `break_all`; `StatusKeeper.apply` and `changed`; what
+`DirectoryChanger` does between a reply and the release of its lock; `Reader._plan` and `_confirm`;
 `Listings._install`; everything in `vnodes`, `chunks`, `callbacks`, `directories`; and from the
 check that all chunks are there to the joining of their bytes. The listener is called inside such
 sections, so it must neither await nor call back.

@@ -143,13 +143,17 @@ class DirectoryOperations:
         return entry
 
     async def link(self, node: Node, parent: Node, name: bytes, who: Identity) -> Entry:
-        """A further name for a file. Servers refuse one in another directory with EXDEV."""
+        """A further name for a file. Servers refuse one in another directory with EXDEV, and one
+        for a symbolic link with EISDIR, for which POSIX has EPERM.
+        """
         if isinstance(node, MadeUp | MountPoint):
             raise AfsError(f"{node.path()}: not a file", errno=errno.EPERM)
         place = await self._place(parent, name, who, new=True)
         assert isinstance(node, VnodeNode)
         if node.mount is not place.mount:
             raise _elsewhere(node)
+        if (await self._lookups.vnode(node, who)).status.kind is not FileKind.FILE:
+            raise AfsError(f"{node.path()}: not a file", errno=errno.EPERM)
         vnode = await self._changer.link(place.mount.volume, place.fid, name, node.fid, who)
         self._own.file_changed(vnode, node)
         return (await self._made(place, name, vnode))[1]
@@ -304,7 +308,9 @@ class DirectoryOperations:
             _check_new(name)
         mount, fid = await self._lookups.place(parent, who)
         place = Place(parent, mount, fid, who)
-        await self._read(place)
+        directory = await self._read(place)
+        if new and name in directory:
+            raise _exists(parent, name)
         await self._lookups.directory_vnode(place)
         return place
 
@@ -339,9 +345,9 @@ class DirectoryOperations:
     async def _gone(self, place: Place, name: bytes, real: bytes) -> None:
         """The kernel has dropped `name`, which stood for the entry `real`."""
         self._nodes.unhold(place.node, name)
-        self._own.name_changed(self._directory(place), real, place.node)
-        if name != real and self._nodes.unhold(place.node, real):
-            self._own.name_changed(self._directory(place), real, None)
+        # The kernel may hold the entry under its own name, too, where `@sys` was removed.
+        asked = place.node if name == real else None
+        self._own.name_changed(self._directory(place), real, asked)
         await self._own.settled()
 
 

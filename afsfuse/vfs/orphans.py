@@ -22,7 +22,7 @@ import trio
 from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.cache.leftovers import PREFIX, Leftover
 from afsfuse.cell.records import Preference
-from afsfuse.errors import AfsError, OutcomeUnknown
+from afsfuse.errors import AfsError, CellUnknown, OutcomeUnknown, VolumeMissing
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import FileKind
 from afsfuse.vfs.inodes import holders
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 1.0  # seconds between attempts to remove a name; each pause is twice as long
 _LONGEST_PAUSE = 300.0
-# With these the name is not there any more, or nothing is that it could be in.
 _GONE = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR})
 
 
@@ -177,6 +176,7 @@ class Orphans:
     def closed(self, vnode: Vnode) -> None:
         """Somebody has closed a file. Never waits or fails."""
         if vnode in self._kept and not _is_open(vnode):
+            vnode.unlinked = 0
             self._begin(self._kept.pop(vnode))
 
     def token_changed(self) -> None:
@@ -234,7 +234,7 @@ class Orphans:
                 await attempt()
                 break
             except AfsError as exc:
-                if exc.errno in _GONE:
+                if _is_gone(exc):
                     break
                 level = logging.DEBUG if told else logging.INFO
                 log.log(level, "%s in the volume %d cannot be removed yet: %s",
@@ -272,6 +272,13 @@ class Orphans:
 def _fresh_name() -> bytes:
     """Servers have no call that makes a free name; with 32 random bits two meet hardly ever."""
     return PREFIX + secrets.token_hex(4).upper().encode()
+
+
+def _is_gone(error: AfsError) -> bool:
+    """Whether a name is not there any more, or nothing is that it could be in."""
+    if isinstance(error, CellUnknown):  # today: the network may just not be up
+        return False
+    return isinstance(error, VolumeMissing) or error.errno in _GONE
 
 
 def _is_open(vnode: Vnode) -> bool:

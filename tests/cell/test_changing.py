@@ -13,8 +13,11 @@ from afsfuse.auth.identity import ANONYMOUS, NOBODY
 from afsfuse.cache.directories import BLOB_SIZE, PAGE_SIZE, Directory, DirectoryEntry
 from afsfuse.errors import AfsError
 from afsfuse.interfaces.common import Fid
+from tests.cell.twin import VERBS, Step, Twin
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from afsfuse.cache import CacheManager
     from afsfuse.cell.volumes import Volume
     from tests.cell.raw import RawClient
@@ -329,3 +332,22 @@ async def test_a_file_with_another_name_needs_no_silly_one(
     await walk.unlink(f"{path}/two")
     assert len(await walk.list(path, writable=True)) == 1
     walk.vfs.release(opened.handle)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_names_behave_as_in_a_local_directory(
+    walk: Walker, folder: Fid, tmp_path: Path, seed: int
+) -> None:
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+
+    def path() -> str:
+        return "/".join(rng.choices("abcd", k=rng.choice([1, 1, 2, 2, 3])))
+
+    twin = Twin(walk, [await folder_path(walk, folder)], tmp_path)
+    for number in range(400):
+        await twin.step(Step(rng.choice(VERBS), path(), path(), 0))
+        if number % 20 == 0:
+            await twin.compare()
+    await twin.compare()
+    assert walk.cache.changer.reloads == 0
