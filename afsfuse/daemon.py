@@ -38,6 +38,8 @@ from afsfuse.cell.directory import CellDirectory
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
+from afsfuse.control.unstored import UnstoredFiles
+from afsfuse.control.verbs import Verbs
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
 from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
@@ -162,8 +164,10 @@ def compose(
     return Parts(client, cache, filesystem, callbacks, session, tokens, credentials)
 
 
-async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
-    """Take over the tokens that are there, and begin to listen for more.
+async def hold_tokens(
+    store: TokenStore, nursery: trio.Nursery, unstored: UnstoredFiles | None = None
+) -> None:
+    """Take over the tokens that are there, and begin to listen for more, and for questions.
 
     A mount is of use without tokens: when none can be kept, the log says why, and that is all.
     """
@@ -171,7 +175,8 @@ async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
         store.load()
         await nursery.start(Follower(store).run)
         await nursery.start(Renewer(store).run)
-        path = await nursery.start(ControlServer(store).run)
+        control = ControlServer(store, verbs=Verbs(store, unstored=unstored))
+        path = await nursery.start(control.run)
     except (UsageError, OSError) as exc:
         log.warning("no tokens can be kept: %s", exc)
         return
@@ -239,7 +244,8 @@ async def serve(
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
-                await hold_tokens(parts.tokens, services)
+                unstored = UnstoredFiles(parts.cache.writes, config.directory)
+                await hold_tokens(parts.tokens, services, unstored)
                 await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 try:

@@ -141,6 +141,7 @@ class Storer:
             self._log.end()
             if failure is not None:
                 self._failed(flight, failure)
+            flight.extents = []  # a circle would keep megabytes until it is found
             if not file.flights:
                 self._settle_versions(file)
             file.moved()

@@ -418,6 +418,8 @@ class Writes:
         """
         lost = 0
         for file in [file for file in self._files if file.path == path]:
+            if who is not None and who not in file.owners():
+                continue
             before = file.extents.size
             self._give_up(file, who)
             lost += before - file.extents.size

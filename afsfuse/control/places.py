@@ -51,6 +51,23 @@ class Place:
             raise ControlRefused("the daemon does not answer: see its log")
         return self._do_it_here(line)
 
+    def ask_each(self, verb: str, **arguments: object) -> list[dict[str, Any]]:
+        """Have something done by every daemon of the place; those that are dead are left out.
+
+        Raises `ControlRefused` if one refuses or does not answer.
+        """
+        line = request_line(verb, **arguments)
+        answers = []
+        for name in self._sockets():
+            try:
+                with self._connect(name) as connection:
+                    answers.append(read_answer(_converse(connection, line)))
+            except (TimeoutError, BlockingIOError):
+                raise ControlRefused("a daemon does not answer: see its log") from None
+            except OSError:
+                continue
+        return answers
+
     def _do_it_here(self, line: bytes) -> dict[str, Any]:
         if not is_ours(self.folder):
             raise NoDaemon("no mount for all users is running here")
@@ -110,6 +127,17 @@ def _converse(connection: socket.socket, line: bytes) -> bytes:
 def places() -> list[Place]:
     """Where this user's tokens may be: with the machine's daemons, and his own."""
     return [Place(folder) for folder in folders()]
+
+
+def ask_each(verb: str, **arguments: object) -> list[dict[str, Any]]:
+    """Have something done by every daemon that this user can reach.
+
+    Raises `NoDaemon` if there is none, `ControlRefused` if one refuses or does not answer.
+    """
+    answers = [answer for place in places() for answer in place.ask_each(verb, **arguments)]
+    if not answers:
+        raise NoDaemon("no mount is running here")
+    return answers
 
 
 def tell_all(verb: str, **arguments: object) -> list[tuple[Place, dict[str, Any]]]:

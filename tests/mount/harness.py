@@ -53,10 +53,6 @@ class Children:
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def watch(self, process: subprocess.Popen[bytes]) -> None:
-        """End another process with the test."""
-        self._running.append(process)
-
     def start(self, *command: str | Path, **more: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), **more

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tests.mount.harness import ROOT, Children, environment
+from tests.mount.harness import ROOT, SECONDS, clear, environment
 from tests.mount.usersmount import loopback_address
 from tests.mount.writesd import CELL
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class WritableMount:
     """The mount, and orders to its cell."""
 
-    def __init__(self, folder: Path, children: Children, options: str = "debug") -> None:
+    def __init__(self, folder: Path, options: str = "debug") -> None:
         self.point = folder / "afs"
         self.point.mkdir()
         self.root = self.point / f".{CELL}"
@@ -33,7 +34,6 @@ class WritableMount:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
             env=environment(), cwd=ROOT,
         )  # fmt: skip
-        children.watch(self.process)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"mounted\n", self.log()
 
@@ -55,6 +55,22 @@ class WritableMount:
         length, data, _ = self.order("server", name)
         assert length == len(data)
         return bytes(data)
+
+    def unmount(self) -> str:
+        """End it as init would; its log."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(SECONDS)
+        return self.log()
+
+    def end(self) -> None:
+        """Leave nothing behind, be it stuck or not."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(SECONDS)
+        clear(self.point)
+        for pipe in (self.process.stdin, self.process.stdout, self._log):
+            if pipe is not None:
+                pipe.close()
 
     def log(self) -> str:
         self._log.flush()
