@@ -17,6 +17,7 @@ import signal
 import sys
 import uuid
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,10 +32,13 @@ from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.cache import CacheManager
+from afsfuse.cache.disk import default_folder, open_cache
 from afsfuse.cache.leftovers import Leftovers
+from afsfuse.cache.recovery import Recovery
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
@@ -52,6 +56,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from afsfuse.cache import Vnode
+    from afsfuse.cache.disk import NoDisk
+    from afsfuse.cache.journal import DirtyKey
+    from afsfuse.cell.volumes import Volume
     from afsfuse.config import Config
     from afsfuse.model import Inode
 
@@ -87,14 +94,19 @@ class Parts:
     session: FuseSession
     tokens: TokenStore
     credentials: Credentials
+    recovery: Recovery
 
 
 def compose(
-    endpoint: rxrpc.Endpoint, config: Config, credentials: Credentials | None = None
+    endpoint: rxrpc.Endpoint,
+    config: Config,
+    credentials: Credentials | None = None,
+    disk: NoDisk | None = None,
 ) -> Parts:
     """Build everything above the endpoint. Starts nothing; reads the configuration folders.
 
-    Without `credentials` identities are known by the tokens of this machine's store.
+    Without `credentials` identities are known by the tokens of this machine's store; without
+    `disk` file data is kept in memory only.
     """
     files = load(search_folders(None if config.confdir is None else Path(config.confdir)))
     if config.cell is not None:
@@ -107,11 +119,12 @@ def compose(
     client = FileServerClient(endpoint, locator, credentials)
     cache = CacheManager(
         client,
-        data_bytes=config.cache_size,
+        data_bytes=config.memory,
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
         channels=client.channels,
-        dirty_bytes=max(config.cache_size // 2, LEAST_DIRTY),
+        disk=disk,
+        dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
     )
     options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
     if config.sysname:
@@ -135,8 +148,10 @@ def compose(
         leftovers=Leftovers(own_folder() / UNLINKED),
         settle=settle_other_nodes,
     )
+    recovery = Recovery(cache, partial(_volume_of, locator))
     tokens.subscribe(cache.token_changed)
     tokens.subscribe(filesystem.token_changed)
+    tokens.subscribe(recovery.token_changed)
 
     async def settle(vnodes: Sequence[Vnode]) -> None:
         inodes = {node.inode for vnode in vnodes for node in holders(vnode)}
@@ -148,7 +163,7 @@ def compose(
         registry,
         uuid.uuid4(),
         config=cache_config(
-            vnodes=config.vnodes, data_bytes=config.cache_size, chunk_size=config.chunk_size
+            vnodes=config.vnodes, data_bytes=config.memory, chunk_size=config.chunk_size
         ),
         settle=settle,
     )
@@ -161,7 +176,21 @@ def compose(
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
     )
-    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials)
+    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials, recovery)
+
+
+async def _volume_of(locator: VolumeLocator, key: DirtyKey) -> Volume:
+    """The volume in which something was written."""
+    return await locator.volume(key.cell, str(key.volume), Preference.FORCE_RW)
+
+
+def open_disk(config: Config) -> NoDisk:
+    """The cache on disk that is asked for, or none."""
+    given = config.cache_dir
+    folder = default_folder() if given is None else Path(given)
+    if given == settings.NO_FOLDER:
+        folder = None
+    return open_cache(folder, config.cache_size, config.chunk_size, Path(config.directory))
 
 
 async def hold_tokens(
@@ -239,15 +268,17 @@ async def serve(
             services.start_soon(_end_on_signals, signals, work, farewell)
             with work:
                 endpoint = await open_endpoint(services, config)
-                parts = compose(endpoint, config, credentials)
+                parts = compose(endpoint, config, credentials, open_disk(config))
                 endpoint.add_service(parts.callbacks.service)
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
-                unstored = UnstoredFiles(parts.cache.writes, config.directory)
+                unstored = UnstoredFiles((parts.cache.writes, parts.recovery), config.directory)
                 await hold_tokens(parts.tokens, services, unstored)
                 await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
+                # Before anybody can write anew to what was left.
+                await services.start(parts.recovery.run)
                 try:
                     await parts.filesystem.prepare()
                     async with trio.open_nursery() as mounting:

@@ -86,7 +86,7 @@ async def _demonstrate(asked: Demonstration, confdir: Path) -> int:
         address = cell.address_of("fs1")
         (confdir / "ThisCell").write_text(f"{cell.name}\n")
         (confdir / "CellServDB").write_text(f">{cell.name} #demonstration\n{address} #localhost\n")
-        options = f"confdir={confdir},bind={_own_address(address)}"
+        options = f"confdir={confdir},bind={_own_address(address)},cachedir=none"
         config = settings.pick("afs", asked.directory, [options], foreground=True)
         failures: list[str] = []
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from afsfuse.cache.extents import Extents
+from afsfuse.cache.journal import DirtyKey
 
 if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
@@ -79,6 +80,8 @@ class Flight:
     grow: Change | None = None
     stamp: Change | None = None
     """The time that it sets, and nothing else."""
+    mark: int = 0
+    """When it began, for the journal."""
     safe: bool = False
     """Whether the server answers only when all is on its disk."""
 
@@ -162,6 +165,12 @@ class DirtyFile:
         self.safe = 0
         """... and of these, those that want it on the server's disk."""
         self.progress = trio.Event()
+
+    def key(self, who: Identity) -> DirtyKey:
+        """Under which the journal knows what was written in a name."""
+        fid = self.vnode.fid
+        cell = self.vnode.volume.cell.name
+        return DirtyKey(cell, fid.volume, fid.vnode, fid.unique, who.text)
 
     # How the file is
 

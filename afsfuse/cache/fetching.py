@@ -34,6 +34,7 @@ class ReadCounters:
 
     reads: int = 0
     hits: int = 0  # chunks that were there
+    disk_hits: int = 0  # chunks that were on the disk
     misses: int = 0  # chunks that a reader had to fetch itself
     waits: int = 0  # chunks for which a reader waited for a fetch under way
     fetched_bytes: int = 0
@@ -210,6 +211,8 @@ class Fetcher:
             if vnode.data is file and index not in file.chunks:
                 self.store.add(chunk)
                 transfer.kept += len(buffer)
+        if vnode.data is file:
+            file.disk.put(run.first, transfer.buffers)
 
     async def read_in_one_call(
         self, volume: Volume, fid: Fid, offset: int, size: int, who: Identity

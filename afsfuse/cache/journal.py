@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from afsfuse.errors import AfsError
+from afsfuse.interfaces.common import Fid
 
 Buffer = bytes | bytearray | memoryview
 
@@ -26,6 +27,11 @@ class DirtyKey:
     who: str
     """The text of the identity in whose name it is to be stored (`Identity.text`)."""
 
+    @property
+    def fid(self) -> Fid:
+        """The file's."""
+        return Fid(self.volume, self.vnode, self.unique)
+
 
 @dataclass(slots=True)
 class RecoveredFile:
@@ -33,13 +39,18 @@ class RecoveredFile:
 
     key: DirtyKey
     base_version: int
-    """The data version that the file had when it was first written to."""
+    """The data version that the file had when it was first written to, or that our own stores
+    have given it since."""
     length: int
     """The length that the file had for its writers at last."""
     path: str
     """Where it was found then; for people only."""
     extents: list[tuple[int, Buffer]] = field(default_factory=list)
     """Offsets and bytes in the order of writing: later ones lie over earlier ones."""
+    cut: int | None = None
+    """To what length the base was cut before that; None: it was not."""
+    whole: bool = True
+    """Whether this is all that was there: else no server should get it unseen."""
 
 
 class JournalLost(AfsError):
@@ -61,6 +72,16 @@ class Journal(Protocol):
         """The file has another length now: what was written beyond it is gone."""
         ...
 
+    def mark(self) -> int:
+        """What stands for now in a later `stored`."""
+        ...
+
+    def stored(self, key: DirtyKey, start: int, end: int, mark: int, version: int) -> None:
+        """What was written to a range before the mark is on the server, in this data version, and
+        so is every truncation before it.
+        """
+        ...
+
     def read(self, token: int, start: int, size: int) -> bytes:
         """Bytes of what was written under a token; raise `JournalLost` if they are not there."""
         ...
@@ -70,7 +91,17 @@ class Journal(Protocol):
         ...
 
     def recovered(self) -> list[RecoveredFile]:
-        """What an earlier daemon left, at start: it stays in the journal until it is `clean`."""
+        """What an earlier daemon left, at start: it stays in the journal until it is `clean` or
+        `taken_over`.
+        """
+        ...
+
+    def taken_over(self, key: DirtyKey) -> None:
+        """What an earlier daemon left of this key was written once more, since `opened`."""
+        ...
+
+    def close(self) -> None:
+        """Keep nothing more; what is not clean stays for the next daemon."""
         ...
 
 
@@ -87,6 +118,13 @@ class NullJournal:
     def resized(self, key: DirtyKey, length: int) -> None:
         """Keep nothing."""
 
+    def mark(self) -> int:
+        """Any number will do."""
+        return 0
+
+    def stored(self, key: DirtyKey, start: int, end: int, mark: int, version: int) -> None:
+        """Nothing was kept of it."""
+
     def read(self, token: int, start: int, size: int) -> bytes:
         """There are no tokens."""
         raise JournalLost(f"there is no journal to read {size} bytes from")
@@ -97,3 +135,9 @@ class NullJournal:
     def recovered(self) -> list[RecoveredFile]:
         """Nothing."""
         return []
+
+    def taken_over(self, key: DirtyKey) -> None:
+        """Nothing was left."""
+
+    def close(self) -> None:
+        """There is nothing to close."""

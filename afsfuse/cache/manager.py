@@ -13,10 +13,10 @@ from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.callbacks import BreakLog
 from afsfuse.cache.changing import DirectoryChanger
 from afsfuse.cache.chunks import ChunkStore
+from afsfuse.cache.disk import DiskStatistics, NoDisk
 from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
-from afsfuse.cache.journal import Journal, NullJournal
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
 from afsfuse.cache.readahead import ReadState
@@ -30,10 +30,12 @@ from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from uuid import UUID
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.directories import Directory
+    from afsfuse.cache.journal import Journal
     from afsfuse.cache.listener import KernelListener
     from afsfuse.cache.vnodes import Vnode
     from afsfuse.cell.servers import FileServer
@@ -65,6 +67,7 @@ class CacheStatistics:
     directory_fetches: int
     reads: int
     chunk_hits: int
+    disk_hits: int  # chunks
     chunk_misses: int
     chunk_waits: int
     data_fetches: int
@@ -81,6 +84,7 @@ class CacheStatistics:
     revalidated: int
     revalidation_failures: int
     revalidation_queue: int
+    disk: DiskStatistics
 
 
 class CacheManager:
@@ -97,6 +101,7 @@ class CacheManager:
         vnode_limit: int = 32768,
         channels: int = 32,
         listener: KernelListener | None = None,
+        disk: NoDisk | None = None,
         journal: Journal | None = None,
     ) -> None:
         """Bounds are in bytes, but for the number of vnodes that the kernel does not hold.
@@ -104,13 +109,15 @@ class CacheManager:
         `dirty_bytes` bounds what is written and not stored yet, beside `data_bytes`.
 
         `channels` is how many calls the client can have in flight to one server.
-        `listener` may also be assigned later, before `run` starts.
+        `listener` may also be assigned later, before `run` starts. Without `disk` file data is
+        kept in memory only.
         """
+        self._disk = disk or NoDisk()
         self.listener: KernelListener = listener or NullListener()
         self._client = client
         self._log = BreakLog()
         self._table = VnodeTable(vnode_limit, self._held, self._dropped)
-        self._store = ChunkStore(data_bytes, chunk_size)
+        self._store = ChunkStore(data_bytes, chunk_size, self._disk, self._table.created)
         self._statuses = StatusKeeper(
             client,
             self._table,
@@ -121,7 +128,7 @@ class CacheManager:
         )
         self.doors = Doors(self._statuses, self._table)
         self._fetcher = Fetcher(client, self._statuses, self._log, self._store, channels)
-        journal = journal or NullJournal()
+        journal = self.journal = journal or self._disk.journal
         self._reader = Reader(self._statuses, self.doors, self._fetcher, journal)
         self.writes = Writes(
             client,
@@ -145,6 +152,7 @@ class CacheManager:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read ahead and revalidate until cancelled."""
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._disk.run)
             await nursery.start(self._reader.ahead.run)
             await nursery.start(self.writes.run)
             nursery.start_soon(self._revalidator.run, self.listener)
@@ -234,6 +242,11 @@ class CacheManager:
         Never waits or fails.
         """
         self._reader.ahead.prefetch(vnodes, who)
+
+    @property
+    def aside(self) -> Path:
+        """Where what cannot be stored is put, for people."""
+        return self._disk.aside
 
     def token_changed(self, who: Identity, cell: str) -> None:
         """An identity has another token for a cell, or none: what it may do is not known any more.
@@ -401,6 +414,7 @@ class CacheManager:
         This is the end of the cache: nothing is revalidated from here on.
         """
         self._revalidator.close()
+        self._store.save()
         servers = {
             vnode.server
             for vnode in self._table
@@ -444,6 +458,7 @@ class CacheManager:
             directory_fetches=self._listings.fetches,
             reads=reads.reads,
             chunk_hits=reads.hits,
+            disk_hits=reads.disk_hits,
             chunk_misses=reads.misses,
             chunk_waits=reads.waits,
             data_fetches=reads.fetches,
@@ -460,4 +475,5 @@ class CacheManager:
             revalidated=self._revalidator.revalidated,
             revalidation_failures=self._revalidator.failed,
             revalidation_queue=len(self._revalidator),
+            disk=self._disk.statistics(),
         )

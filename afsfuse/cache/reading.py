@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.cache.background import ReadAhead
-from afsfuse.cache.chunks import Chunk, FileData, join
+from afsfuse.cache.chunks import Chunk, join
 from afsfuse.cache.doors import READ, needed_to_see
 from afsfuse.cache.overlay import Overlay
 from afsfuse.cache.readahead import FIRST_READ
@@ -24,7 +24,7 @@ from afsfuse.model import FileKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from afsfuse.cache.chunks import Run
+    from afsfuse.cache.chunks import FileData, Run
     from afsfuse.cache.doors import Doors
     from afsfuse.cache.fetching import Fetcher
     from afsfuse.cache.journal import Buffer, Journal
@@ -72,24 +72,21 @@ class Reader:
             end = min(offset + size, vnode.status.length)
             if offset >= end:
                 return b""
-            file = self._data(vnode)
+            file = self._store.open(vnode)
             length = file.length
-            first = offset >> shift
+            first, last = offset >> shift, (end - 1) >> shift
             self.ahead.note(stream, file, offset, end)
-            chunks = await self._collect(file, first, (end - 1) >> shift, stream)
+            if file.disk.holds(first, last) and not file.in_memory(first, last):
+                data = await file.disk.read(offset, end)
+                if data is not None:
+                    self._counters.disk_hits += last - first + 1
+                    return data
+            chunks = await self._collect(file, first, last, stream)
             # Chunks of another length are not joined: the file was written to meanwhile.
             if chunks is not None and file.length == length:
                 return join(chunks, offset - (first << shift), end - offset)
             self._counters.restarts += 1
         return await self._fetcher.read_in_one_call(volume, fid, offset, size, stream.who)
-
-    @staticmethod
-    def _data(vnode: Vnode) -> FileData:
-        """What there is of the version in a vnode's status."""
-        file = vnode.data
-        if file is None:
-            file = vnode.data = FileData(vnode, vnode.status.data_version, vnode.status.length)
-        return file
 
     async def base(
         self, vnode: Vnode, offset: int, end: int, stream: ReadState
@@ -98,7 +95,7 @@ class Reader:
 
         The range must lie within the file.
         """
-        file = self._data(vnode)
+        file = self._store.open(vnode)
         shift = self._store.shift
         chunks = await self._collect(file, offset >> shift, (end - 1) >> shift, stream)
         if chunks is None:
@@ -106,7 +103,9 @@ class Reader:
         return [(chunk.index << shift, chunk.buffer) for chunk in chunks]
 
     def peek(self, vnode: Vnode, offset: int, size: int, stream: ReadState) -> memoryview | None:
-        """What `read` would return, if that lies in one chunk which is there; else None."""
+        """What `read` would return, if that lies in one chunk in memory, or on the disk in what
+        the kernel has in memory of that; else None.
+        """
         file = vnode.data
         now = trio.current_time()
         if (file is None and vnode.dirty is None) or not vnode.valid(now):
@@ -123,10 +122,18 @@ class Reader:
         end = min(offset + size, file.length)
         shift = self._store.shift
         index = offset >> shift
-        chunk = file.chunks.get(index)
-        if chunk is None or offset >= end or (end - 1) >> shift != index:
+        if offset >= end:
             return None
         counters = self._counters
+        chunk = file.chunks.get(index)
+        if chunk is None or (end - 1) >> shift != index:
+            data = None if chunk is not None else file.disk.peek(offset, end)
+            if data is not None:
+                counters.reads += 1
+                counters.disk_hits += ((end - 1) >> shift) - index + 1
+                vnode.used = True
+                self.ahead.note(stream, file, offset, end)
+            return data
         counters.reads += 1
         counters.hits += 1
         vnode.used = True
@@ -148,6 +155,8 @@ class Reader:
             chunk = file.chunks.get(index)
             if chunk is not None:
                 counters.hits += 1
+            elif file.disk.has(index) and (chunk := await self._from_disk(file, index)) is not None:
+                counters.disk_hits += 1
             mine: Run | None = None
             while chunk is None:
                 run = file.runs.get(index)
@@ -171,6 +180,12 @@ class Reader:
             self._store.touch(chunk)
             found.append(chunk)
         return found
+
+    async def _from_disk(self, file: FileData, index: int) -> Chunk | None:
+        """A chunk that the disk is said to have. It is this reader's alone."""
+        start = index << self._store.shift
+        data = await file.disk.read(start, min(start + self._store.chunk_size, file.length))
+        return None if data is None else Chunk(file, index, bytearray(data))
 
     def _same(self, run: Run, stream: ReadState) -> bool:
         """Whether a run is in the name in which this reader would fetch itself."""

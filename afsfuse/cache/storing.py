@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.cache.chunks import FileData
 from afsfuse.cache.dirty import trouble
 from afsfuse.errors import AfsError
 from afsfuse.fileserver.changes import StatusChange
@@ -92,6 +91,7 @@ class Storer:
     def begin(self, flight: Flight) -> None:
         """The flight is about to be sent: whoever calls must `fly` it. Free of await."""
         flight.safe = flight.file.safe > 0
+        flight.mark = self.journal.mark()
         for extent in flight.extents:
             extent.flight = flight
             if isinstance(extent.data, bytearray):
@@ -197,7 +197,8 @@ class Storer:
             self._store.drop(data)
             data = None
         if data is None:
-            data = vnode.data = FileData(vnode, before, min(vnode.status.length, status.length))
+            length = min(vnode.status.length, status.length)
+            data = vnode.data = self._store.data_of(vnode, before, length)
         if flight.cut is not None:
             self._store.cut(data, flight.cut.value)
         self._store.cut(data, status.length)
@@ -210,6 +211,7 @@ class Storer:
         self._enter(vnode, reply, ticket)
         self._version_stored(vnode, before)
         self._note_changes(file, flight)
+        self._tell_journal(file, flight)
 
     def _enter(self, vnode: Vnode, reply: ChangeReply, ticket: int) -> None:
         """The status that a change has brought, which is newer than what is known."""
@@ -240,6 +242,13 @@ class Storer:
         stamp = file.stamp
         if stamp is not None and not file.extents and stamp.value == file.vnode.status.mtime:
             file.stamp = None
+
+    def _tell_journal(self, file: DirtyFile, flight: Flight) -> None:
+        """What a flight carried need not be stored by the next daemon, in whatever name."""
+        version = file.vnode.status.data_version
+        for who in file.keys:
+            start, end = (flight.position, flight.end) if who == flight.who else (0, 0)
+            self.journal.stored(file.key(who), start, end, flight.mark, version)
 
     def _failed(self, flight: Flight, error: AfsError) -> None:
         """It could not be stored: the data stays, and is tried again."""
@@ -285,6 +294,7 @@ class Storer:
             if version > vnode.status.data_version:
                 self._enter(vnode, reply, ticket)
             self._note_changes(file, flight)
+            self._tell_journal(file, flight)
         file.base = vnode.status.data_version
         file.foreign = False
         self.data_lost(vnode)

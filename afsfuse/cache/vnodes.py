@@ -170,6 +170,10 @@ class VnodeTable:
             self._by_number.setdefault(volume.id, []).append(shelf)
         return shelf
 
+    def created(self, volume: Volume) -> int:
+        """When a volume was created, as its servers say; 0: not known."""
+        return self.shelf(volume).created
+
     def add(self, shelf: Shelf, vnode: Vnode) -> None:
         """Enter a vnode whose fid is not on the shelf yet; others may have to leave."""
         shelf.vnodes[vnode.fid] = vnode

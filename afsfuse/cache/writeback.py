@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from afsfuse.cache.dirty import Change, DirtyFile
-from afsfuse.cache.journal import DirtyKey
 from afsfuse.cache.storing import CALL_SIZE, Storer
 from afsfuse.errors import AfsError
 from afsfuse.fileserver.changes import StatusChange
@@ -135,7 +134,7 @@ class Writes:
     ) -> None:
         """Keep what was written. Whether there is room is asked before (`has_room`)."""
         file = self._change(vnode, writer, path)
-        token = self._journal.written(self._key(file, writer.who), offset, data)
+        token = self._journal.written(file.key(writer.who), offset, data)
         file.sequence += 1
         file.extents.write(offset, data, writer.who, file.sequence, token)
         file.mtime = int(self._clock())
@@ -157,7 +156,7 @@ class Writes:
         file.mtime = int(self._clock())
         file.stamp = None
         for who in file.keys:
-            self._journal.resized(self._key(file, who), length)
+            self._journal.resized(file.key(who), length)
         self._account(file)
         self._end_if_clean(file)
 
@@ -182,14 +181,9 @@ class Writes:
         self._files[file].add(writer)
         if writer.who not in file.keys:
             file.keys.add(writer.who)
-            key = self._key(file, writer.who)
+            key = file.key(writer.who)
             self._journal.opened(key, file.base, file.length, file.path)
         return file
-
-    def _key(self, file: DirtyFile, who: Identity) -> DirtyKey:
-        vnode = file.vnode
-        fid = vnode.fid
-        return DirtyKey(vnode.volume.cell.name, fid.volume, fid.vnode, fid.unique, who.text)
 
     # Room
 
@@ -240,7 +234,7 @@ class Writes:
                 if extent.flight is not None or extent.data is None:
                     continue
                 if extent.token is None:
-                    key = self._key(file, extent.who)
+                    key = file.key(extent.who)
                     extent.token = self._journal.written(key, extent.start, extent.data)
                     extent.skip = 0
                 if extent.token is not None:
@@ -339,7 +333,7 @@ class Writes:
             file.vnode.dirty = None
             self.used -= self._accounted.pop(file)
             for who in file.keys:
-                self._journal.clean(self._key(file, who))
+                self._journal.clean(file.key(who))
         return True
 
     async def set_status(self, vnode: Vnode, change: StatusChange, who: Identity) -> None:
@@ -438,6 +432,10 @@ class Writes:
         for owner in list(file.trouble):
             if who in (None, owner):
                 del file.trouble[owner]
+        for owner in list(file.keys):
+            if who in (None, owner):
+                file.keys.discard(owner)
+                self._journal.clean(file.key(owner))
         self._account(file)
         self._end_if_clean(file)
         self._storer.data_lost(file.vnode)  # what the kernel has of it is no more

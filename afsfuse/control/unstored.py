@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import logging
 import os.path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from afsfuse.auth.identity import Identity
-    from afsfuse.cache.writeback import Unstored, Writes
+    from afsfuse.cache.writeback import Unstored
 
 log = logging.getLogger(__name__)
+
+
+class Keeper(Protocol):
+    """Something that keeps changes until they are stored."""
+
+    def unstored(self) -> list[Unstored]: ...
+
+    def discard(self, path: str, who: Identity | None) -> int: ...
 
 
 class UnstoredFiles:
     """The changes that one mount has not stored yet, under the paths that people know."""
 
-    def __init__(self, writes: Writes, directory: str) -> None:
+    def __init__(self, keepers: Sequence[Keeper], directory: str) -> None:
         """`directory` is where the mount is."""
-        self._writes = writes
+        self._keepers = keepers
         self._directory = directory.rstrip("/")
 
     def listed(self, who: Identity | None) -> list[dict[str, Any]]:
@@ -34,18 +44,22 @@ class UnstoredFiles:
                 "error": one.error,
                 "next_try": one.next_try,
             }
-            for one in self._writes.unstored()
+            for keeper in self._keepers
+            for one in keeper.unstored()
             if who in (None, one.who)
         ]
 
     def discard(self, path: str, who: Identity | None) -> list[dict[str, Any]]:
         """Give up the changes of a file, of an identity or of everybody; returns what is lost."""
         path = os.path.normpath(path)
-        lost = [one for one in self._writes.unstored() if who in (None, one.who)]
-        lost = [one for one in lost if self._shown(one) == path]
-        for one in lost:
-            self._writes.discard(one.path, one.who)
-            log.warning("%s: %d bytes of %s were given up by a person", path, one.size, one.who)
+        lost = []
+        for keeper in self._keepers:
+            for one in keeper.unstored():
+                if who not in (None, one.who) or self._shown(one) != path:
+                    continue
+                lost.append(one)
+                keeper.discard(one.path, one.who)
+                log.warning("%s: %d bytes of %s were given up by a person", path, one.size, one.who)
         return [{"path": path, "identity": one.who.text, "bytes": one.size} for one in lost]
 
     def _shown(self, one: Unstored) -> str:

@@ -180,7 +180,7 @@ def read_big(mount: RealMount, until: str) -> int:
 def test_a_ticket_that_ends_in_the_middle_of_reads(desk: Desk) -> None:
     """What everybody may read goes on; the rest ends with EACCES until the next token."""
     desk.aklog("-l", "15s")
-    with desk.mount(options=f"{OWN},cachesize=1M") as mount:
+    with desk.mount(options=f"{OWN},memory=1M") as mount:
         home = mount.cell / "home.alice"
         assert (home / "secret.bin").read_bytes() == SECRET
         assert read_big(mount, f"the token of uid-0 for {CELL} has expired") > 1

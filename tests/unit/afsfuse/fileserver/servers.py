@@ -91,6 +91,8 @@ class Host:
         self.abort: Callable[[], int] = lambda: 0  # 0: serve the call
         self.delay = 0.0
         self.data = b""
+        self.keeps = True  # what is stored
+        self.arguments: list[Any] = []  # of each change
         self.announced: int | None = None  # instead of the real length
         self.bulk: Callable[[Sequence[Fid]], fs.BulkStatusReply] | None = None
         self._scopes: list[trio.CancelScope] = []
@@ -134,6 +136,10 @@ class Host:
 
             service.handles(rpc)(guarded)
 
+        for rpc, reply in _CHANGES.items():
+            serve(rpc, self._change(reply))
+        serve(fs.STORE_DATA64, self._store_data)
+        serve(fs.STORE_DATA, self._store_data)
         serve(fs.FETCH_STATUS, self._fetch_status)
         serve(fs.INLINE_BULK_STATUS, self._bulk_status)
         serve(fs.FETCH_DATA64, self._fetch_data64)
@@ -143,6 +149,23 @@ class Host:
         serve(fs.GET_CAPABILITIES, self._capabilities)
         serve(fs.GIVE_UP_ALL_CALLBACKS, self._give_up)
         return service
+
+    def _change(self, reply: object) -> Callable[[ServerCall, Any], Awaitable[Any]]:
+        async def handler(call: ServerCall, args: Any) -> object:
+            self.arguments.append(args)
+            return reply
+
+        return handler
+
+    async def _store_data(
+        self, call: ServerCall, args: fs.StoreDataArgs | fs.StoreData64Args
+    ) -> fs.StatusReply:
+        self.arguments.append(args)
+        sent = await call.receive_exactly(args.length)
+        if self.keeps:
+            kept = self.data[: args.file_length].ljust(args.position, b"\0")
+            self.data = kept[: args.position] + sent + kept[args.position + args.length :]
+        return fs.StatusReply(wire_status(length_low=len(self.data)), SYNC)
 
     async def _fetch_status(self, call: ServerCall, args: fs.FidArgs) -> fs.FetchStatusReply:
         return fs.FetchStatusReply(wire_status(length_low=args.fid.vnode), callback(), SYNC)
@@ -183,6 +206,27 @@ class Host:
 
     async def _give_up(self, call: ServerCall, args: Void) -> Void:
         return Void()
+
+
+_DIRECTORY = wire_status(file_type=2)
+_MADE = Fid(VOLUME_ID, 4, 9)
+_CHANGED = fs.StatusReply(wire_status(), SYNC)
+_CHANGES: dict[Rpc[Any, Any], object] = {
+    fs.CREATE_FILE: fs.CreateReply(_MADE, wire_status(), _DIRECTORY, callback(), SYNC),
+    fs.MAKE_DIR: fs.CreateReply(_MADE, _DIRECTORY, _DIRECTORY, callback(), SYNC),
+    fs.SYMLINK: fs.SymlinkReply(_MADE, wire_status(file_type=3), _DIRECTORY, SYNC),
+    fs.LINK: fs.LinkReply(wire_status(), _DIRECTORY, SYNC),
+    fs.REMOVE_FILE: _CHANGED,
+    fs.REMOVE_DIR: _CHANGED,
+    fs.RENAME: fs.RenameReply(_DIRECTORY, _DIRECTORY, SYNC),
+    fs.STORE_STATUS: _CHANGED,
+    fs.STORE_ACL: _CHANGED,
+    fs.OLD_STORE_ACL: _CHANGED,
+    fs.SET_LOCK: fs.SyncReply(SYNC),
+    fs.EXTEND_LOCK: fs.SyncReply(SYNC),
+    fs.RELEASE_LOCK: fs.SyncReply(SYNC),
+}
+"""What each change is answered with."""
 
 
 class Locator:
