@@ -3,7 +3,9 @@
 Rooms: `vnodes` (the table), `callbacks` (breaks against fetches), `statuses` (fetching and applying
 statuses), `doors` (who may see what), `directories` and `listings` (whole directories), `chunks`,
 `readahead` and `reading` (file data), `changing` (changes of directories), `leftovers` (names to be
-removed, on disk), `revalidation` (after a break), `listener` (the way up), `manager` (the facade).
+removed, on disk), `extents`, `dirty`, `overlay`, `storing` and `writeback` (what is written and not
+stored yet), `journal` (what outlives this process of that), `revalidation` (after a break),
+`listener` (the way up), `manager` (the facade).
 
 The concurrency contract
 ========================
@@ -17,9 +19,11 @@ Tasks
 -----
 - Requests run in the tasks of their callers. Whoever first misses something fetches it, for itself
   and for all that join.
-- `CacheManager.run` has three kinds of its own: `Reader.run` (a task for each read-ahead or
-  prefetch call), `Revalidator.run` (up to four groups of broken vnodes at a time), and a watch for
-  suspend.
+- `CacheManager.run` has kinds of its own: `Reader.run` (a task for each read-ahead or prefetch
+  call), `Writes.run` (a task for each store, and one that tries again what failed),
+  `Revalidator.run` (up to four groups of broken vnodes at a time), and a watch for suspend.
+- A task that closes a file stores it itself if one call does; if it is cancelled, the background
+  begins anew.
 - The callback service calls `break_*` from its own tasks.
 
 Flights
@@ -31,6 +35,7 @@ flight                key                      bounded by
 bulk call             none (not shared)        6 for a request, 4 for revalidation
 `listings` event      vnode                    its waiters
 `chunks.Run`          data version and chunk   readers; `background` (see there)
+`dirty.Flight`        file, range of bytes     2 a file; alone if it cuts or extends the file
 ====================  =======================  ====================================================
 
 A task waits for at most one flight at a time, and one that leads a flight waits for none, except
@@ -73,11 +78,26 @@ Invariants
 10. A refusal is told to whom it was said, and remembered for nobody: flights of statuses are joined
     by the same speaker only, and whoever waited in vain for a run of another one fetches itself.
 
+10. Extents of a file do not overlap. The bytes of one that a flight carries do not change, and no
+    other flight of the file has a byte in common with it.
+11. What a reader sees of a dirty file was in an extent when the read began, or is what the server
+    has, or was written since. An extent leaves the file only when a reply said that the server has
+    it, when it was overwritten or cut off, or when a person gave it up.
+12. `DirtyFile.base` is the last version of which we know who made it. While flights are under way
+    a status with a version that they may have made is not entered (`DirtyFile.believes`): their
+    replies will tell. `Vnode.dirty` is set exactly while something is to be stored or under way,
+    and such a vnode stays in the table.
+13. `Writes.used` is the bytes of all extents in memory. Writers ask for room first (`has_room`), so
+    it never passes its limit.
+
 Sections free of await
 ----------------------
 `break_callback`, `break_server`, `break_all`; `StatusKeeper.apply` and `changed`; what
 `DirectoryChanger` does between a reply and the release of its lock; `Reader._plan` and `_confirm`;
 `Listings._install`; everything in `vnodes`, `chunks`, `callbacks`, `directories`; and from the
+`break_callback`, `break_server`, `break_all`; `StatusKeeper.apply`; `Reader._plan` and `_confirm`;
+`Listings._install`; everything in `vnodes`, `chunks`, `callbacks`, `directories`, `extents`,
+`dirty`, `journal`; all outcomes in `storing`; what writers do in `writeback`; and from the
 check that all chunks are there to the joining of their bytes. The listener is called inside such
 sections, so it must neither await nor call back.
 """
