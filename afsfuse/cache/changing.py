@@ -13,7 +13,6 @@ promise is taken for void, as no callback tells us of what we did ourselves.
 from __future__ import annotations
 
 import errno
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -26,10 +25,12 @@ from afsfuse.fileserver.replies import ChangeReply, StatusReply
 from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
+    from types import TracebackType
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.callbacks import BreakLog
+    from afsfuse.cache.keylocks import Holding
     from afsfuse.cache.listings import Listings
     from afsfuse.cache.statuses import StatusKeeper
     from afsfuse.cache.vnodes import Vnode, VnodeTable
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 _LINK_MODE = 0o777  # as everywhere on Linux: programs that compare trees compare it, too
 _MOUNTPOINT_MODE = 0o644
 _DOT_DOT = b".."
-# What a server answers of a name or a directory when it knows better than we do.
 _SURPRISES = frozenset(
     {errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESTALE, errno.ENOTEMPTY}
 )
@@ -212,24 +212,15 @@ class DirectoryChanger:
 
     # What they have in common
 
-    @asynccontextmanager
-    async def _changing(self, volume: Volume, *directories: Fid) -> AsyncIterator[int]:
+    def _changing(self, volume: Volume, *directories: Fid) -> _Changing:
         """Hold the directories' locks; gives the ticket of what is asked inside."""
         cell = volume.cell.name
         keys = sorted((cell, fid.volume, fid.vnode, fid.unique) for fid in directories)
-        async with self._locks.holding(*keys):
-            ticket = self._log.begin()
-            try:
-                yield ticket
-            except AfsError as exc:
-                if isinstance(exc, OutcomeUnknown) or exc.errno in _SURPRISES:
-                    self._distrust_all(volume, directories)
-                raise
-            except BaseException:  # cancelled, most likely: nobody knows whether it was done
-                self._distrust_all(volume, directories)
-                raise
-            finally:
-                self._log.end()
+
+        def distrust() -> None:
+            self._distrust_all(volume, directories)
+
+        return _Changing(self._locks.holding(*keys), self._log, distrust)
 
     def _distrust_all(self, volume: Volume, directories: tuple[Fid, ...]) -> None:
         for fid in directories:
@@ -337,3 +328,39 @@ class DirectoryChanger:
             copy.data_version = version + 1 if rewritten else -1
             self._listings.edited(vnode)
         self._distrust(vnode)
+
+
+class _Changing:
+    """One change: its locks, its ticket, and what an error in it means."""
+
+    __slots__ = ("_distrust", "_holding", "_log")
+
+    def __init__(
+        self, holding: Holding[_Key], log: BreakLog, distrust: Callable[[], object]
+    ) -> None:
+        """`distrust` ends the promises of the directories that it is about."""
+        self._holding = holding
+        self._log = log
+        self._distrust = distrust
+
+    async def __aenter__(self) -> int:
+        await self._holding.__aenter__()
+        return self._log.begin()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # What is no error of ours is a cancellation, most likely: nobody knows whether it was done.
+        certain = isinstance(error, AfsError) and not isinstance(error, OutcomeUnknown)
+        if error is not None and (not certain or _surprises(error)):
+            self._distrust()
+        self._log.end()
+        await self._holding.__aexit__(kind, error, trace)
+
+
+def _surprises(error: BaseException) -> bool:
+    """Whether a server knew better of a name or a directory than we did."""
+    return isinstance(error, AfsError) and error.errno in _SURPRISES

@@ -6,17 +6,21 @@ import errno
 import os
 import stat
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyfuse3
 import pytest
 
+from afsfuse.auth.identity import Caller
 from afsfuse.fuse.interrupts import Interrupts
 from afsfuse.fuse.operations import Operations
 from afsfuse.fuse.requestlog import RequestLog
 from afsfuse.fuse.workers import Gate
-from afsfuse.vfs.entry import Attributes
+from afsfuse.vfs.entry import Attributes, Entry, OpenFile
 from tests.mount.toyfs import ToyFileSystem
+
+if TYPE_CHECKING:
+    from afsfuse.model import Inode
 
 CONTEXT: Any = SimpleNamespace(uid=1000, gid=100, pid=4321, umask=0o22)
 
@@ -153,3 +157,90 @@ async def test_links_access_and_attributes(desk: Desk) -> None:
     with pytest.raises(pyfuse3.FUSEError) as caught:
         await desk.operations.getxattr(desk.file.inode, b"afsfuse.pid", CONTEXT)
     assert caught.value.errno == errno.ENODATA
+
+
+class Namer(ToyFileSystem):
+    """Writes down what it is asked to make, remove and move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_for: list[tuple[object, ...]] = []
+        self.made = self.add("made", b"")
+
+    async def create(
+        self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[OpenFile, Entry]:
+        self.asked_for.append(("create", parent, name, mode, flags, caller))
+        return OpenFile(77, True), self.entry(self.made)
+
+    async def mknod(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
+        self.asked_for.append(("mknod", parent, name, mode))
+        return self.entry(self.made)
+
+    async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
+        self.asked_for.append(("mkdir", parent, name, mode))
+        return self.entry(self.made)
+
+    async def symlink(self, parent: Inode, name: bytes, body: bytes, caller: Caller) -> Entry:
+        self.asked_for.append(("symlink", parent, name, body))
+        return self.entry(self.made)
+
+    async def link(self, inode: Inode, parent: Inode, name: bytes, caller: Caller) -> Entry:
+        self.asked_for.append(("link", inode, parent, name))
+        return self.entry(self.made)
+
+    async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        self.asked_for.append(("unlink", parent, name))
+
+    async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        self.asked_for.append(("rmdir", parent, name))
+
+    async def rename(
+        self,
+        old_parent: Inode,
+        old_name: bytes,
+        new_parent: Inode,
+        new_name: bytes,
+        flags: int,
+        caller: Caller,
+    ) -> None:
+        self.asked_for.append(("rename", old_parent, old_name, new_parent, new_name, flags))
+
+
+async def test_changes_of_names_are_translated() -> None:
+    toy = Namer()
+    does = Operations(toy, Interrupts(), RequestLog(), Gate(8), {})
+    opened, attributes = await does.create(1, b"f", 0o100666, os.O_RDWR, CONTEXT)
+    assert (opened.fh, opened.keep_cache, attributes.st_ino) == (77, True, toy.made.inode)
+    for made in (
+        await does.mknod(1, b"n", stat.S_IFIFO | 0o666, 0, CONTEXT),
+        await does.mkdir(1, b"d", 0o777, CONTEXT),
+        await does.symlink(1, b"s", b"target", CONTEXT),
+        await does.link(5, 1, b"l", CONTEXT),
+    ):
+        assert made.st_ino == toy.made.inode
+    await does.unlink(1, b"f", CONTEXT)
+    await does.rmdir(1, b"d", CONTEXT)
+    await does.rename(1, b"a", 2, b"b", 1, CONTEXT)
+    assert toy.asked_for == [
+        ("create", 1, b"f", 0o100644, os.O_RDWR, Caller(1000, 100, 4321)),
+        ("mknod", 1, b"n", stat.S_IFIFO | 0o644),
+        ("mkdir", 1, b"d", 0o755),
+        ("symlink", 1, b"s", b"target"),
+        ("link", 5, 1, b"l"),
+        ("unlink", 1, b"f"),
+        ("rmdir", 1, b"d"),
+        ("rename", 1, b"a", 2, b"b", 1),
+    ]
+
+
+async def test_a_refused_change_has_its_errno(desk: Desk) -> None:
+    for refused in (
+        desk.operations.mkdir(1, b"d", 0o777, CONTEXT),
+        desk.operations.unlink(1, b"d", CONTEXT),
+        desk.operations.rename(1, b"a", 1, b"b", 0, CONTEXT),
+        desk.operations.create(1, b"f", 0o644, 0, CONTEXT),
+    ):
+        with pytest.raises(pyfuse3.FUSEError) as caught:
+            await refused
+        assert caught.value.errno == errno.EROFS
