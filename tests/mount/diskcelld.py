@@ -3,7 +3,9 @@
 Orders come in on standard input, one Python literal a line, each answered by a line:
 `("count",)` says how often data was fetched, `("make", NAME, SEED, SIZE)` makes a file of random
 bytes, `("restore", NAME, SEED)` puts others into its place as a restored volume would have them:
-the same data version, the same length, another creation time of the volume.
+the same data version, the same length, another creation time of the volume. `("hold",)` lets no
+store end from now on, `("let",)` lets them; `("data", NAME)` tells what a file holds, and
+`("append", NAME, BYTES)` writes to it as another client does.
 """
 
 from __future__ import annotations
@@ -12,14 +14,18 @@ import ast
 import random
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from afsfuse.democell import DemoCell
 from afsfuse.democell.filedata import FileData
 from afsfuse.democell.trees import MountPoint, plant
-from afsfuse.interfaces.fileserver import Fid
+from afsfuse.interfaces.fileserver import STORE_DATA64, Fid
+
+if TYPE_CHECKING:
+    from afsfuse.democell.vnode import Vnode
+    from afsfuse.democell.volume import Volume
 
 CELL = "disk.test"
 
@@ -46,12 +52,35 @@ class Orders:
         return "done"
 
     async def restore(self, name: str, seed: int) -> str:
+        volume, vnode = self._vnode(name)
+        vnode.data = FileData(contents(seed, vnode.data.length))
+        volume.created += 1
+        return "done"
+
+    def _vnode(self, name: str) -> tuple[Volume, Vnode]:
         volume = self._cell.volume("root.cell")
         found = volume.root.directory.find(name.encode())
         assert found is not None
-        vnode = volume.vnode(*found)
-        vnode.data = FileData(contents(seed, vnode.data.length))
-        volume.created += 1
+        return volume, volume.vnode(*found)
+
+    async def hold(self) -> str:
+        self._cell.faults.delay(STORE_DATA64, 3600, times=1000)
+        return "done"
+
+    async def let(self) -> str:
+        self._cell.faults.clear()
+        return "done"
+
+    async def data(self, name: str) -> str:
+        data = self._vnode(name)[1].data
+        return repr(data.read(0, data.length))
+
+    async def append(self, name: str, more: bytes) -> str:
+        volume, vnode = self._vnode(name)
+        assert isinstance(vnode.data, FileData)
+        vnode.data.write(vnode.data.length, more)
+        vnode.version += 1
+        await self._cell.touched(volume, volume.fid(vnode))
         return "done"
 
 
