@@ -47,7 +47,7 @@ class LocalHost:
         env: Mapping[str, str] | None = None,
         **more: Any,
     ) -> subprocess.Popen[bytes]:
-        everything = environment() | (env or {})
+        everything = {**environment(), **(env or {})}
         return subprocess.Popen(command, cwd=CHECKOUT, env=everything, **more)
 
 
