@@ -17,9 +17,9 @@ Tasks
 -----
 - Requests run in the tasks of their callers. Whoever first misses something fetches it, for itself
   and for all that join.
-- `CacheManager.run` has three kinds of its own: `Reader.run` (a task for each read-ahead or
-  prefetch call), `Revalidator.run` (up to four groups of broken vnodes at a time), and a watch for
-  suspend.
+- `CacheManager.run` has four kinds of its own: `Reader.run` (a task for each read-ahead or
+  prefetch call), `Revalidator.run` (up to four groups of broken vnodes at a time),
+  `DirectoryChanger.run` (doubts about changes of unknown outcome), and a watch for suspend.
 - The callback service calls `break_*` from its own tasks.
 
 Flights

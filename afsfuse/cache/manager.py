@@ -125,6 +125,7 @@ class CacheManager:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._reader.ahead.run)
             nursery.start_soon(self._revalidator.run, self.listener)
+            nursery.start_soon(self.changer.run)
             nursery.start_soon(self._watch_suspend)
             task_status.started()
 
