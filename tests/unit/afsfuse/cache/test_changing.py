@@ -217,3 +217,28 @@ async def test_a_full_directory_takes_no_more_and_what_fits_still(autojump_clock
         assert vnode.directory is not None
         assert list(vnode.directory) == list(Directory.parse(stored.root.directory.data()))
         assert desk.cache.changer.reloads == 0
+
+
+async def test_what_a_server_does_after_we_gave_up_is_seen(autojump_clock: object) -> None:
+    """Nobody tells us of it: it was our own change."""
+    async with naming_desk() as desk:
+        desk.cell.faults.delay(fs.CREATE_FILE, 70.0)
+        server = desk.site.server(1)
+        clients = [address for address in desk.site.network._sockets if address != server]
+        async with trio.open_nursery() as nursery:
+
+            async def fail() -> None:
+                with pytest.raises(OutcomeUnknown):
+                    await desk.walk.create("one/late")
+
+            nursery.start_soon(fail)
+            await trio.sleep(1.0)
+            for address in clients:
+                desk.site.network.partition(address, server)
+        desk.site.network.heal()
+        await trio.sleep(20)  # the daemon finds that the server is back
+        assert await desk.names() == set()
+        assert desk.on_server() == set()
+        await trio.sleep(60)
+        assert desk.on_server() == {"late"}
+        assert await desk.names() == {"late"}
