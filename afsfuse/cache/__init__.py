@@ -77,12 +77,12 @@ Invariants
 11. What a reader sees of a dirty file was in an extent when the read began, or is what the server
     has, or was written since. An extent leaves the file only when a reply said that the server has
     it, when it was overwritten or cut off, or when a person gave it up.
-12. `DirtyFile.base` is the last version of which we know who made it. While flights are under way a
-    status with a version that they may have made is not entered (`DirtyFile.believes`): their
+12. `DirtyFile.base` is the last version of which we know who made it. While flights are under way
+    a status with a version that they may have made is not entered (`DirtyFile.believes`): their
     replies will tell. `Vnode.dirty` is set exactly while something is to be stored or under way,
     and such a vnode stays in the table.
-13. `Writes.used` is the bytes of all extents in memory, and passes its limit by no more than what
-    one writer was let through with.
+13. `Writes.used` is the bytes of all extents in memory. Writers ask for room first (`has_room`), so
+    it never passes its limit.
 14. Bytes of a part on disk are written once, before its chunk's state says so, and never changed:
     a part belongs to a version of a file, or to several that have them in common.
 15. What the journal has is at least what is not stored: a record is there before its write is

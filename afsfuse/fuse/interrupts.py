@@ -69,6 +69,10 @@ def _mask(signals: frozenset[signal.Signals]) -> int:
 _HARMLESS_MASK = _mask(_HARMLESS)
 
 
+STORING = frozenset({"write", "settle", "fsync", "setattr"})
+"""Handlers without a time of their own: as long as data goes to a server they may wait, on a slow
+line for minutes. A server that is silent ends the store, and with it the wait."""
+
 _ENDED = re.compile(rb"^State:\s+[ZX]", re.MULTILINE)
 
 
@@ -140,7 +144,8 @@ class TooManyWaits(Exception):
 class Interrupts:
     """All requests without an answer, and the task that watches them.
 
-    `timeout`: seconds after which a request is answered ETIMEDOUT, whatever it waits for.
+    `timeout`: seconds after which a request is answered ETIMEDOUT, whatever it waits for, unless
+    it is of those in `STORING`.
     `most`: so many may wait at a time; one more is refused, so that workers are left to answer
     what needs no waiting.
     """
@@ -224,7 +229,7 @@ class Interrupts:
                 seen[tid] = self._interrupted(tid)
             if seen.get(tid):
                 wait.end(errno.EINTR)
-            elif now - wait.since > self.timeout:
+            elif now - wait.since > self.timeout and wait.what not in STORING:
                 log.warning(
                     "%s (%s) has waited for %.0f s: it is answered with a timeout",
                     wait.what,

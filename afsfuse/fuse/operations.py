@@ -142,10 +142,11 @@ class Operations(pyfuse3.Operations):
 
     async def flush(self, fh: int) -> None:
         if not self._vfs.is_settled(fh):
-            await self._flush(fh)
+            await self.settle(fh)
 
     @handler
-    async def _flush(self, fh: int) -> None:
+    async def settle(self, fh: int) -> None:
+        """What is left of a flush, if that is not answered at once."""
         await self._vfs.flush(fh)
 
     @handler

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import pytest
 
 from afsfuse.errors import ViceCode
 from tests.mount.harness import ROOT, Children, interrupt_and_wait, wait_until
+from tests.mount.writesd import CELL
 from tests.mount.writing import WritableMount
 
 if TYPE_CHECKING:
@@ -126,6 +128,79 @@ def test_appends_of_several_processes_do_not_overlap(
     assert sorted(lines) == sorted(f"writer {a} {b}" for a in range(4) for b in range(200))
 
 
+def test_appends_of_two_clients_in_turn(mount: WritableMount, children: Children) -> None:
+    """The kernel appends where it believes that the file ends, and asks nobody before it does."""
+    append = """
+import os, sys
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | int(sys.argv[3]))
+os.write(file, sys.argv[2].encode())
+os.close(file)
+"""
+    expected = b""
+    for number in range(4):
+        for flags in (0, os.O_CREAT):
+            line = f"ours {number} {flags}\n"
+            assert said(children, append, mount / "f0", line, str(flags)) == ""
+            expected += line.encode()
+            theirs = b"theirs %d %d\n" % (number, flags)
+            mount.order("append", "f0", theirs)
+            expected += theirs
+    assert mount.stored("f0") == expected
+
+
+def test_a_volume_at_two_places_shows_one_file(mount: WritableMount, children: Children) -> None:
+    here, there = mount / "f0", mount.point / CELL / "f0"
+    both = """
+import sys
+with open(sys.argv[1], "r+b", buffering=0) as here, open(sys.argv[2], "rb", buffering=0) as there:
+    there.read()
+    here.write(b"written here")
+    for _ in range(300):
+        there.seek(0)
+        if there.read() == b"written here":
+            print("seen there, before it is stored")
+            break
+        time.sleep(0.01)
+"""
+    assert said(children, "import time\n" + both, here, there).startswith("seen there")
+
+
+def test_what_is_changed_by_path_is_done(mount: WritableMount, children: Children) -> None:
+    program = """
+import os, sys
+path = sys.argv[1]
+os.truncate(path, 5)
+os.truncate(path, 3)
+os.utime(path, ns=(1, 1_234_567_890_987_654_321))
+os.utime(path, ns=(0, 1_234_567_890_000_000_000))
+os.chmod(path, 0o600)
+os.chown(path, -1, -1)
+told = os.stat(path)
+print(told.st_size, told.st_mtime_ns, oct(told.st_mode & 0o7777))
+file = os.open(path, os.O_RDWR)
+os.posix_fallocate(file, 0, 10)
+os.close(file)
+print(os.stat(path).st_size)
+try:
+    os.chown(path, 4711, -1)
+except OSError as exc:
+    print(exc.errno)
+os.chmod(path, 0o400)
+try:
+    os.open(path, os.O_WRONLY)
+except OSError as exc:
+    print(exc.errno)
+"""
+    assert said(children, program, mount / "f0").split("\n") == [
+        "3 1234567890000000000 0o600",
+        "10",  # the C library writes zeros where the file system does not do it
+        str(errno.EPERM),
+        str(errno.EACCES),
+        "",
+    ]
+    assert mount.stored("f0") == bytes(10)
+
+
 def test_over_quota_close_says_so_and_the_data_is_stored_when_there_is_room(
     mount: WritableMount, children: Children, status: Commands
 ) -> None:
@@ -157,6 +232,16 @@ def test_much_more_than_there_is_room_for_ends_in_write(
     assert status("--discard", str(mount / "f0")).endswith("were given up\n")
     assert status.files() == []
     assert said(children, "import sys; print(len(open(sys.argv[1]).read()))", mount / "f0") == "0\n"
+
+
+def test_a_file_that_cannot_be_stored_can_be_cut(
+    mount: WritableMount, children: Children, status: Commands
+) -> None:
+    mount.order("quota", 1)
+    assert said(children, WRITER, mount / "f0", str(3 << 20)) == f"close {errno.EDQUOT}\n"
+    assert said(children, "import os, sys; os.truncate(sys.argv[1], 10)", mount / "f0") == ""
+    assert status.files() == []
+    assert mount.stored("f0") == bytes(10)
 
 
 def test_what_was_given_up_is_told_to_who_wrote_it(

@@ -15,7 +15,7 @@ from afsfuse.cache import ReadState, Vnode
 from afsfuse.cache import storing as storing_module
 from afsfuse.cache.writeback import Writer
 from afsfuse.errors import AfsError, ServerUnreachable
-from tests.unit.afsfuse.cache.fakes import Line, random_delays
+from tests.unit.afsfuse.cache.fakes import Line, Listener, random_delays
 from tests.unit.afsfuse.cache.reads import FILE, VOLUME, pattern, running
 from tests.unit.afsfuse.cache.storage import Store, WritableClient
 
@@ -148,3 +148,52 @@ async def test_readers_see_what_was_written_and_servers_get_it(
             await world.read()
         assert cache.writes.unstored() == []
     assert client.changes.most_in_flight <= storing_module.IN_FLIGHT
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_beside_another_writer_everybody_ends_with_what_the_server_has(
+    seed: int,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    """Another client stores at any moment, also between our calls and while they are under way."""
+    print(f"seed {seed}")
+    expected_warnings("another client has changed the file while")
+    rng = random.Random(seed)
+    monkeypatch.setattr(storing_module, "CALL_SIZE", 6000)
+    monkeypatch.setattr("afsfuse.cache.writeback.CALL_SIZE", 6000)
+    client = WritableClient(Line(rtt=0.002), delay=random_delays(rng, 0.02))
+    client.put(FILE, pattern(20_000))
+    async with running(client, chunk_size=CHUNK, data_bytes=1 << 16) as cache:
+        cache.listener = listener = Listener()
+        world = World(rng, cache, client)
+        for _ in range(STEPS):
+            match rng.randrange(8):
+                case 0:
+                    data = bytearray(client.files[FILE].data)
+                    offset = rng.randrange(len(data) + 1)
+                    data[offset : offset + 3000] = pattern(3000, rng.randrange(1 << 30))
+                    client.write(FILE, bytes(data))
+                case 1:
+                    await world.settle()
+                case 2:
+                    await trio.sleep(rng.choice((0.001, 0.05, 1.0)))
+                case 3:
+                    await cache.read(VOLUME, FILE, rng.randrange(LONGEST), 5000, ReadState())
+                case 4:
+                    await world.truncate()
+                case 5:
+                    await cache.refetch(VOLUME, FILE)
+                case _:
+                    await world.write()
+        vnode = await world.vnode()
+        for writer in world.writers.values():
+            await cache.writes.settle(vnode, writer)
+        await trio.sleep(1)  # breaks arrive
+        assert vnode.dirty is None
+        whole = client.files[FILE].data
+        assert bytes(await cache.read(VOLUME, FILE, 0, 1 << 20, ReadState())) == whole
+        assert vnode.status.length == len(whole)
+        assert vnode.status.data_version == client.files[FILE].version
+    assert listener.data, "the kernel was told of no foreign version"

@@ -16,12 +16,14 @@ import trio.testing
 
 from afsfuse.fuse import interrupts
 from afsfuse.fuse.interrupts import (
+    STORING,
     Interrupts,
     TooManyWaits,
     Wait,
     has_stopped_waiting,
     interrupting_signals,
 )
+from afsfuse.fuse.operations import Operations
 
 if TYPE_CHECKING:
     from tests.conftest import ExpectedWarnings
@@ -156,6 +158,26 @@ async def test_a_wait_ends_after_its_time(
     assert all(30 <= seconds < 31 for _, seconds in bench.answers)
     assert "nodeid: 7" in caplog.text
     assert set(bench.looks) == {11}
+
+
+async def test_what_stores_data_takes_its_time_and_can_be_interrupted(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """On a slow line a large file is closed after minutes, and that is no error."""
+    bench = Bench(timeout=30.0)
+    await nursery.start(bench.interrupts.run)
+    waits = [bench.interrupts.enter(what, b"") for what in sorted(STORING)]
+    await trio.sleep(300)
+    assert not any(wait.scope.cancel_called for wait in waits)
+    for wait in waits:
+        wait.tid = 11
+    bench.signalled.add(11)
+    await trio.sleep(1)
+    assert all(wait.scope.cancel_called and wait.errno == errno.EINTR for wait in waits)
+
+
+def test_what_stores_data_are_handlers() -> None:
+    assert all(hasattr(Operations, name) for name in STORING)
 
 
 async def test_many_waits_are_looked_at_in_turn_and_each_within_a_second(
