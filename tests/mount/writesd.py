@@ -92,7 +92,11 @@ async def main(point: str, confdir: str, address: str, options: str) -> None:
         print("mounted", flush=True)
         while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             verb, *rest = ast.literal_eval(line)
-            answer = await append(cell, *rest) if verb == "append" else obey(cell, verb, *rest)
+            answer = None
+            if verb == "append":
+                await append(cell, *rest)
+            else:
+                answer = obey(cell, verb, *rest)
             print(repr(answer), flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
