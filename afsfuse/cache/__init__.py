@@ -100,8 +100,8 @@ Invariants
     a status with a version that they may have made is not entered (`DirtyFile.believes`): their
     replies will tell. `Vnode.dirty` is set exactly while something is to be stored or under way,
     and such a vnode stays in the table.
-15. `Writes.used` is the bytes of all extents in memory, and passes its limit by no more than what
-    one writer was let through with.
+15. `Writes.used` is the bytes of all extents in memory. Writers ask for room first (`has_room`), so
+    it never passes its limit.
 16. Bytes of a part on disk are written once, before its chunk's state says so, and never changed:
     a part belongs to a version of a file, or to several that have them in common.
 17. What the journal has is at least what is not stored: a record is there before its write is

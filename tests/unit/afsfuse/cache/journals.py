@@ -33,9 +33,8 @@ class MemoryJournal:
         return len(self.records)
 
     def stored(self, key: DirtyKey, start: int, end: int, mark: int, version: int) -> None:
-        assert key in self.files
-        assert 0 <= start <= end
         assert mark <= len(self.records)
+        self.files[key].base_version = version
 
     def read(self, token: int, start: int, size: int) -> bytes:
         data = self.records[token][start : start + size]
@@ -48,6 +47,12 @@ class MemoryJournal:
 
     def recovered(self) -> list[RecoveredFile]:
         return []
+
+    def taken_over(self, key: DirtyKey) -> None:
+        assert key in self.files
+
+    def close(self) -> None:
+        assert not self.files
 
     def kept(self) -> list[RecoveredFile]:
         """What another daemon would find."""
