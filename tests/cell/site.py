@@ -136,7 +136,7 @@ async def raw_client(
 
 
 @asynccontextmanager
-async def walker(site: Site, lock_mode: LockMode = LockMode.OPENAFS) -> AsyncIterator[Walker]:
+async def walker(site: Site, *, lock_mode: LockMode = LockMode.OPENAFS) -> AsyncIterator[Walker]:
     """This project's client, all of it but FUSE."""
     endpoint = site.endpoint()
     cells = CellDirectory(site.files())
@@ -162,6 +162,6 @@ async def walker(site: Site, lock_mode: LockMode = LockMode.OPENAFS) -> AsyncIte
         await nursery.start(cache.run)
         await nursery.start(filesystem.run)
         await filesystem.prepare()
-        yield Walker(filesystem, site.name, cache.locks)
+        yield Walker(filesystem, site.name, cache)
         await cache.give_up_all()
         nursery.cancel_scope.cancel()

@@ -11,7 +11,7 @@ from afsfuse.errors import AfsError
 from afsfuse.model import Inode
 
 if TYPE_CHECKING:
-    from afsfuse.cache.locks import Locks
+    from afsfuse.cache import CacheManager
     from afsfuse.vfs import FileSystem
     from afsfuse.vfs.entry import Entry
 
@@ -22,11 +22,11 @@ _ROOM = 1 << 16
 class Walker:
     """Paths are relative to the cell's root: read-only, or with `writable` the read-write one."""
 
-    def __init__(self, filesystem: FileSystem, cell: str, locks: Locks) -> None:
+    def __init__(self, filesystem: FileSystem, cell: str, cache: CacheManager) -> None:
         self.vfs = filesystem
+        self.cache = cache
         self._cell = cell
         self.locking = filesystem.locking
-        self.locks = locks
 
     async def entry(self, path: str, *, writable: bool = False) -> Entry:
         """The node at the end of a path. Raises `FileNotFoundError` where a name is not."""
