@@ -71,7 +71,7 @@ class Surroundings(Protocol):
 
     client: FileServerClient
     complaints: set[int]
-    unchanged: Callable[[Volume, Fid], Awaitable[bool]]
+    look: Callable[[Volume, Fid], Awaitable[bool]]
     store: Callable[[Volume, Fid], Awaitable[None]]
 
     def leave(self, file: FileLocks) -> None: ...
@@ -90,6 +90,8 @@ class FileLocks:
         """What is being asked of the server at the moment."""
         self.changed = trio.Event()
         """Set, and replaced, when a lock at the server may have become free."""
+        self.foreign = 0
+        """How often others were seen to have stored something in it."""
         self.users = 0
         """Tasks that are busy with it."""
         self._around = around
@@ -112,8 +114,8 @@ class FileLocks:
         self.claims.clear()
         self._around.leave(self)
 
-    async def unchanged(self) -> bool:
-        return await self._around.unchanged(self.volume, self.fid)
+    async def look(self) -> bool:
+        return await self._around.look(self.volume, self.fid)
 
     async def store(self) -> None:
         await self._around.store(self.volume, self.fid)

@@ -76,16 +76,17 @@ class Locks:
         client: FileServerClient,
         mode: LockMode,
         *,
-        unchanged: Callable[[Volume, Fid], Awaitable[bool]],
+        look: Callable[[Volume, Fid], Awaitable[bool]],
         watch: Callable[[Volume, Fid, Identity], Awaitable[object]],
         store: Callable[[Volume, Fid], Awaitable[None]],
     ) -> None:
-        """`unchanged` asks a server whether a file is as it was. `watch` sees that a server tells
+        """`look` asks a server for the status of a file, so that changes come to be known, and
+        says whether it has answered. `watch` sees that a server tells
         of changes of a file, and with them of its locks; it may raise `AfsError`. `store` brings
         to the server what was written to a file, before its lock is given back.
         """
         self.client = client
-        self.unchanged = unchanged
+        self.look = look
         self.store = store
         self.complaints: set[int] = set()
         """Open files whose lock did not hold, and whose owner was not told yet."""
@@ -332,6 +333,11 @@ class Locks:
         for file in self._files.values():
             if file.fid == fid or (fid.vnode == 0 and file.fid.volume == fid.volume):
                 file.may_be_free()
+
+    def changed(self, volume: Volume, fid: Fid) -> None:
+        """Others have stored something in a file. Free of await."""
+        if (file := self._files.get((volume.cell.name, fid))) is not None:
+            file.foreign += 1
 
     def slept(self, seconds: float) -> None:
         """Our clock stood still for so long, while those of servers went on. Free of await."""

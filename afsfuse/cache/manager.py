@@ -151,7 +151,7 @@ class CacheManager:
         self.locks = Locks(
             client,
             lock_mode,
-            unchanged=self._unchanged,
+            look=self._look,
             watch=self.status,
             store=self._store_file,
         )
@@ -371,6 +371,8 @@ class CacheManager:
         """A status names another data version than the one known before."""
         self._drop_data(vnode)
         self.writes.version_moved(vnode)
+        if vnode.dirty is None or not vnode.dirty.flights:  # else it may be a version of ours
+            self.locks.changed(vnode.volume, vnode.fid)
         if not self.listener.interested(vnode):
             return
         if vnode.status.kind is FileKind.DIRECTORY:
@@ -381,6 +383,7 @@ class CacheManager:
     def _data_lost(self, vnode: Vnode) -> None:
         """What is cached of a file's data is not what its server has, or may not be."""
         self._drop_data(vnode)
+        self.locks.changed(vnode.volume, vnode.fid)
         if self.listener.interested(vnode):
             self.listener.data_changed(vnode)
 
@@ -413,17 +416,14 @@ class CacheManager:
         if vnode is not None:
             await self.writes.store(vnode)
 
-    async def _unchanged(self, volume: Volume, fid: Fid) -> bool:
-        """Whether the data version of a file at its server is the one that is known here."""
+    async def _look(self, volume: Volume, fid: Fid) -> bool:
+        """Have the status of a file asked for anew; whether the server gave it."""
         known = self._table.find(volume, fid)
-        if known is None:
-            return False
-        version = known.data_version
         try:
-            vnode = await self.refetch(volume, fid, known.asked_by)
+            await self.refetch(volume, fid, NOBODY if known is None else known.asked_by)
         except AfsError:
             return False
-        return vnode.data_version == version
+        return known is not None
 
     async def _watch_suspend(self) -> None:
         """End all promises after the machine has slept: their clock stood still meanwhile."""

@@ -22,7 +22,7 @@ from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.interfaces.fileserver import LOCK_SECONDS, LockType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.volumes import Volume
@@ -35,6 +35,9 @@ EXTEND_SECONDS = LOCK_SECONDS / 2
 """A lock is extended when it is so old. Source: afs_schedule_lock_extension of Linux."""
 RETRY_SECONDS = 10.0
 """... and if that fails, tried again after so long. Source: afs_lock_work of Linux."""
+
+PAUSES = (0.0, 0.002, 0.02)
+"""Seconds between the calls that make a lock stronger, at the first attempt and at further ones."""
 
 _GONE = (errno.ENOENT, errno.ESTALE)
 
@@ -54,8 +57,11 @@ class LockedFile(Protocol):
         """The lock did not hold; others may have had it meanwhile."""
         ...
 
-    async def unchanged(self) -> bool:
-        """Whether the file is at its server what it was when we last knew."""
+    foreign: int
+    """How often others were seen to have stored something in it."""
+
+    async def look(self) -> bool:
+        """See what the server has, so that `foreign` is true now; False if that cannot be."""
         ...
 
     async def store(self) -> None:
@@ -75,6 +81,7 @@ class ServerLock:
         """When it is to be extended, on trio's clock."""
         self._until = 0.0  # when the server forgets it
         self._who: Identity | None = None  # in whose name it was set
+        self._seen = 0  # `foreign` when it was last known to hold
         self._client = client
         self._volume = volume
         self._fid = fid
@@ -159,25 +166,55 @@ class ServerLock:
         await self._client.changes.release_lock(self._volume, self._fid, self._who)
 
     async def _upgrade(self, who: Identity) -> None:
-        if await self.count_of_others(who) != 0:
-            raise AfsError("others read the file under a lock", errno=errno.EAGAIN)
+        """Give a read lock back and set a write lock, and see whether others came in between.
+
+        A server tells those who wait before it answers that a lock was given back, so who waited
+        for that answer would always come too late: all calls are made at once, also one that has
+        the read lock back. Whatever their order at the server, one of the two is there then, unless
+        somebody else is writing. If it was the wrong order, they are made with pauses between them.
+        """
         before = self._who
         assert before is not None
-        try:
-            await self._release()
-        except AfsError:
-            self.held = LockType.READ
-            self.extend_at = trio.current_time()  # which tells whether it is
-            raise
-        try:
-            await self._set(LockType.WRITE, who)
-        except AfsError:
-            if self._file.needed() is not None:
-                try:
-                    await self._set(LockType.READ, before)
-                except AfsError as exc:
-                    self._lose(exc)
-            raise
+        sure = await self._file.look()
+        foreign = self._file.foreign
+        failures: dict[str, AfsError] = {}
+        for pause in PAUSES:
+            if await self.count_of_others(who) != 0:
+                failures["write"] = AfsError("others have it locked", errno=errno.EAGAIN)
+                break
+            failures = await self._exchange(who, before, pause)
+            refusal = failures.get("write")
+            if self.held is not LockType.READ or refusal is None or refusal.errno != errno.EAGAIN:
+                break
+        if self.held is None:
+            self._lose(failures["write"])
+        elif not (sure and await self._file.look() and self._file.foreign == foreign):
+            self._file.lost("another machine changed the file while the lock was made stronger")
+        if self.held is not LockType.WRITE:
+            raise failures["write"]
+
+    async def _exchange(self, who: Identity, before: Identity, pause: float) -> dict[str, AfsError]:
+        """Make the three calls, so many seconds after each other; what they fail with."""
+        failures: dict[str, AfsError] = {}
+        until = self._until
+
+        async def attempt(name: str, call: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await call()
+            except AfsError as exc:
+                failures[name] = exc
+
+        async with trio.open_nursery() as nursery:
+            for name, call in (
+                ("release", self._release),
+                ("write", lambda: self._set(LockType.WRITE, who)),
+                ("read", lambda: self._set(LockType.READ, before)),
+            ):
+                nursery.start_soon(attempt, name, call)
+                await trio.sleep(pause)  # a pause of 0, too, has them sent in this order
+        if len(failures) == 3:  # it may be there still, which an extension tells
+            self.held, self._until, self.extend_at = LockType.READ, until, trio.current_time()
+        return failures
 
     async def _extend(self) -> None:
         """In the name of whoever set it, or else of somebody who depends on it."""
@@ -198,17 +235,19 @@ class ServerLock:
         """The server knows of no lock: it was restarted, the volume moved, or we were late."""
         assert self.held is not None
         assert self._who is not None
+        seen = self._seen
         try:
             await self._set(self.held, self._who)
         except AfsError as exc:
             self._lose(exc)
             return
-        if await self._file.unchanged():
+        if await self._file.look() and self._file.foreign == seen:
             log.info("the server forgot a lock on %s; it was set again", self)
         else:
             self._file.lost(reason)
 
     def _holds(self, since: float) -> None:
+        self._seen = self._file.foreign
         self._until = since + LOCK_SECONDS
         self.extend_at = since + EXTEND_SECONDS
 

@@ -84,7 +84,7 @@ class Pair:
 
     def slept(self, client: int, seconds: float) -> None:
         """Have a client believe that it slept for so long."""
-        self._walkers[client].locks.slept(seconds)
+        self._walkers[client].cache.locks.slept(seconds)
 
 
 @pytest.fixture
@@ -194,6 +194,27 @@ async def test_what_was_written_under_a_lock_is_seen_under_the_next(pair: Pair, 
         assert await getattr(reader, how)(READ) == 0
         assert await reader.read() == b"turn %02d" % turn
         assert await getattr(reader, how)(None) == 0
+
+
+async def test_a_reader_becomes_a_writer_while_another_client_waits(
+    pair: Pair, client: RawClient, file: Fid
+) -> None:
+    """Servers tell who waits before they answer; all the same the lock is not lost."""
+    here, there = await pair.open(0), await pair.open(1)
+    for _ in range(5):
+        assert await here.fcntl(READ) == 0
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                assert await there.flock(WRITE, wait=True) == 0
+
+            nursery.start_soon(wait)
+            await trio.sleep(0.5)
+            assert await here.fcntl(WRITE) == 0
+            assert (await client.status(file)).lock_count == 0xFFFFFFFF
+            await here.write(b"written under the lock")
+            assert await here.fcntl(None) == 0
+        assert await there.flock(None) == 0
 
 
 async def test_locks_go_with_their_client(

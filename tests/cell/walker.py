@@ -28,7 +28,6 @@ class Walker:
         self._cell = cell
         self._who = who
         self.locking = filesystem.locking
-        self.locks = cache.locks
 
     async def entry(self, path: str, *, writable: bool = False, who: Caller | None = None) -> Entry:
         """The node at the end of a path. Raises `FileNotFoundError` where a name is not."""

@@ -57,7 +57,7 @@ class _Handles:
         return _Opened(self._handles[handle])
 
 
-async def _unchanged(volume: Volume, fid: Fid) -> bool:
+async def _look(volume: Volume, fid: Fid) -> bool:
     raise AssertionError("no server is ever asked")
 
 
@@ -74,5 +74,5 @@ class ToyLocking(Locking):
 
     def __init__(self, handles: dict[int, Node]) -> None:
         client = cast("FileServerClient", None)
-        locks = Locks(client, LockMode.LOCAL, unchanged=_unchanged, watch=_watch, store=_store)
+        locks = Locks(client, LockMode.LOCAL, look=_look, watch=_watch, store=_store)
         super().__init__(locks, cast("HandleTable[FileHandle]", _Handles(handles)))

@@ -41,6 +41,7 @@ class LockServer:
         self.version = 1
         self.machines: list[Machine] = []
         self.speakers: list[tuple[str, Identity]] = []
+        self._sent = 0.0
         self.before: Callable[[str], None] | None = None
         """Called at the moment in which a call is executed."""
 
@@ -52,7 +53,8 @@ class LockServer:
     async def call(self, name: str, who: Identity, action: Callable[[], object]) -> None:
         self.calls[name] += 1
         self.speakers.append((name, who))
-        await trio.sleep(self.rtt / 2)
+        self._sent += 1e-9  # what is sent first comes first
+        await trio.sleep(self.rtt / 2 + self._sent)
         if self.before is not None:
             self.before(name)
         failure = self.failing.get(name)
@@ -75,6 +77,10 @@ class LockServer:
                     machine.promised = False
                     machine.locks.broken(FID)
 
+    async def told(self) -> None:
+        """A server answers that a lock was given back only when all were told."""
+        await trio.sleep(self.rtt)
+
 
 class Machine:
     """A client; it is what `Locks` takes for its `FileServerClient`, too."""
@@ -88,14 +94,18 @@ class Machine:
         self.locks = Locks(
             cast("Any", self),
             mode,
-            unchanged=self._unchanged,
+            look=self._look,
             watch=self._watch,
             store=self._store,
         )
         server.machines.append(self)
 
-    async def _unchanged(self, volume: Volume, fid: Fid) -> bool:
-        return self.known_version == self.server.version
+    async def _look(self, volume: Volume, fid: Fid) -> bool:
+        await self.server.call("look", NOBODY, lambda: None)
+        if self.known_version != self.server.version:
+            self.known_version = self.server.version
+            self.locks.changed(volume, fid)
+        return True
 
     async def _watch(self, volume: Volume, fid: Fid, who: Identity) -> None:
         self.promised = True
@@ -115,6 +125,7 @@ class Machine:
 
     async def release_lock(self, volume: Volume, fid: Fid, who: Identity) -> None:
         await self.server.call("release", who, lambda: self.server.free(self))
+        await self.server.told()
 
     async def lock_count(self, volume: Volume, fid: Fid, who: Identity) -> int:
         await self.server.call("count", who, lambda: None)

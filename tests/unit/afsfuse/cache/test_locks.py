@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from afsfuse.cache.locks import END, SPANS_MAX, Blocker, LockMode
+from afsfuse.cache import locks
+from afsfuse.cache.locks import END, Blocker, LockMode
 from afsfuse.errors import AfsError, NotPermitted, ServerUnreachable
 from afsfuse.interfaces.fileserver import LOCK_SECONDS
 from afsfuse.model import VolumeType
@@ -398,11 +399,12 @@ async def test_nothing_is_kept_of_files_that_nobody_locks(
     assert here.locks.files == 0
 
 
-async def test_there_is_a_bound_to_ranges(autojump_clock: MockClock, here: Machine) -> None:
-    for number in range(SPANS_MAX):
-        here.locks.lock_at_once(
-            here.volume, FID, here.request(number, READ, 2 * number, 2 * number + 1)
-        )
+async def test_there_is_a_bound_to_ranges(
+    autojump_clock: MockClock, here: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "SPANS_MAX", 20)
+    for process in range(20):
+        await here.fcntl(process, READ, 2 * process, 2 * process + 1)
     assert await refused(here.fcntl(1, READ, 1, 2), errno.ENOLCK)
     await here.fcntl(1, None)
     await here.fcntl(1, READ, 1, 2)

@@ -104,6 +104,62 @@ async def test_who_is_quicker_in_the_gap_is_told_of(
     here.locks.check(101)  # it is told once
 
 
+async def test_a_reader_in_the_gap_does_no_harm(
+    autojump_clock: MockClock, server: LockServer, here: Machine
+) -> None:
+    await here.fcntl(1, READ)
+
+    def read(name: str) -> None:
+        if name == "set" and server.lock.count == 0:
+            server.lock.count, server.lock.until = 1, trio.current_time() + LOCK_SECONDS
+
+    server.before = read
+    assert await refused(here.fcntl(1, WRITE))
+    assert server.count == 2  # ours is there again
+    here.locks.check(101)
+
+
+async def test_a_change_in_the_gap_is_told_of(
+    autojump_clock: MockClock,
+    server: LockServer,
+    here: Machine,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    """Somebody had the lock, wrote, and gave it back, all in between."""
+    expected_warnings("changed the file while the lock was made stronger")
+    await here.fcntl(1, READ)
+
+    def write(name: str) -> None:
+        if name == "set":
+            server.version += 1
+
+    server.before = write
+    await here.fcntl(1, WRITE)
+    assert server.count == -1
+    with pytest.raises(AfsError):
+        here.locks.check(101)
+    await here.fcntl(1, None)
+    assert server.count == 0
+
+
+async def test_who_waits_does_not_come_first_when_a_lock_is_made_stronger(
+    autojump_clock: MockClock, server: LockServer, here: Machine, there: Machine
+) -> None:
+    await here.fcntl(1, READ)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_lock, there, 1)
+        await trio.sleep(4.5)  # it has a promise, and is between two attempts
+        await here.fcntl(1, WRITE)
+        await trio.sleep(1)
+        await here.fcntl(1, None)
+    assert server.count == -1
+    assert await refused(here.flock(1, READ))
+
+
+async def _lock(machine: Machine, file: int) -> None:
+    await machine.flock(file, WRITE, wait=True)
+
+
 async def test_flock_converts_by_letting_go(
     autojump_clock: MockClock, server: LockServer, here: Machine, there: Machine
 ) -> None:
