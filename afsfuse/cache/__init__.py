@@ -13,8 +13,8 @@ The concurrency contract
 
 Everything runs in one thread, under trio, but for what `disk` does: one thread writes there, for as
 long as `CacheManager.run`, and reads that would wait for a disk run in others. `disk.parts` and
-`disk.store` say what these may touch. So a section without ``await`` is atomic, and the cache
-is built of such sections with calls to servers between them. Reading needs no locks. What takes their
+`disk.store` say what these may touch. So a section without ``await`` is atomic, and the cache is
+built of such sections with calls to servers between them. Reading needs no locks. What takes their
 place is the *flight*: a fetch under way, registered under its key before its first ``await`` and
 deregistered after its last, which others wait for instead of fetching the same again.
 
