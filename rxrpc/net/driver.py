@@ -69,7 +69,6 @@ class Driver:
 
     async def _receive_loop(self) -> None:
         socket, core = self._socket, self._core
-        receive_datagram = core.receive_datagram
         while True:
             await socket.wait_readable()
             limit, rounds = core.parameters.batch, core.parameters.max_batches
@@ -79,8 +78,7 @@ class Driver:
                     self._report_errors()
                     break
                 now = trio.current_time()
-                for data, address in batch:
-                    receive_datagram(data, address, now)
+                core.receive_batch(batch, now)
                 self._turn(now)
                 if len(batch) < limit:
                     break

@@ -92,7 +92,7 @@ async def main(point: str, confdir: str, address: str, options: str) -> None:
         print("mounted", flush=True)
         while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             verb, *rest = ast.literal_eval(line)
-            answer: object = None
+            answer = None
             if verb == "append":
                 await append(cell, *rest)
             else:
