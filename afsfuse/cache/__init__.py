@@ -24,8 +24,9 @@ Tasks
   and for all that join.
 - `CacheManager.run` has kinds of its own: `Reader.run` (a task for each read-ahead or prefetch
   call), `Writes.run` (a task for each store, and one that tries again what failed),
-  `Revalidator.run` (up to four groups of broken vnodes at a time), a watch for suspend, and
-  `DiskCache.run` (it waits for its thread at the end, some seconds at most).
+  `Revalidator.run` (up to four groups of broken vnodes at a time), `DirectoryChanger.run` (doubts
+  about changes of unknown outcome), a watch for suspend, and `DiskCache.run` (it waits for its
+  thread at the end, some seconds at most).
 - `Recovery.run` stores what an earlier daemon left, before the mount is there as far as it can.
 - A task that closes a file stores it itself if one call does; if it is cancelled, the background
   begins anew.

@@ -7,12 +7,14 @@ by more, somebody else made a change, too: the promise went with that, and the d
 for anew.
 
 When it is not known whether a change was made (the server fell silent, or who asked gave up), the
-promise is taken for void, as no callback tells us of what we did ourselves.
+promise is taken for void, as no callback tells us of what we did ourselves. The server may even
+make it later, so the directory is doubted a few times more.
 """
 
 from __future__ import annotations
 
 import errno
+import heapq
 from typing import TYPE_CHECKING
 
 import trio
@@ -47,6 +49,9 @@ _SURPRISES = frozenset(
     {errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESTALE, errno.ENOTEMPTY}
 )
 
+# Seconds after which a directory is asked for anew, when a server may still be about to change it.
+_DOUBTS = (1.0, 5.0, 15.0, 60.0)
+
 _Key = tuple[str, int, int, int]
 
 
@@ -74,8 +79,20 @@ class DirectoryChanger:
         self._log = log
         self._distrust = distrust
         self._locks: KeyLocks[_Key] = KeyLocks()
+        self._doubts: list[tuple[float, _Key, Volume, Fid]] = []  # a heap, by time
+        self._doubtful = trio.Event()
         self.edits = 0  # directories edited in place
         self.reloads = 0  # ... and not, since the copy was of another version
+
+    async def run(self) -> None:
+        """Doubt directories when it is time to, until cancelled."""
+        while True:
+            if not self._doubts:
+                self._doubtful = trio.Event()
+                await self._doubtful.wait()
+            await trio.sleep_until(self._doubts[0][0])
+            _, _, volume, fid = heapq.heappop(self._doubts)
+            self._distrust_all(volume, (fid,))
 
     # What makes something
 
@@ -217,13 +234,24 @@ class DirectoryChanger:
         cell = volume.cell.name
         keys = sorted((cell, fid.volume, fid.vnode, fid.unique) for fid in directories)
 
-        def distrust() -> None:
+        def distrust(certain: bool) -> None:
             self._distrust_all(volume, directories)
+            if not certain:
+                self._doubt(volume, directories)
 
         return _Changing(self._locks.holding(*keys), self._log, distrust)
 
+    def _doubt(self, volume: Volume, directories: tuple[Fid, ...]) -> None:
+        now = trio.current_time()
+        for fid in directories:
+            key = (volume.cell.name, fid.volume, fid.vnode, fid.unique)
+            for pause in _DOUBTS:
+                heapq.heappush(self._doubts, (now + pause, key, volume, fid))
+        self._doubtful.set()
+
     def _distrust_all(self, volume: Volume, directories: tuple[Fid, ...]) -> None:
         for fid in directories:
+            self._log.note(fid)  # what is being asked now may be true of the time before
             vnode = self._table.find(volume, fid)
             if vnode is not None:
                 self._distrust(vnode)
@@ -293,8 +321,8 @@ class DirectoryChanger:
             return
         if last:
             self._table.remove(vnode)
-        else:
-            self._distrust(vnode)  # its server breaks the promise, too: the links have changed
+        else:  # its server breaks the promise, too: the links have changed
+            self._distrust_all(volume, (fid,))
 
     def _renamed(
         self, volume: Volume, moved: Fid, home: Fid, replaced: Fid | None, *, last: bool
@@ -336,9 +364,11 @@ class _Changing:
     __slots__ = ("_distrust", "_holding", "_log")
 
     def __init__(
-        self, holding: Holding[_Key], log: BreakLog, distrust: Callable[[], object]
+        self, holding: Holding[_Key], log: BreakLog, distrust: Callable[[bool], object]
     ) -> None:
-        """`distrust` ends the promises of the directories that it is about."""
+        """`distrust` ends the promises of the directories that it is about; it is told whether the
+        change was certainly not made.
+        """
         self._holding = holding
         self._log = log
         self._distrust = distrust
@@ -356,7 +386,7 @@ class _Changing:
         # What is no error of ours is a cancellation, most likely: nobody knows whether it was done.
         certain = isinstance(error, AfsError) and not isinstance(error, OutcomeUnknown)
         if error is not None and (not certain or _surprises(error)):
-            self._distrust()
+            self._distrust(certain)
         self._log.end()
         await self._holding.__aexit__(kind, error, trace)
 

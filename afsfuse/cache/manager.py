@@ -156,6 +156,7 @@ class CacheManager:
             await nursery.start(self._reader.ahead.run)
             await nursery.start(self.writes.run)
             nursery.start_soon(self._revalidator.run, self.listener)
+            nursery.start_soon(self.changer.run)
             nursery.start_soon(self._watch_suspend)
             task_status.started()
 

@@ -178,7 +178,7 @@ class DirectoryOperations:
     async def _remove(self, found: _Found, name: bytes, who: Identity) -> None:
         place, volume = found.place, found.place.mount.volume
         vnode = self._cache.peek(volume, found.fid)
-        if vnode is not None and self._orphans.must_stay(vnode):
+        if vnode is not None and await self._orphans.must_stay(vnode, who):
             silly = await self._orphans.put_aside(volume, place.fid, found.name, vnode, who)
             self._own.name_changed(self._directory(place), silly, None)
         else:
@@ -251,7 +251,7 @@ class DirectoryOperations:
     ) -> None:
         volume = there.mount.volume
         vnode = None if replaced is None else self._cache.peek(volume, replaced)
-        if vnode is not None and self._orphans.must_stay(vnode):
+        if vnode is not None and await self._orphans.must_stay(vnode, who):
             silly, linked = await self._orphans.keep(volume, there.fid, name, vnode, who)
             self._own.name_changed(self._directory(there), silly, None)
             if not linked:

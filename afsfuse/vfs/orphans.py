@@ -83,14 +83,14 @@ class Orphans:
 
     # Losing the last name
 
-    def must_stay(self, vnode: Vnode) -> bool:
+    async def must_stay(self, vnode: Vnode, who: Identity) -> bool:
         """Whether a file would be missed by somebody here if its name went."""
-        status = vnode.status
-        if status.kind is not FileKind.FILE or vnode.unlinked:
+        if vnode.status.kind is not FileKind.FILE or vnode.unlinked or not _is_open(vnode):
             return False
-        if status.links > 1 and vnode.valid(trio.current_time()):
-            return False  # it has another name
-        return _is_open(vnode)
+        if vnode.status.links > 1 and not vnode.valid(trio.current_time()):
+            # It had another name. Each change of its names breaks the promise, so ask for that.
+            vnode = await self._cache.status(vnode.volume, vnode.fid, who)
+        return vnode.status.links == 1 and _is_open(vnode)
 
     async def put_aside(
         self, volume: Volume, directory: Fid, name: bytes, vnode: Vnode, who: Identity
