@@ -1,10 +1,13 @@
 """The first message of a connection, FUSE_INIT: libfuse answers it, and we correct the answer.
 
-pyfuse3 gives no way to say what the mount wants of the kernel, and two things matter much:
+pyfuse3 gives no way to say what the mount wants of the kernel, and three things matter much:
 
 - `PARALLEL_DIROPS`. Without it the kernel lets one process at a time look up a name in a directory
   and lets the others wait for it, beyond the reach of any signal: one cell that does not answer
   would block all of the dynamic root. libfuse up to 3.16 wants it, but forgets to say so.
+- `HANDLE_KILLPRIV_V2`. Without it the kernel asks for the attribute `security.capability` before
+  each write, which doubles the requests of programs that write a little at a time. With it we are
+  to take set-id bits away when somebody writes: we show none, and file servers do it.
 - `max_background`, 12 by default: so many read-aheads of all files together may be on their way.
   One dead server would take them all and stop buffered reads everywhere.
 
@@ -34,6 +37,7 @@ _REPLY = struct.Struct("=IiQ IIIIHH")
 
 _FUSE_INIT = 26
 _PARALLEL_DIROPS = 1 << 18
+_HANDLE_KILLPRIV_V2 = 1 << 28
 
 _MESSAGE_SIZE = 1 << 16  # the kernel insists on 8 KiB at least
 _SECONDS = 10.0
@@ -55,7 +59,7 @@ def corrected(request: bytes, reply: bytes, wishes: Wishes) -> bytes:
         raise MountError("libfuse and the kernel do not agree on a version", exit_code=EXIT_SYSTEM)
     *head, flags, _, _ = values
     offered = _REQUEST.unpack_from(request)[-1]
-    flags |= offered & _PARALLEL_DIROPS
+    flags |= offered & (_PARALLEL_DIROPS | _HANDLE_KILLPRIV_V2)
     background = min(wishes.background, 0xFFFF)
     # Above the second number the kernel takes the mount for congested and reads ahead less.
     start = _REPLY.pack(*head, flags, background, background * 3 // 4)

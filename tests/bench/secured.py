@@ -1,4 +1,5 @@
-"""Reads with a token, encrypted and not, and how much of the file server's processor they take.
+"""Reads and writes with a token, encrypted and not, and how much of the file server's processor
+reads take.
 
 One process of the file server serves all; what it does in a second of its processor's time is what
 can be had of it. So the share of the time in which it works, or is kept from it because others have
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -47,6 +49,8 @@ class Figures:
     """The same with the time that it waited for a core."""
     daemon: list[float] = field(default_factory=list)
     """Of a core, that our daemon was busy."""
+    written: list[float] = field(default_factory=list)
+    """MiB/s of writing a file of that size, and closing it."""
 
     @property
     def reached(self) -> float:
@@ -69,10 +73,12 @@ def measure(
                 )
                 with subject.mount(cell, cell.clients["client1"]) as mounted:
                     _add(one, cell, mounted)
+                    _add_written(one, mounted)
                 say(
                     f"round {number} of {rounds}: {one.level}: {one.rates[-1]:.0f} MiB/s,"
                     f" server {one.shares[-1]:.0%} of a core"
-                    f" (with waiting {one.occupied[-1]:.0%}), daemon {one.daemon[-1]:.0%}"
+                    f" (with waiting {one.occupied[-1]:.0%}), daemon {one.daemon[-1]:.0%},"
+                    f" write {one.written[-1]:.0f} MiB/s"
                 )
     return figures
 
@@ -90,6 +96,15 @@ def _add(figures: Figures, cell: RealCell, mounted: Mounted) -> None:
     figures.shares.append(used / result["seconds"])
     figures.occupied.append((used + waited) / result["seconds"])
     figures.daemon.append((cpu_seconds(mounted.pid)[0] - used_here) / result["seconds"])
+
+
+def _add_written(figures: Figures, mounted: Mounted) -> None:
+    path = mounted.cell / "home.alice/written"
+    command = [sys.executable, workload.__file__, "write", str(path), str(256 * MIB)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=600)
+    path.unlink()
+    result = json.loads(done.stdout)
+    figures.written.append(result["units"] / result["seconds"] / MIB)
 
 
 def cpu_seconds(pid: int) -> tuple[float, float]:
@@ -117,14 +132,16 @@ def _token(cell: RealCell) -> Iterator[str]:
 def as_table(figures: list[Figures]) -> str:
     """A Markdown table, a row a level."""
     lines = [
-        "| cold read, 256 MiB, with a token | min | median | max | server | + waiting | daemon |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| cold read, 256 MiB, with a token | min | median | max | server | + waiting | daemon"
+        " | write |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for one in figures:
         low, middle, high = min(one.rates), statistics.median(one.rates), max(one.rates)
         lines.append(
             f"| crypt={one.level} | {low:.0f} MiB/s | {middle:.0f} MiB/s | {high:.0f} MiB/s"
             f" | {statistics.median(one.shares):.0%} | {one.reached:.0%}"
-            f" | {statistics.median(one.daemon):.0%} |"
+            f" | {statistics.median(one.daemon):.0%}"
+            f" | {f'{statistics.median(one.written):.0f} MiB/s' if one.written else '-'} |"
         )
     return "\n".join(lines)

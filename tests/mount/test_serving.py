@@ -131,3 +131,14 @@ def test_closing_costs_one_request(toy: ToyMount) -> None:
     calls = toy.state()["calls"]
     assert calls["read"] <= 2  # the pages are kept from one open to the next
     assert calls["open"] == 10
+
+
+def test_small_writes_cost_one_request_each(toys: Callable[..., ToyMount]) -> None:
+    toy = toys(options={"read_only": False})
+    toy.order("add", "file", b"content")
+    with (toy / "file").open("r+b", buffering=0) as file:
+        for _ in range(20):
+            file.write(b"x")
+    calls = toy.state()["calls"]
+    assert calls["write"] == 20
+    assert calls.get("getxattr", 0) <= 1, "for capabilities, of which there are none"

@@ -11,6 +11,7 @@ from afsfuse.fuse.mount import MountError
 
 PARALLEL_DIROPS = 1 << 18
 READDIRPLUS = 1 << 13
+HANDLE_KILLPRIV_V2 = 1 << 28
 
 
 def request(flags: int, opcode: int = 26) -> bytes:
@@ -32,6 +33,11 @@ def test_parallel_lookups_are_asked_for_when_they_are_offered() -> None:
     assert struct.unpack_from("=I", answer, 28) == (READDIRPLUS | PARALLEL_DIROPS,)
     answer = corrected(request(READDIRPLUS), reply(READDIRPLUS), Wishes())
     assert struct.unpack_from("=I", answer, 28) == (READDIRPLUS,)
+
+
+def test_the_kernel_need_not_ask_before_each_write() -> None:
+    answer = corrected(request(HANDLE_KILLPRIV_V2), reply(0), Wishes())
+    assert struct.unpack_from("=I", answer, 28) == (HANDLE_KILLPRIV_V2,)
 
 
 @pytest.mark.parametrize(
