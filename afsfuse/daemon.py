@@ -37,6 +37,8 @@ from afsfuse.cell.directory import CellDirectory
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
+from afsfuse.control.trees import TreeVerbs
+from afsfuse.control.verbs import Verbs
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
 from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
@@ -76,6 +78,7 @@ class Parts:
     session: FuseSession
     tokens: TokenStore
     credentials: Credentials
+    verbs: Verbs
 
 
 def compose(
@@ -101,7 +104,9 @@ def compose(
         vnode_limit=config.vnodes,
         channels=client.channels,
     )
-    options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
+    options = VfsOptions(
+        source=config.source, listed_cells=ListedCells(config.cells), expire=config.expire
+    )
     if config.sysname:
         options = replace(options, sysnames=tuple(name.encode() for name in config.sysname))
     notifier = KernelNotifier()
@@ -142,10 +147,17 @@ def compose(
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
     )
-    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials)
+    filesystem.expiry.survey = session.survey
+    verbs = Verbs(tokens)
+    verbs.add(
+        TreeVerbs(
+            filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
+        ).verbs
+    )
+    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials, verbs)
 
 
-async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
+async def hold_tokens(store: TokenStore, nursery: trio.Nursery, verbs: Verbs | None = None) -> None:
     """Take over the tokens that are there, and begin to listen for more.
 
     A mount is of use without tokens: when none can be kept, the log says why, and that is all.
@@ -154,7 +166,7 @@ async def hold_tokens(store: TokenStore, nursery: trio.Nursery) -> None:
         store.load()
         await nursery.start(Follower(store).run)
         await nursery.start(Renewer(store).run)
-        path = await nursery.start(ControlServer(store).run)
+        path = await nursery.start(ControlServer(store, verbs=verbs).run)
     except (UsageError, OSError) as exc:
         log.warning("no tokens can be kept: %s", exc)
         return
@@ -222,7 +234,8 @@ async def serve(
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
-                await hold_tokens(parts.tokens, services)
+                await services.start(parts.filesystem.expiry.run)
+                await hold_tokens(parts.tokens, services, parts.verbs)
                 await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 try:

@@ -2,8 +2,8 @@
 
 Rooms: `vnodes` (the table), `callbacks` (breaks against fetches), `statuses` (fetching and applying
 statuses), `doors` (who may see what), `directories` and `listings` (whole directories), `chunks`,
-`readahead` and `reading` (file data), `revalidation` (after a break), `listener` (the way up),
-`manager` (the facade).
+`readahead` and `reading` (file data), `revalidation` (after a break), `leaving` (volumes that
+nobody uses), `listener` (the way up), `manager` (the facade).
 
 The concurrency contract
 ========================
@@ -17,9 +17,9 @@ Tasks
 -----
 - Requests run in the tasks of their callers. Whoever first misses something fetches it, for itself
   and for all that join.
-- `CacheManager.run` has three kinds of its own: `Reader.run` (a task for each read-ahead or
-  prefetch call), `Revalidator.run` (up to four groups of broken vnodes at a time), and a watch for
-  suspend.
+- `CacheManager.run` has four kinds of its own: `Reader.run` (a task for each read-ahead or
+  prefetch call), `Revalidator.run` (up to four groups of broken vnodes at a time), `Leaving.run`
+  (up to four calls that give promises back), and a watch for suspend.
 - The callback service calls `break_*` from its own tasks.
 
 Flights
@@ -63,12 +63,15 @@ Invariants
 9. A refusal is told to whom it was said, and remembered for nobody: flights of statuses are joined
    by the same speaker only, and whoever waited in vain for a run of another one fetches itself.
 
+10. A promise that was given back is believed by nobody: whatever was learnt of its file before the
+    call that gave it back has ended counts as broken then (`Leaving`).
+
 Sections free of await
 ----------------------
-`break_callback`, `break_server`, `break_all`; `StatusKeeper.apply`; `Reader._plan` and `_confirm`;
-`Listings._install`; everything in `vnodes`, `chunks`, `callbacks`, `directories`; and from the
-check that all chunks are there to the joining of their bytes. The listener is called inside such
-sections, so it must neither await nor call back.
+`break_callback`, `break_server`, `break_all`, `let_go`; `StatusKeeper.apply`; `Reader._plan` and
+`_confirm`; `Listings._install`; everything in `vnodes`, `chunks`, `callbacks`, `directories`; and
+from the check that all chunks are there to the joining of their bytes. The listener is called
+inside such sections, so it must neither await nor call back.
 """
 
 from afsfuse.cache.directories import Directory, DirectoryEntry

@@ -15,6 +15,7 @@ from afsfuse.cache.chunks import ChunkStore
 from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
+from afsfuse.cache.leaving import Footprint, Leaving
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
 from afsfuse.cache.readahead import ReadState
@@ -73,6 +74,7 @@ class CacheStatistics:
     revalidated: int
     revalidation_failures: int
     revalidation_queue: int
+    given_up: int  # promises that were not needed any more
 
 
 class CacheManager:
@@ -112,6 +114,7 @@ class CacheManager:
         self._reader = Reader(self._statuses, self.doors, self._fetcher)
         self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
         self._revalidator = Revalidator(self._statuses, self._listings)
+        self._leaving = Leaving(client, self._table, self._withdraw)
         self._snapshots = EntrySnapshots()
         self._breaks = 0
         self._server_breaks = 0
@@ -121,6 +124,7 @@ class CacheManager:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._reader.ahead.run)
             nursery.start_soon(self._revalidator.run, self.listener)
+            nursery.start_soon(self._leaving.run)
             nursery.start_soon(self._watch_suspend)
             task_status.started()
 
@@ -218,6 +222,21 @@ class CacheManager:
             if vnode.permits and vnode.volume.cell.name == cell:
                 vnode.permits.pop(who, None)
 
+    def let_go(self, volume: Volume) -> None:
+        """Nothing shows a volume any more: forget it, and give its promises back in the background.
+
+        Free of await. What the kernel holds stays.
+        """
+        self._leaving.let_go(volume, trio.current_time())
+
+    def compact(self) -> None:
+        """Give back the room of what was let go."""
+        self._table.compact()
+
+    def footprint(self, volume: Volume) -> Footprint:
+        """How much is kept of a volume."""
+        return self._leaving.footprint(volume)
+
     # What the callback service tells: all of this is free of await
 
     def break_callback(self, server: tuple[str, int], fids: Iterable[Fid]) -> list[Vnode]:
@@ -226,16 +245,16 @@ class CacheManager:
         Returns the vnodes that lost a promise. Whether `server` may say so is for the caller to
         judge; the fids alone decide here, since a server has addresses that nobody registered.
         """
+        lost = self._withdraw(fids)
+        self._breaks += len(lost)
+        return lost
+
+    def _withdraw(self, fids: Iterable[Fid]) -> list[Vnode]:
+        """Promises hold no more, those that are on their way included; vnode 0: of a volume."""
         lost: list[Vnode] = []
         for fid in fids:
-            if fid.vnode == 0:
-                self._log.note(fid.volume)
-                vnodes = self._table.of_volume(fid.volume)
-            else:
-                self._log.note(fid)
-                vnodes = self._table.with_fid(fid)
-            lost += [vnode for vnode in vnodes if self._lose_promise(vnode)]
-        self._breaks += len(lost)
+            self._log.note(fid if fid.vnode else fid.volume)
+            lost += [vnode for vnode in self._table.promised(fid) if self._lose_promise(vnode)]
         return lost
 
     def break_server(self, server: tuple[str, int], uuid: UUID | None = None) -> list[Vnode]:
@@ -333,6 +352,7 @@ class CacheManager:
         This is the end of the cache: nothing is revalidated from here on.
         """
         self._revalidator.close()
+        self._leaving.close()
         servers = {
             vnode.server
             for vnode in self._table
@@ -387,4 +407,5 @@ class CacheManager:
             revalidated=self._revalidator.revalidated,
             revalidation_failures=self._revalidator.failed,
             revalidation_queue=len(self._revalidator),
+            given_up=self._leaving.given_up,
         )

@@ -18,6 +18,7 @@ from afsfuse.control.protocol import ANSWER_MAX, read_answer, request_line
 from afsfuse.errors import ControlRefused, NoDaemon
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ANSWER_SECONDS = 10.0
@@ -35,7 +36,21 @@ class Place:
     def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
         """Have something done. Raises `ControlRefused`, or `NoDaemon` if nobody is there."""
         line = request_line(verb, **arguments)
-        silent = 0
+        for answer in self._answers(line):
+            self.by_daemon = True
+            return read_answer(answer)
+        return self._do_it_here(line)
+
+    def ask_each(self, verb: str, **arguments: object) -> list[dict[str, Any]]:
+        """What each daemon of the place says. Raises `ControlRefused` if one of them refuses."""
+        return [read_answer(answer) for answer in self._answers(request_line(verb, **arguments))]
+
+    def _answers(self, line: bytes) -> Iterator[bytes]:
+        """The daemons' answers, each asked when the one before was taken.
+
+        Raises `ControlRefused` in place of the first one when a daemon is there but says nothing.
+        """
+        silent = answered = 0
         for name in self._sockets():
             try:
                 with self._connect(name) as connection:
@@ -45,11 +60,10 @@ class Place:
                 continue
             except OSError:  # its daemon is dead, or ends just now
                 continue
-            self.by_daemon = True
-            return read_answer(answer)
-        if silent:
+            answered += 1
+            yield answer
+        if silent and not answered:
             raise ControlRefused("the daemon does not answer: see its log")
-        return self._do_it_here(line)
 
     def _do_it_here(self, line: bytes) -> dict[str, Any]:
         if not is_ours(self.folder):
@@ -131,4 +145,12 @@ def tell_all(verb: str, **arguments: object) -> list[tuple[Place, dict[str, Any]
         raise refused
     if not answers:
         raise missing or NoDaemon("no daemon is running here")
+    return answers
+
+
+def ask_daemons(verb: str, **arguments: object) -> list[dict[str, Any]]:
+    """What each running daemon of this user's places says. Raises `NoDaemon` if none runs."""
+    answers = [answer for place in places() for answer in place.ask_each(verb, **arguments)]
+    if not answers:
+        raise NoDaemon("no mount is running here")
     return answers

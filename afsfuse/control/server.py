@@ -129,15 +129,15 @@ class ControlServer:
                     pending += chunk
                 line = bytes(pending[:end])
                 pending[: end + 1] = b""
-                await _send(connection, self._answer(line, peer))
+                await _send(connection, await self._answer(line, peer))
             if scope.cancelled_caught:
                 return
 
-    def _answer(self, line: bytes, peer: Peer) -> bytes:
+    async def _answer(self, line: bytes, peer: Peer) -> bytes:
         try:
             if len(line) > LINE_MAX:
                 raise ControlRefused("the request is too long")
-            return answer_line(self._verbs.do(read_request(line), peer))
+            return answer_line(await self._verbs.perform(read_request(line), peer))
         except AfsError as exc:
             return error_line(str(exc))
 

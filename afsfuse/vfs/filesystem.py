@@ -15,23 +15,26 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.auth.identity import NOBODY, Identities
-from afsfuse.cache.doors import READ
+from afsfuse.cache.doors import LOOK, READ
 from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind
 from afsfuse.vfs import access, xattrs
 from afsfuse.vfs.background import Background
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
+from afsfuse.vfs.expiry import Expiry
 from afsfuse.vfs.files import FileHandle, Files, HandleTable
+from afsfuse.vfs.inodes import ROOT_INODE
 from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
 from afsfuse.vfs.lookups import Lookups
 from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint, volume_root
 from afsfuse.vfs.options import DYNAMIC_ROOT
 from afsfuse.vfs.resolving import Resolver
 from afsfuse.vfs.space import Spaces
+from afsfuse.vfs.trees import Keep
 from afsfuse.vfs.trimming import Trimmer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from afsfuse.auth.identity import Caller, Identity
     from afsfuse.cache import CacheManager
@@ -93,6 +96,8 @@ class FileSystem:
         )
         self._files = Files(cache, nodes, self._file_handles)
         self._spaces = Spaces(client, options.space_lifetime)
+        self.expiry = Expiry(nodes, cache, locator, notifier, options.expire, self._open_nodes)
+        """The background task that lets idle trees go; to be run beside `run`."""
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
         nodes.plant(self._root)
@@ -114,6 +119,27 @@ class FileSystem:
         """
         if isinstance(self._root, MountPoint):
             await self._lookups.vnode(self._root, NOBODY)
+
+    def _open_nodes(self) -> Iterator[tuple[Node, Keep]]:
+        """The nodes of open files and directories, and who opened them."""
+        for opened in self._file_handles:
+            yield opened.node, _kept_by("open file", opened)
+        for directory in self._directory_handles:
+            yield directory.node, _kept_by("open directory", directory)
+
+    def may_see(self, node: Node, who: Identity) -> bool:
+        """Whether an identity is known to be allowed to look at all of a node's path."""
+        while node.inode != ROOT_INODE:
+            above = node.parent
+            if above is None:
+                return False
+            vnode = above.vnode
+            if not isinstance(above, MadeUp) and (
+                vnode is None or not self._cache.doors.lets_in(vnode, LOOK, who)
+            ):
+                return False
+            node = above
+        return True
 
     def statistics(self) -> VfsStatistics:
         """How many nodes and handles there are."""
@@ -303,3 +329,8 @@ class FileSystem:
             return []
         await self._require_sight(node, self._identify(caller))
         return list(xattrs.NAMES)
+
+
+def _kept_by(what: str, opened: FileHandle | DirectoryHandle | RootHandle) -> Keep:
+    caller = opened.caller
+    return Keep(what, f"{opened.node.path()}, opened by process {caller.tid}", caller.uid)

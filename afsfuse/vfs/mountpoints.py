@@ -149,6 +149,10 @@ class MountPoint(Node):
     def mount_around(self) -> Mount | None:
         return self.mount
 
+    @property
+    def tree(self) -> Mount | None:
+        return self.target
+
 
 def place_in(mount: Mount, fid: Fid) -> bytes:
     """The `MountPoint.place` of a mount point of a volume."""
