@@ -10,6 +10,8 @@ back to the servers; then the tasks are cancelled.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import gc
 import logging
@@ -148,6 +150,7 @@ def compose(
         notifier,
     )
     filesystem.expiry.survey = session.survey
+    filesystem.expiry.trim = trim_memory
     verbs = Verbs(tokens)
     verbs.add(
         TreeVerbs(
@@ -155,6 +158,13 @@ def compose(
         ).verbs
     )
     return Parts(client, cache, filesystem, callbacks, session, tokens, credentials, verbs)
+
+
+def trim_memory() -> None:
+    """Give memory that is free inside the C library back to the system, where that is glibc."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # another library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def hold_tokens(store: TokenStore, nursery: trio.Nursery, verbs: Verbs | None = None) -> None:

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _GRACE = 5.0  # seconds that the kernel has to give the references of a tree back
 _POLL = 0.01  # seconds between two looks at whether it has, at first
 _POLL_MOST = 0.2
+_MANY = 50  # trees that go together before memory is given back to the system
 _SWEEP = 15.0  # seconds between two looks at which trees are used, at most
 _NODE_COST = 450  # bytes of a node with its names; measured with tracemalloc
 _TREE_COST = 1500  # ... of a mount, its mount point and its volume
@@ -85,19 +86,36 @@ class Expiry:
         self._notifier = notifier
         self._period = period
         self._opened = opened
+        self._much_went = trio.Event()
         self._going = trio.Lock()  # one pass at a time
         self.survey: Callable[[], Awaitable[Survey]] = no_survey
         """Who is inside without having asked; see `afsfuse.fuse.usage`."""
         self.keepers: list[Callable[[], Iterable[VolumeUse]]] = []
         """What else keeps all trees of a volume: locks, data that is not written yet."""
+        self.trim: Callable[[], None] = lambda: None
+        """Called when much was let go: gives memory back to the system."""
         self.expired = 0
         """Trees that went, since the start."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Expire idle trees until cancelled."""
-        task_status.started()
-        if not self._period:
-            await trio.sleep_forever()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._trim)
+            task_status.started()
+            if self._period:
+                await self._tick_for_ever()
+
+    async def _trim(self) -> None:
+        """Give memory back a moment after much was let go, when nobody thinks of it any more."""
+        while True:
+            await self._much_went.wait()
+            await trio.sleep(_GRACE)
+            self._much_went = trio.Event()
+            self._nodes.compact()
+            self._cache.compact()
+            self.trim()
+
+    async def _tick_for_ever(self) -> None:
         last = trio.current_time()
         while True:
             await self._sleep_and_sweep(last + self._period)
@@ -191,8 +209,8 @@ class Expiry:
                 self.expired += sum(tree not in self._trees for tree in going)
                 for volume in gone:
                     self._release(volume)
-        self._nodes.compact()
-        self._cache.compact()
+        if len(trees) - len(left) >= _MANY:
+            self._much_went.set()
         now = trio.current_time()
         for tree in left:
             tree.idle_since = now

@@ -120,6 +120,9 @@ class Node:
         """The mount that is used by whoever uses the node: a mount point belongs to its target."""
         return None
 
+    def leave_tree(self) -> None:
+        """The node has left the table, and leads nowhere any more."""
+
     def name_first(self, parent: Node, name: bytes) -> None:
         """Where a node is seen for the first time, for messages about it before it is held."""
         if self.parent is None:
@@ -415,6 +418,7 @@ class NodeTable:
         tree = node.tree
         if tree is not None and tree.point is node:
             self.trees.left(tree)
+            node.leave_tree()
 
 
 def holders(vnode: Vnode) -> tuple[Node, ...]:
