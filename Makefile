@@ -3,11 +3,12 @@ PYTHON_BIN := .venv/bin/python
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test lint types bench profile clean
+.PHONY: help setup demo test soak lint types bench profile clean
 
 help:
 	@echo "make demo     a cell in one process, mounted; CELL=openafs: real servers instead (root)"
 	@echo "make test     lint, types, and the whole suite; PYTEST_ARGS='-k name' narrows it"
+	@echo "make soak     the long forms of tests: big trees, many rounds, 100 kills"
 	@echo "make bench    measure against afsd.fuse on the same cell (root); BENCH_ARGS=--json"
 	@echo "make profile  where a cold read spends its time, layer by layer (root)"
 
@@ -32,6 +33,9 @@ types: setup
 
 test: lint types
 	@.venv/bin/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+soak: setup
+	@.venv/bin/pytest -m soak -n 2 --dist loadgroup -rP --no-header $(PYTEST_ARGS)
 
 bench:
 	@CELL=required .ci/setup

@@ -21,8 +21,14 @@ EXIT_USAGE = 1
 """Wrong command line, as mount(8) has it."""
 
 DYNAMIC_ROOT = "afs"
+NO_FOLDER = "none"
+"""In place of the folder of the cache on disk: data is kept in memory only."""
 CALLBACK_PORT = 7001
 """UDP port of cache managers. Source: AFSCONF_CALLBACKPORT in OpenAFS's cellconfig.h"""
+
+
+LOCK_MODES = ("local", "openafs", "strict", "write")
+"""As the kernel's own client has them: `afsfuse.cache.LockMode`."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,14 @@ class Config:
     bind: str = "0.0.0.0"
     """Address of this machine to send from and to be called back at."""
 
-    cache_size: int = 64 << 20
+    memory: int = 64 << 20
     """Bytes of file data that are kept in memory."""
+
+    cache_dir: str | None = None
+    """Folder of the cache on disk, or `none`; by default /var/cache/afsfuse or the user's own."""
+
+    cache_size: int | None = None
+    """Bytes of disk that the cache may use, 0 for none; by default a quarter of what is free."""
 
     chunk_size: int = 32 << 10
     """Bytes of file data that are fetched, kept and dropped together."""
@@ -86,6 +98,10 @@ class Config:
 
     read_only: bool = False
     """Let nobody change anything through this mount."""
+
+    flock: str = "openafs"
+    """Which locks other machines see: `local` (none), `openafs` (those on whole files), `strict`
+    (also those on ranges, as the whole file) or `write` (ranges as write locks)."""
 
     flags: tuple[str, ...] = ()
     """Further flags of mount(2): noexec, noatime, nodiratime, nosymfollow."""
@@ -183,6 +199,16 @@ def _folder(text: str) -> str:
     return os.path.abspath(text)
 
 
+def _cache_folder(text: str) -> str:
+    return text if text == NO_FOLDER else _path(text)
+
+
+def _cache_size(text: str) -> int:
+    if text.strip() == "0":
+        return 0
+    return _size(16 << 20, 1 << 44)(text)
+
+
 def _choice(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -206,7 +232,9 @@ OPTIONS: dict[str, Option] = {
     "cell": Option("cell", "NAME", _cell, "the local cell, in place of what ThisCell says"),
     "port": Option("port", "N", _number(1, 65535), "UDP port; else 7001, or any if that is taken"),
     "bind": Option("bind", "ADDRESS", _address, "address of this machine to send from"),
-    "cachesize": Option("cache_size", "SIZE", _size(1 << 20, 1 << 40), "data kept in memory"),
+    "memory": Option("memory", "SIZE", _size(1 << 20, 1 << 40), "data kept in memory"),
+    "cachedir": Option("cache_dir", "DIR", _cache_folder, "data kept on disk, or none"),
+    "cachesize": Option("cache_size", "SIZE", _cache_size, "... at most so much; 0: none"),
     "chunksize": Option("chunk_size", "SIZE", _size(4096, 1 << 20), "unit of the data cache"),
     "vnodes": Option("vnodes", "N", _number(100, 10_000_000), "vnodes kept beyond the kernel's"),
     "readahead": Option("read_ahead", "SIZE", _size(4096, 64 << 20), "kernel's read-ahead (root)"),
@@ -221,6 +249,9 @@ OPTIONS: dict[str, Option] = {
     "rw": Option("read_only", "", lambda _: False, "let changes through (the default)"),
     "subtype": Option("subtype", "", bool, "show the type fuse.afs (the default)"),
     "nosubtype": Option("subtype", "", lambda _: False, "show the type fuse"),
+    "flock": Option(
+        "flock", "MODE", _choice(*LOCK_MODES), "locks that others see; else those on whole files"
+    ),
     "crypt": Option(
         "crypt", "LEVEL", _choice("clear", "auth", "crypt"), "protection with a token; else crypt"
     ),
@@ -277,8 +308,8 @@ def pick(
     config = replace(config, **changes, flags=tuple(flags))
     if config.chunk_size & (config.chunk_size - 1):
         raise _usage(f"-o chunksize={config.chunk_size}: a power of two is expected")
-    if config.chunk_size * 8 > config.cache_size:
-        raise _usage("-o cachesize: at least eight times the chunk size is expected")
+    if config.chunk_size * 8 > config.memory:
+        raise _usage("-o memory: at least eight times the chunk size is expected")
     return config
 
 

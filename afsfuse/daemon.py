@@ -4,8 +4,8 @@ From below: an endpoint on one UDP port, cells and their volumes, the file serve
 cache, the vfs, the callback service beside it, and on top the mount; the tokens and their control
 socket stand beside them. Each part's background work
 is one task in the nursery of `serve`. The end comes by umount or by a signal, and is the same:
-the mount goes first, while everything below still works; then the callback promises are given
-back to the servers; then the tasks are cancelled.
+the mount goes first, while everything below still works; then what is not stored yet is stored;
+then the callback promises are given back to the servers; then the tasks are cancelled.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import signal
 import sys
 import uuid
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,20 +27,26 @@ import trio
 
 import rxrpc
 from afsfuse import config as settings
-from afsfuse.auth.folders import in_memory, own_folder
+from afsfuse.auth.folders import UNLINKED, in_memory, own_folder
 from afsfuse.auth.following import Follower
 from afsfuse.auth.hardening import harden
 from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
-from afsfuse.cache import CacheManager
+from afsfuse.cache import CacheManager, LockMode
+from afsfuse.cache.disk import default_folder, open_cache
+from afsfuse.cache.leftovers import Leftovers
+from afsfuse.cache.recovery import Recovery
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
+from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
 from afsfuse.control.trees import TreeVerbs
+from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
@@ -50,10 +57,14 @@ from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, V
 from afsfuse.vfs.inodes import holders
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from afsfuse.cache import Vnode
+    from afsfuse.cache.disk import NoDisk
+    from afsfuse.cache.journal import DirtyKey
+    from afsfuse.cell.volumes import Volume
     from afsfuse.config import Config
+    from afsfuse.model import Inode
 
 T = TypeVar("T")
 
@@ -61,8 +72,15 @@ log = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 8.0
 """How long the end may take for giving callbacks back, over all servers."""
+LEAST_DIRTY = 16 << 20
+"""Bytes that may be written and not stored yet: half the data cache, or at least so many."""
+STORE_SECONDS = 60.0
+"""How long the end may take for storing what is not stored yet."""
 SETTLE_SECONDS = 1.0
 """How long a callback's reply may wait for the kernel; the callback service has its own bound."""
+OWN_SETTLE_SECONDS = 0.25
+"""... and how long a change may, where one volume is mounted at several places. Two processes that
+change one directory at two places at once wait for each other's locks in the kernel so long."""
 PARAMETERS = rxrpc.Parameters(max_connections_per_bundle=12)
 """48 calls to one server: on a long line a server moves 44 KiB a round trip in each of them."""
 _YOUNG_OBJECTS = 10_000  # allocations between two looks for garbage; 700 is meant for scripts
@@ -80,15 +98,21 @@ class Parts:
     session: FuseSession
     tokens: TokenStore
     credentials: Credentials
+    numbers: UserNumbers
+    recovery: Recovery
     verbs: Verbs
 
 
 def compose(
-    endpoint: rxrpc.Endpoint, config: Config, credentials: Credentials | None = None
+    endpoint: rxrpc.Endpoint,
+    config: Config,
+    credentials: Credentials | None = None,
+    disk: NoDisk | None = None,
 ) -> Parts:
     """Build everything above the endpoint. Starts nothing; reads the configuration folders.
 
-    Without `credentials` identities are known by the tokens of this machine's store.
+    Without `credentials` identities are known by the tokens of this machine's store; without
+    `disk` file data is kept in memory only.
     """
     files = load(search_folders(None if config.confdir is None else Path(config.confdir)))
     if config.cell is not None:
@@ -101,10 +125,13 @@ def compose(
     client = FileServerClient(endpoint, locator, credentials)
     cache = CacheManager(
         client,
-        data_bytes=config.cache_size,
+        data_bytes=config.memory,
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
         channels=client.channels,
+        lock_mode=LockMode(config.flock),
+        disk=disk,
+        dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
     )
     options = VfsOptions(
         source=config.source, listed_cells=ListedCells(config.cells), expire=config.expire
@@ -114,6 +141,10 @@ def compose(
     notifier = KernelNotifier()
     nodes = NodeTable()
     cache.listener = KernelInvalidator(nodes, notifier, options.sysnames)
+
+    async def settle_other_nodes(inodes: Iterable[Inode]) -> None:
+        await notifier.settled(inodes, OWN_SETTLE_SECONDS)
+
     filesystem = FileSystem(
         cells,
         locator,
@@ -123,8 +154,13 @@ def compose(
         notifier=notifier,
         options=options,
         identify=tokens.identities.of,
+        leftovers=Leftovers(own_folder() / UNLINKED),
+        settle=settle_other_nodes,
     )
+    recovery = Recovery(cache, partial(_volume_of, locator))
     tokens.subscribe(cache.token_changed)
+    tokens.subscribe(filesystem.token_changed)
+    tokens.subscribe(recovery.token_changed)
 
     async def settle(vnodes: Sequence[Vnode]) -> None:
         inodes = {node.inode for vnode in vnodes for node in holders(vnode)}
@@ -136,7 +172,7 @@ def compose(
         registry,
         uuid.uuid4(),
         config=cache_config(
-            vnodes=config.vnodes, data_bytes=config.cache_size, chunk_size=config.chunk_size
+            vnodes=config.vnodes, data_bytes=config.memory, chunk_size=config.chunk_size
         ),
         settle=settle,
     )
@@ -148,16 +184,20 @@ def compose(
         ),
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
+        local_locks=LockMode(config.flock) is LockMode.LOCAL,
     )
     filesystem.expiry.survey = session.survey
     filesystem.expiry.trim = trim_memory
-    verbs = Verbs(tokens)
+    verbs = Verbs(tokens, unstored=UnstoredFiles((cache.writes, recovery), config.directory))
     verbs.add(
         TreeVerbs(
             filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
         ).verbs
     )
-    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials, verbs)
+    return Parts(
+        client, cache, filesystem, callbacks, session, tokens, credentials,
+        UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
+    )  # fmt: skip
 
 
 def trim_memory() -> None:
@@ -167,8 +207,27 @@ def trim_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-async def hold_tokens(store: TokenStore, nursery: trio.Nursery, verbs: Verbs | None = None) -> None:
-    """Take over the tokens that are there, and begin to listen for more.
+async def _volume_of(locator: VolumeLocator, key: DirtyKey) -> Volume:
+    """The volume in which something was written."""
+    return await locator.volume(key.cell, str(key.volume), Preference.FORCE_RW)
+
+
+def open_disk(config: Config) -> NoDisk:
+    """The cache on disk that is asked for, or none."""
+    given = config.cache_dir
+    folder = default_folder() if given is None else Path(given)
+    if given == settings.NO_FOLDER:
+        folder = None
+    return open_cache(folder, config.cache_size, config.chunk_size, Path(config.directory))
+
+
+async def hold_tokens(
+    store: TokenStore,
+    nursery: trio.Nursery,
+    numbers: UserNumbers | None = None,
+    verbs: Verbs | None = None,
+) -> None:
+    """Take over the tokens that are there, and begin to listen for more, and for questions.
 
     A mount is of use without tokens: when none can be kept, the log says why, and that is all.
     """
@@ -176,7 +235,11 @@ async def hold_tokens(store: TokenStore, nursery: trio.Nursery, verbs: Verbs | N
         store.load()
         await nursery.start(Follower(store).run)
         await nursery.start(Renewer(store).run)
-        path = await nursery.start(ControlServer(store, verbs=verbs).run)
+        if numbers is not None:
+            await nursery.start(numbers.run)
+        settled = numbers.known if numbers is not None else None
+        control = ControlServer(store, verbs=verbs, settled=settled)
+        path = await nursery.start(control.run)
     except (UsageError, OSError) as exc:
         log.warning("no tokens can be kept: %s", exc)
         return
@@ -239,15 +302,17 @@ async def serve(
             services.start_soon(_end_on_signals, signals, work, farewell)
             with work:
                 endpoint = await open_endpoint(services, config)
-                parts = compose(endpoint, config, credentials)
+                parts = compose(endpoint, config, credentials, open_disk(config))
                 endpoint.add_service(parts.callbacks.service)
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
                 await services.start(parts.filesystem.expiry.run)
-                await hold_tokens(parts.tokens, services, parts.verbs)
+                await hold_tokens(parts.tokens, services, parts.numbers, parts.verbs)
                 await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
+                # Before anybody can write anew to what was left.
+                await services.start(parts.recovery.run)
                 try:
                     await parts.filesystem.prepare()
                     async with trio.open_nursery() as mounting:
@@ -256,7 +321,10 @@ async def serve(
                         on_mounted()
                 finally:
                     with farewell:
+                        await parts.cache.writes.finish(STORE_SECONDS)
                         farewell.deadline = trio.current_time() + FAREWELL_SECONDS
+                        with trio.move_on_after(FAREWELL_SECONDS / 2):
+                            await parts.filesystem.finish()
                         await parts.cache.give_up_all()
             log.info("%s is not mounted any more", config.directory)
             services.cancel_scope.cancel()

@@ -24,6 +24,7 @@ import trio
 
 from afsfuse import config as settings
 from afsfuse import daemon
+from afsfuse.auth.hardening import harden
 from afsfuse.democell import DemoCell
 from afsfuse.democell.contents import DIARY, PASSWORD, USER, furnish
 from afsfuse.democell.folder import Folder
@@ -57,6 +58,7 @@ class Demonstration:
 
 def run(asked: Demonstration) -> int:
     """Serve and mount until it is ended; returns the exit status. Raises `AfsError`."""
+    harden()  # it may be given tokens, as every mount
     made = _make_directory(asked.directory)
     try:
         with tempfile.TemporaryDirectory(prefix="afsfuse-demo-") as confdir:
@@ -86,7 +88,7 @@ async def _demonstrate(asked: Demonstration, confdir: Path) -> int:
         address = cell.address_of("fs1")
         (confdir / "ThisCell").write_text(f"{cell.name}\n")
         (confdir / "CellServDB").write_text(f">{cell.name} #demonstration\n{address} #localhost\n")
-        options = f"confdir={confdir},bind={_own_address(address)}"
+        options = f"confdir={confdir},bind={_own_address(address)},cachedir=none"
         config = settings.pick("afs", asked.directory, [options], foreground=True)
         failures: list[str] = []
 
@@ -151,7 +153,7 @@ The cell {CELL} is mounted on {root}. In another terminal, try:
   ls -l {home}
   cat {home}/README
   cat {home}/library/start-here
-  getfattr -d -m afs {home}/library
+  getfattr -n afs.acl {home}/library
   ls {home}/private
   df -h {home}/scratch
 

@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 from afsfuse.auth.folders import OVERRIDE
+from afsfuse.cache.disk.folder import OVERRIDE as CACHE_OVERRIDE
 
 pytest_plugins = ["tests.realcell.fixtures"]
 
@@ -25,17 +26,28 @@ hypothesis.settings.load_profile("project")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _own_runtime_folder() -> Iterator[None]:
-    """Daemons and commands of tests keep no tokens where those of the machine do."""
+def _own_folders() -> Iterator[None]:
+    """Daemons and commands of tests keep no tokens where those of the machine do, and data on disk
+    only where a test says so.
+    """
     with tempfile.TemporaryDirectory(prefix="afsfuse-test-") as folder:
         os.chmod(folder, 0o755)
         os.environ[OVERRIDE] = f"{folder}/run"
+        os.environ[CACHE_OVERRIDE] = "none"
         yield
         del os.environ[OVERRIDE]
+        del os.environ[CACHE_OVERRIDE]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Real-cell tests share one cell, so one worker runs them; mounts need /dev/fuse."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Real-cell tests share one cell, so one worker runs them; mounts need /dev/fuse. What has the
+    marker `soak` takes minutes and is left out unless it is asked for (`-m soak`).
+    """
+    if "soak" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("soak")]
+        if long:
+            config.hook.pytest_deselected(items=long)
+            items[:] = [item for item in items if not item.get_closest_marker("soak")]
     no_fuse = pytest.mark.skip(reason="/dev/fuse or fusermount3 is not there")
     for item in items:
         if item.get_closest_marker("realcell"):

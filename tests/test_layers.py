@@ -31,6 +31,7 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("errors",),
     ("interfaces",),
     ("model",),
+    ("acl",),
     ("auth", "democell"),
     ("cell",),
     ("fileserver",),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.cache.chunks import FileData
 from afsfuse.cache.readahead import FIRST_READ, ReadState
 from afsfuse.fileserver.transfers import SMALL
 from afsfuse.model import FileKind
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from afsfuse.auth.identity import Identity
-    from afsfuse.cache.chunks import Run
+    from afsfuse.cache.chunks import FileData, Run
     from afsfuse.cache.fetching import Fetcher
     from afsfuse.cache.readahead import Pace
     from afsfuse.cache.vnodes import Vnode
@@ -61,12 +60,11 @@ class ReadAhead:
                 or not vnode.valid(now)
             ):
                 continue
-            if vnode.data is None:
-                vnode.data = FileData(vnode, vnode.data_version, length)
+            file = self._store.open(vnode)
             pace = self._fetcher.pace(vnode.server)
-            if vnode.data.known(0) or pace.in_flight + len(together) >= pace.most:
+            if file.known(0) or pace.in_flight + len(together) >= pace.most:
                 continue
-            run = self._fetcher.plan(vnode.data, 0, (length - 1) >> self._store.shift, who)
+            run = self._fetcher.plan(file, 0, (length - 1) >> self._store.shift, who)
             if length <= SMALL:
                 together.append(run)
             else:

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.auth.identity import NOBODY
+from afsfuse.cache.disk import NO_FILE, NoDisk, VolumeInstance
+from afsfuse.model import FileKind, VolumeType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from afsfuse.auth.identity import Identity
+    from afsfuse.cache.disk import NoFile
+    from afsfuse.cache.journal import Buffer
     from afsfuse.cache.vnodes import Vnode
+    from afsfuse.cell.volumes import Volume
     from afsfuse.errors import AfsError
 
 
@@ -26,7 +31,7 @@ class Chunk:
 
     __slots__ = ("buffer", "file", "index")
 
-    def __init__(self, file: FileData, index: int, buffer: bytearray) -> None:
+    def __init__(self, file: FileData, index: int, buffer: Buffer) -> None:
         """The chunk `index` of a file's version."""
         self.file = file
         self.index = index
@@ -57,10 +62,15 @@ class Run:
 class FileData:
     """What is cached, and being fetched, of one data version of one file."""
 
-    __slots__ = ("chunks", "data_version", "length", "runs", "vnode")
+    __slots__ = ("chunks", "data_version", "disk", "length", "runs", "vnode")
 
-    def __init__(self, vnode: Vnode, data_version: int, length: int) -> None:
-        """No chunks yet; `length` is the file's size in this version."""
+    def __init__(
+        self, vnode: Vnode, data_version: int, length: int, disk: NoFile = NO_FILE
+    ) -> None:
+        """No chunks in memory yet; `length` is the file's size in this version, and `disk` what
+        the disk has of that.
+        """
+        self.disk = disk
         self.vnode = vnode
         self.data_version = data_version
         self.length = length
@@ -68,8 +78,13 @@ class FileData:
         self.runs: dict[int, Run] = {}  # each chunk index that is being fetched
 
     def known(self, index: int) -> bool:
-        """Whether a chunk is there or on its way."""
-        return index in self.chunks or index in self.runs
+        """Whether a chunk is there, in memory or on disk, or on its way."""
+        return index in self.chunks or index in self.runs or self.disk.has(index)
+
+    def in_memory(self, first: int, last: int) -> bool:
+        """Whether all chunks from `first` to `last` are in memory."""
+        chunks = self.chunks
+        return all(index in chunks for index in range(first, last + 1))
 
 
 class ChunkStore:
@@ -80,8 +95,17 @@ class ChunkStore:
     since read-ahead has a bound of its own that is a small part of this one.
     """
 
-    def __init__(self, limit: int, chunk_size: int) -> None:
-        """Keep at most `limit` bytes, in chunks of `chunk_size` bytes, a power of two."""
+    def __init__(
+        self,
+        limit: int,
+        chunk_size: int,
+        disk: NoDisk | None = None,
+        created: Callable[[Volume], int] = lambda volume: 0,
+    ) -> None:
+        """Keep at most `limit` bytes, in chunks of `chunk_size` bytes, a power of two.
+
+        What leaves goes to `disk`, which has to know when a volume was `created`.
+        """
         if chunk_size & (chunk_size - 1) or not 4096 <= chunk_size <= 1 << 20:
             raise ValueError(f"chunk size {chunk_size} is no power of two from 4 KiB to 1 MiB")
         self.limit = limit
@@ -90,10 +114,34 @@ class ChunkStore:
         self.used = 0
         self.evicted = 0  # chunks, since the start
         self._order: OrderedDict[Chunk, None] = OrderedDict()
+        self._disk = disk or NoDisk()
+        self._created = created
 
     def __len__(self) -> int:
         """Number of chunks."""
         return len(self._order)
+
+    def open(self, vnode: Vnode) -> FileData:
+        """The data of the version in a vnode's status, as far as it is there."""
+        file = vnode.data
+        if file is None:
+            status = vnode.status
+            file = self.data_of(vnode, status.data_version, status.length)
+            vnode.data = file
+        return file
+
+    def data_of(self, vnode: Vnode, version: int, length: int) -> FileData:
+        """No chunks in memory yet of a version of a vnode; the disk may have some."""
+        return FileData(vnode, version, length, self._on_disk(vnode, version, length))
+
+    def _on_disk(self, vnode: Vnode, version: int, length: int) -> NoFile:
+        if vnode.status.kind is not FileKind.FILE:
+            return NO_FILE
+        volume = vnode.volume
+        read_only = volume.type is not VolumeType.RW
+        instance = VolumeInstance(volume.cell.name, volume.id, self._created(volume), read_only)
+        fid = vnode.fid
+        return self._disk.file(instance, fid.vnode, fid.unique, version, vnode.status.mtime, length)
 
     def reserve(self, size: int) -> None:
         """Make room for `size` bytes that are about to be fetched."""
@@ -103,6 +151,8 @@ class ChunkStore:
             del chunk.file.chunks[chunk.index]
             self.used -= len(chunk.buffer)
             self.evicted += 1
+            # It is there already unless the disk had no time for it.
+            chunk.file.disk.put(chunk.index, (chunk.buffer,))
 
     def release(self, size: int) -> None:
         """Give back what was reserved and has not become a chunk."""
@@ -125,6 +175,76 @@ class ChunkStore:
             self.used -= len(chunk.buffer)
         file.chunks.clear()
 
+    def retire(self, file: FileData) -> None:
+        """Nobody uses a file for now: what is in memory goes to the disk, as if evicted."""
+        for chunk in file.chunks.values():
+            file.disk.put(chunk.index, (chunk.buffer,))
+        self.drop(file)
+
+    def save(self) -> None:
+        """Have everything written to the disk that is not there."""
+        for chunk in self._order:
+            chunk.file.disk.put(chunk.index, (chunk.buffer,))
+
+    def cut(self, file: FileData, length: int) -> None:
+        """The file has become shorter: drop what it has no more."""
+        if length >= file.length:
+            return
+        last, inside = divmod(length, self.chunk_size)
+        for index in [index for index in file.chunks if index >= last]:
+            kept = file.chunks[index].buffer[:inside] if index == last and inside else None
+            self._replace(file, index, kept)
+        file.length = length
+
+    def advance(
+        self, file: FileData, version: int, length: int, pieces: Iterable[tuple[int, memoryview]]
+    ) -> None:
+        """These bytes, and nothing else, have made the next data version of a file.
+
+        They must not change any more. `length` is the file's, at least as long as before (see
+        `cut`). Chunks that are there become chunks of the new version.
+        """
+        size = self.chunk_size
+        before = file.length
+        pieces = list(pieces)
+        changed = [(start, start + len(view)) for start, view in pieces]
+        file.disk = file.disk.moved(version, before, length, changed)
+        if file.disk is NO_FILE:  # so it is for a file that was empty
+            file.disk = self._on_disk(file.vnode, version, length)
+        file.data_version = version
+        file.length = length
+        if length > before and before % size and before >> self.shift in file.chunks:
+            self._patch(file, before >> self.shift, before, memoryview(b""))
+        for start, view in pieces:
+            end = start + len(view)
+            for index in range(start >> self.shift, (end - 1 >> self.shift) + 1):
+                first, last = index * size, min((index + 1) * size, length)
+                if start <= first and last <= end:
+                    self._replace(file, index, view[first - start : last - start])
+                elif index in file.chunks or first >= before:
+                    begin = max(start, first)
+                    self._patch(file, index, begin, view[begin - start : min(end, last) - start])
+
+    def _patch(self, file: FileData, index: int, offset: int, view: memoryview) -> None:
+        """Put bytes into a chunk as long as the file reaches; zeros where nothing is."""
+        first = index << self.shift
+        known = file.chunks.get(index)
+        buffer = bytearray(min(self.chunk_size, file.length - first))
+        if known is not None:
+            buffer[: len(known.buffer)] = known.buffer
+        buffer[offset - first : offset - first + len(view)] = view
+        self._replace(file, index, buffer)
+
+    def _replace(self, file: FileData, index: int, buffer: Buffer | None) -> None:
+        """Another chunk in the place of one, or of none; None: no chunk."""
+        known = file.chunks.pop(index, None)
+        if known is not None:
+            del self._order[known]
+            self.used -= len(known.buffer)
+        if buffer is not None:
+            self.reserve(len(buffer))
+            self.add(Chunk(file, index, buffer))
+
     def buffers(self, file: FileData, first: int, count: int) -> list[bytearray]:
         """Empty buffers for consecutive chunks, the last one as long as the file reaches."""
         size = self.chunk_size
@@ -143,7 +263,7 @@ def join(chunks: Sequence[Chunk], start: int, size: int) -> bytes | memoryview:
         return memoryview(chunks[0].buffer)[start : start + size]
     last = len(chunks) - 1
     inside = size + start - sum(len(chunk.buffer) for chunk in chunks[:last])
-    parts: list[bytearray | memoryview] = [chunk.buffer for chunk in chunks]
+    parts: list[Buffer] = [chunk.buffer for chunk in chunks]
     if start:
         parts[0] = memoryview(parts[0])[start:]
     if inside < len(parts[last]):

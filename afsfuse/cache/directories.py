@@ -1,4 +1,4 @@
-"""Directories as file servers store them: parsed once, checked page by page.
+"""Directories as file servers store them: parsed once, checked page by page, edited in place.
 
 A directory is a file of pages of 2048 bytes, each cut into 64 blobs of 32 bytes. The first blob of
 a page is its header (tag 1234, a bitmap of the blobs in use); in the first page twelve more blobs
@@ -9,6 +9,12 @@ Source: src/dir/dir.h, dir.c and salvage.c of OpenAFS; fs/afs/xdr_fs.h of Linux.
 The hash table is not used: entries are found by the bitmap, so that no loop in a hash chain can
 matter. Everything that the bitmap leads to is checked, and a blob that fails one check is refused
 as a whole with `DataCorrupt`: a name that is not there must be proven by a sound directory.
+
+After a change of ours the copy is edited as the server edits its own: an entry goes into the first
+run of free blobs that is long enough. So slots, which are the offsets of listings, are the same in
+both. The hash chains are left alone, since nobody here reads them. Nor does what stands in free
+blobs and behind names mean anything: servers leave remains of old names there, more or less of
+them. So a later fetch has other bytes, but the same entries at the same places.
 """
 
 from __future__ import annotations
@@ -35,12 +41,16 @@ _MAPPED_PAGES = 128  # the allocation map covers these; later pages are not in i
 _FIRST_PAGE_BLOBS = 13  # page header 1, allocation map 4, hash table 8
 _DOT_SLOT, _DOT_DOT_SLOT = 13, 14  # where the server's MakeDir puts them
 _NAME_OFFSET = 12  # flag, unused byte, hash link (2 bytes), vnode, unique
+_BITMAP_OFFSET = 5  # in the header of a page
+_ALL_BLOBS = (1 << BLOBS_A_PAGE) - 1
 _IN_USE = 1  # the flag of an entry's first blob
 
 _NO_VNODE = bytes(4)  # vnode 0 stands for a whole volume, never for a file
 
 _PAGE_HEADER = struct.Struct("!HHB8s")  # pages (first header only), tag, unused, bitmap
+_COUNT = struct.Struct("!H")
 _FID = struct.Struct("!II")
+_ENTRY = struct.Struct("!BBHII")  # flag, unused byte, hash link, vnode, unique
 # An entry that fits in one blob, as nearly all do: flag, three bytes, a vnode that is not 0,
 # unique, name and NUL. A whole run of such blobs is checked and cut in one go.
 _SHORT_ENTRY = re.compile(rb"\x01.{3}(?!\0{4}).{8}(?=([^\0/]{1,15})\0).{20}", re.DOTALL)
@@ -60,22 +70,33 @@ class DirectoryEntry(NamedTuple):
 
 
 class Directory:
-    """One version of a directory, immutable.
+    """A directory in the version that `data_version` names.
 
     The blob is kept as it came and entries are decoded when they are asked for; the index maps
-    names to slots. ``.`` and ``..`` are entries like all others.
+    names to slots. ``.`` and ``..`` are entries like all others. Whoever edits it says of which
+    version it is from then on.
     """
 
-    __slots__ = ("_blob", "_index", "_slots", "data_version")
+    __slots__ = ("_blob", "_fits", "_index", "_slots", "data_version")
 
     def __init__(
-        self, blob: bytes, index: dict[bytes, int], slots: array[int], data_version: int
+        self, blob: bytes | bytearray, index: dict[bytes, int], slots: array[int], data_version: int
     ) -> None:
-        """Only `parse` makes these."""
+        """Only `parse` and `empty` make these."""
         self._blob = blob
         self._index = index
         self._slots = slots
+        self._fits: dict[int, int] = {}  # by blobs needed: no page before this one has them
         self.data_version = data_version
+
+    @classmethod
+    def empty(cls, me: tuple[int, int], parent: tuple[int, int], data_version: int) -> Directory:
+        """What a server makes: vnode and uniquifier of the directory and of the one above it."""
+        directory = cls(bytearray(), {}, array("H"), data_version)
+        directory._add_page()
+        directory.add(b".", *me)
+        directory.add(b"..", *parent)
+        return directory
 
     @classmethod
     def parse(cls, blob: bytes, data_version: int = 0) -> Directory:
@@ -112,7 +133,7 @@ class Directory:
         return self.entries_from(0)
 
     def entries_from(self, slot: int) -> Iterator[DirectoryEntry]:
-        """The entries whose slot is `slot` or higher.
+        """The entries whose slot is `slot` or higher. No edit may come before it was exhausted.
 
         A slot is a stable cookie: as long as an entry exists it stays where it is, whatever
         happens around it. Continue a listing at the last entry's slot + 1.
@@ -125,7 +146,7 @@ class Directory:
             offset = slot * BLOB_SIZE
             vnode, unique = unpack(blob, offset + 4)
             name = blob[offset + _NAME_OFFSET : blob.index(0, offset + _NAME_OFFSET)]
-            yield DirectoryEntry(slot, name, vnode, unique)
+            yield DirectoryEntry(slot, bytes(name), vnode, unique)
 
     def names(self) -> KeysView[bytes]:
         """All names, without a copy."""
@@ -135,6 +156,91 @@ class Directory:
     def cost(self) -> int:
         """Roughly how many bytes of memory this object keeps."""
         return len(self._blob) + len(self._index) * _ENTRY_COST
+
+    # Edits. Each is done whole or not at all: False means that the copy is not what the server has.
+
+    def add(self, name: bytes, vnode: int, unique: int) -> bool:
+        """Enter a name where a server puts it; False if it is there, or there is no room."""
+        if name in self._index:
+            return False
+        slot = self._take(1 + ((len(name) + 16) >> 5))
+        if slot is None:
+            return False
+        entry = _ENTRY.pack(_IN_USE, 0, 0, vnode, unique) + name + b"\0"
+        offset = slot * BLOB_SIZE
+        blob = self._editable()
+        blob[offset : offset + len(entry)] = entry
+        self._index[name] = slot
+        slots = self._slots
+        if not slots or slot > slots[-1]:
+            slots.append(slot)
+        else:
+            slots.insert(bisect_left(slots, slot), slot)
+        return True
+
+    def remove(self, name: bytes) -> bool:
+        """Take a name out; False if there is none. What its blobs held stays: nobody reads it."""
+        slot = self._index.pop(name, None)
+        if slot is None:
+            return False
+        del self._slots[bisect_left(self._slots, slot)]
+        count = 1 + ((len(name) + 16) >> 5)
+        page, inside = divmod(slot, BLOBS_A_PAGE)
+        self._set_used(page, self._used(page) & ~(((1 << count) - 1) << inside))
+        for needed, first in self._fits.items():
+            if page < first:
+                self._fits[needed] = page
+        return True
+
+    def _editable(self) -> bytearray:
+        if isinstance(self._blob, bytes):
+            self._blob = bytearray(self._blob)
+        return self._blob
+
+    def _take(self, count: int) -> int | None:
+        """The first run of so many free blobs, now in use; None if no page can be added."""
+        blob = self._editable()
+        for page in range(self._fits.get(count, 0), MAX_PAGES):
+            if page * PAGE_SIZE == len(blob):
+                self._add_page()
+            if page < _MAPPED_PAGES and blob[BLOB_SIZE + page] < count:
+                continue
+            used = self._used(page)
+            runs = ~used & _ALL_BLOBS
+            for _ in range(count - 1):
+                runs &= runs >> 1
+            if runs:
+                first = (runs & -runs).bit_length() - 1
+                self._set_used(page, used | ((1 << count) - 1) << first)
+                self._fits[count] = page
+                return page * BLOBS_A_PAGE + first
+        return None
+
+    def _add_page(self) -> None:
+        blob = self._editable()
+        page = len(blob) // PAGE_SIZE
+        reserved = 1 if page else _FIRST_PAGE_BLOBS
+        blob += bytes(PAGE_SIZE)
+        start = page * PAGE_SIZE
+        _PAGE_HEADER.pack_into(blob, start, 0, _TAG, BLOBS_A_PAGE - reserved, bytes(8))
+        if not page:
+            blob[BLOB_SIZE : BLOB_SIZE + _MAPPED_PAGES] = bytes([BLOBS_A_PAGE]) * _MAPPED_PAGES
+        self._set_used(page, (1 << reserved) - 1)
+        _COUNT.pack_into(blob, 0, page + 1)
+
+    def _used(self, page: int) -> int:
+        """The blobs in use: bit n of byte m of the bitmap is blob 8 m + n."""
+        start = page * PAGE_SIZE + _BITMAP_OFFSET
+        return int.from_bytes(self._blob[start : start + 8], "little")
+
+    def _set_used(self, page: int, used: int) -> None:
+        blob = self._editable()
+        start = page * PAGE_SIZE + _BITMAP_OFFSET
+        blob[start : start + 8] = used.to_bytes(8, "little")
+        if page < _MAPPED_PAGES:
+            blob[BLOB_SIZE + page] = BLOBS_A_PAGE - used.bit_count()
+
+    # Comparing
 
     def diff(self, new: Directory) -> set[bytes]:
         """Names that appeared, vanished, or stand for another file in `new`.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.errors import DataCorrupt, NotPermitted
+from afsfuse.errors import AfsError, DataCorrupt, NotPermitted
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import FileKind, Rights
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.statuses import StatusKeeper
     from afsfuse.cache.vnodes import Vnode, VnodeTable
+    from afsfuse.cell.volumes import Volume
 
 # As plain numbers: the operators of an IntFlag cost ten times as much.
 LOOK = int(Rights.LOOKUP)
@@ -34,10 +35,15 @@ LOOK = int(Rights.LOOKUP)
 READ = int(Rights.LOOKUP | Rights.READ)
 """What data takes, and the statuses of files: servers tell them to nobody else."""
 
+_ADMINISTER = int(Rights.ADMINISTER)
+
 
 def needed_to_see(kind: FileKind) -> int:
     """The rights, in the directory in which it stands, that the status of a vnode takes."""
     return READ if kind is FileKind.FILE else LOOK
+
+
+NOT_ALLOWED = "the access list does not allow it"
 
 
 class Doors:
@@ -76,6 +82,10 @@ class Doors:
         known = self._known(door, who, now)
         return known is not None and known & needed == needed
 
+    def known_rights(self, vnode: Vnode, who: Identity) -> int | None:
+        """All rights of an identity to a vnode, if servers have told them; else None."""
+        return self._known(self.door(vnode), who, trio.current_time())
+
     async def rights(self, vnode: Vnode, who: Identity) -> int:
         """All rights of an identity to a vnode; raise `AfsError` when nobody can say."""
         door = self.door(vnode)
@@ -97,11 +107,21 @@ class Doors:
     async def require(self, vnode: Vnode, needed: int, who: Identity) -> None:
         """`NotPermitted` unless an identity has these rights."""
         if not await self.allows(vnode, needed, who):
-            raise NotPermitted(
-                "the access list does not allow it",
-                cell=vnode.volume.cell.name,
-                volume=vnode.volume.name,
-            )
+            raise self.refusal(vnode.volume, who)
+
+    def refusal(self, volume: Volume, who: Identity) -> AfsError:
+        """What is said to whom the access list does not let in: a kind of `NotPermitted`."""
+        error = NotPermitted(NOT_ALLOWED, cell=volume.cell.name, volume=volume.name)
+        return self._statuses.as_told_to(error, who, volume)
+
+    async def owns(self, vnode: Vnode, who: Identity) -> bool:
+        """Whether a file belongs to an identity; asks the server, in its name, each time.
+
+        The right to administer in the status of a file does not come from any list: it stands for
+        being the owner. Source: GetVolumePackage in afsfileprocs.c.
+        """
+        _, mine = await self._statuses.fetch(vnode.volume, vnode.fid, who)
+        return bool(mine & _ADMINISTER)
 
     def _known(self, door: Vnode | None, who: Identity, now: float) -> int | None:
         if door is None or not door.permits or not door.valid(now):

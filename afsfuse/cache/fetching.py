@@ -34,6 +34,7 @@ class ReadCounters:
 
     reads: int = 0
     hits: int = 0  # chunks that were there
+    disk_hits: int = 0  # chunks that were on the disk
     misses: int = 0  # chunks that a reader had to fetch itself
     waits: int = 0  # chunks for which a reader waited for a fetch under way
     fetched_bytes: int = 0
@@ -45,11 +46,13 @@ class ReadCounters:
 class _Transfer:
     """A run while its bytes are under way."""
 
-    __slots__ = ("buffers", "kept", "run", "size", "ticket")
+    __slots__ = ("buffers", "kept", "length", "run", "size", "ticket")
 
     def __init__(self, run: Run, buffers: list[bytearray], ticket: int) -> None:
         self.run = run
         self.buffers = buffers
+        self.length = run.file.length
+        """The file's, for which the buffers are right."""
         self.size = sum(map(len, buffers))
         """Bytes reserved in the store."""
         self.kept = 0
@@ -197,6 +200,8 @@ class Fetcher:
         status = reply.status
         if status.data_version != file.data_version or status.length != file.length:
             return
+        if transfer.length != file.length:
+            return  # we have stored something meanwhile, and the file has become longer or shorter
         if reply.length != transfer.size:
             raise DataCorrupt(
                 f"a server sent {reply.length} bytes of {file.vnode.fid} where it has more"
@@ -206,6 +211,8 @@ class Fetcher:
             if vnode.data is file and index not in file.chunks:
                 self.store.add(chunk)
                 transfer.kept += len(buffer)
+        if vnode.data is file:
+            file.disk.put(run.first, transfer.buffers)
 
     async def read_in_one_call(
         self, volume: Volume, fid: Fid, offset: int, size: int, who: Identity

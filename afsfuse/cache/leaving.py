@@ -27,6 +27,7 @@ from afsfuse.model import VolumeType
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from afsfuse.cache.chunks import ChunkStore
     from afsfuse.cache.vnodes import VnodeTable
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
@@ -55,11 +56,13 @@ class Leaving:
         self,
         client: FileServerClient,
         table: VnodeTable,
+        store: ChunkStore,
         void: Callable[[Sequence[Fid]], object],
     ) -> None:
         """`void`: what is known of these fids, and what is on its way, counts no more."""
         self._client = client
         self._table = table
+        self._store = store
         self._void = void
         self._queue: dict[FileServer, dict[Fid, None]] = {}
         self._wake = trio.Event()
@@ -70,8 +73,13 @@ class Leaving:
         """Promises that wait to be given back."""
         return sum(map(len, self._queue.values()))
 
-    def let_go(self, volume: Volume, now: float) -> None:
-        """Forget all of a volume that the kernel does not hold. Free of await."""
+    def let_go(self, volume: Volume) -> None:
+        """Nothing shows a volume any more: forget it, and give its promises back in the background.
+
+        What the kernel holds stays, and what waits to be stored. Data in memory goes to the disk
+        as if it were short of room. Free of await.
+        """
+        now = trio.current_time()
         self._client.forget(volume)
         for vnode in self._table.on_shelf(volume):
             if self._table.holds(vnode):
@@ -80,6 +88,8 @@ class Leaving:
                 fid = vnode.fid if volume.type is VolumeType.RW else Fid(volume.id, 0, 0)
                 self._queue.setdefault(vnode.server, {})[fid] = None
                 self._wake.set()
+            if vnode.data is not None:
+                self._store.retire(vnode.data)
             self._table.remove(vnode)
         self._table.clear_shelf(volume)
 
@@ -91,6 +101,10 @@ class Leaving:
         chunks = (vnode.data.chunks.values() for vnode in vnodes if vnode.data is not None)
         data = sum(len(chunk.buffer) for chunk in itertools.chain.from_iterable(chunks))
         return Footprint(len(vnodes), size, data)
+
+    def compact(self) -> None:
+        """Give back the room of what was let go."""
+        self._table.compact()
 
     def close(self) -> None:
         """All promises are about to be given back at once."""

@@ -29,6 +29,10 @@ class KernelListener(Protocol):
         """The bytes of a file or symlink are of another version, or could not be checked."""
         ...
 
+    def version_stored(self, vnode: Vnode, before: int) -> None:
+        """The version of a file that comes after `before` was made by our own writers alone."""
+        ...
+
     def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:
         """These names appeared, vanished or mean another file; None: nobody knows which."""
         ...
@@ -53,6 +57,9 @@ class NullListener:
         """Ignore it."""
 
     def data_changed(self, vnode: Vnode) -> None:
+        """Ignore it."""
+
+    def version_stored(self, vnode: Vnode, before: int) -> None:
         """Ignore it."""
 
     def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:

@@ -11,6 +11,7 @@ import trio
 from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.directories import MAX_SIZE, PAGE_SIZE, Directory
 from afsfuse.cache.doors import LOOK
+from afsfuse.cache.listener import NullListener
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.rotation import locate
 from afsfuse.model import FileKind
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.interfaces.common import Fid
 
+_NOBODY = NullListener()
 _ATTEMPTS = 6
 _GROWTH = 16 * PAGE_SIZE  # asked for beyond the known size, in case the directory is growing
 
@@ -131,11 +133,7 @@ class Listings:
         vnode.directory = fresh
         self._order[vnode] = fresh.cost
         self.used += fresh.cost
-        while self.used > self._limit and len(self._order) > 1:
-            oldest = next(iter(self._order))
-            assert oldest.directory is not None
-            oldest.evicted_version = oldest.directory.data_version
-            self._forget(oldest)
+        self._shrink()
         if not listener.interested(vnode):
             return
         if old is not None:
@@ -145,6 +143,27 @@ class Listings:
         elif vnode.evicted_version not in (None, fresh.data_version):
             listener.names_changed(vnode, None)
         vnode.evicted_version = None
+
+    def adopt(self, vnode: Vnode, fresh: Directory) -> None:
+        """Keep the directory of a vnode that was made just now: nobody can hold names of it."""
+        if vnode.directory is None and vnode.evicted_version is None:
+            self._install(vnode, fresh, _NOBODY)
+
+    def edited(self, vnode: Vnode) -> None:
+        """The directory of a vnode was edited in place, so it may cost more or less."""
+        assert vnode.directory is not None
+        cost = vnode.directory.cost
+        self.used += cost - self._order[vnode]
+        self._order[vnode] = cost
+        self._order.move_to_end(vnode)
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while self.used > self._limit and len(self._order) > 1:
+            oldest = next(iter(self._order))
+            assert oldest.directory is not None
+            oldest.evicted_version = oldest.directory.data_version
+            self._forget(oldest)
 
     def _forget(self, vnode: Vnode) -> None:
         """Drop a directory if there is one."""

@@ -11,27 +11,33 @@ import trio
 
 from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.callbacks import BreakLog
+from afsfuse.cache.changing import DirectoryChanger
 from afsfuse.cache.chunks import ChunkStore
+from afsfuse.cache.disk import DiskStatistics, NoDisk
 from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
-from afsfuse.cache.leaving import Footprint, Leaving
+from afsfuse.cache.leaving import Leaving
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
+from afsfuse.cache.locks import LockMode, Locks
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.reading import Reader
 from afsfuse.cache.revalidation import Revalidator
 from afsfuse.cache.statuses import StatusKeeper, identities
 from afsfuse.cache.vnodes import VnodeTable
+from afsfuse.cache.writeback import Writes
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from uuid import UUID
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.directories import Directory
+    from afsfuse.cache.journal import Journal
     from afsfuse.cache.listener import KernelListener
     from afsfuse.cache.vnodes import Vnode
     from afsfuse.cell.servers import FileServer
@@ -63,18 +69,25 @@ class CacheStatistics:
     directory_fetches: int
     reads: int
     chunk_hits: int
+    disk_hits: int  # chunks
     chunk_misses: int
     chunk_waits: int
     data_fetches: int
     ahead_fetches: int
     fetched_bytes: int
     read_restarts: int
+    dirty_bytes: int  # written and not stored yet, as far as they are in memory
+    stores: int
+    stored_bytes: int
+    store_failures: int
+    store_conflicts: int  # times that another client was seen to store between our own calls
     breaks: int  # of promises
     server_breaks: int  # of all promises of a server at once
     revalidated: int
     revalidation_failures: int
     revalidation_queue: int
     given_up: int  # promises that were not needed any more
+    disk: DiskStatistics
 
 
 class CacheManager:
@@ -87,20 +100,28 @@ class CacheManager:
         data_bytes: int = 64 << 20,
         chunk_size: int = 32 << 10,
         directory_bytes: int = 32 << 20,
+        dirty_bytes: int = 32 << 20,
         vnode_limit: int = 32768,
         channels: int = 32,
         listener: KernelListener | None = None,
+        lock_mode: LockMode = LockMode.OPENAFS,
+        disk: NoDisk | None = None,
+        journal: Journal | None = None,
     ) -> None:
         """Bounds are in bytes, but for the number of vnodes that the kernel does not hold.
 
+        `dirty_bytes` bounds what is written and not stored yet, beside `data_bytes`.
+
         `channels` is how many calls the client can have in flight to one server.
-        `listener` may also be assigned later, before `run` starts.
+        `listener` may also be assigned later, before `run` starts. Without `disk` file data is
+        kept in memory only.
         """
+        self._disk = disk or NoDisk()
         self.listener: KernelListener = listener or NullListener()
         self._client = client
         self._log = BreakLog()
         self._table = VnodeTable(vnode_limit, self._held, self._dropped)
-        self._store = ChunkStore(data_bytes, chunk_size)
+        self._store = ChunkStore(data_bytes, chunk_size, self._disk, self._table.created)
         self._statuses = StatusKeeper(
             client,
             self._table,
@@ -111,20 +132,45 @@ class CacheManager:
         )
         self.doors = Doors(self._statuses, self._table)
         self._fetcher = Fetcher(client, self._statuses, self._log, self._store, channels)
-        self._reader = Reader(self._statuses, self.doors, self._fetcher)
+        journal = self.journal = journal or self._disk.journal
+        self._reader = Reader(self._statuses, self.doors, self._fetcher, journal)
+        self.writes = Writes(
+            client,
+            self._log,
+            self._store,
+            journal,
+            dirty_bytes,
+            data_lost=self._data_lost,
+            version_stored=self._version_stored,
+        )
+        """All that is written and not stored yet."""
         self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
         self._revalidator = Revalidator(self._statuses, self._listings)
-        self._leaving = Leaving(client, self._table, self._withdraw)
+        self.leaving = Leaving(client, self._table, self._store, self._withdraw)
+        """What is let go since nobody uses it."""
+        self.changer = DirectoryChanger(
+            client, self._table, self._statuses, self._listings, self._log, self._lose_promise
+        )
         self._snapshots = EntrySnapshots()
+        self.locks = Locks(
+            client,
+            lock_mode,
+            unchanged=self._unchanged,
+            watch=self.status,
+            store=self._store_file,
+        )
         self._breaks = 0
         self._server_breaks = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read ahead and revalidate until cancelled."""
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._disk.run)
             await nursery.start(self._reader.ahead.run)
+            await nursery.start(self.locks.run)
+            await nursery.start(self.writes.run)
             nursery.start_soon(self._revalidator.run, self.listener)
-            nursery.start_soon(self._leaving.run)
+            nursery.start_soon(self.leaving.run)
             nursery.start_soon(self._watch_suspend)
             task_status.started()
 
@@ -212,6 +258,11 @@ class CacheManager:
         """
         self._reader.ahead.prefetch(vnodes, who)
 
+    @property
+    def aside(self) -> Path:
+        """Where what cannot be stored is put, for people."""
+        return self._disk.aside
+
     def token_changed(self, who: Identity, cell: str) -> None:
         """An identity has another token for a cell, or none: what it may do is not known any more.
 
@@ -221,21 +272,36 @@ class CacheManager:
         for vnode in self._table:
             if vnode.permits and vnode.volume.cell.name == cell:
                 vnode.permits.pop(who, None)
+        self.writes.token_changed(who, cell)
 
-    def let_go(self, volume: Volume) -> None:
-        """Nothing shows a volume any more: forget it, and give its promises back in the background.
+    # What this client has changed itself
 
-        Free of await. What the kernel holds stays.
+    def rights_changed(self, volume: Volume, fid: Fid) -> None:
+        """The access list of a directory is, or may be, another one by our own doing.
+
+        To be called whatever became of the call that was to change it. Nothing that was known of
+        rights holds any more, and no answer that is under way counts. Servers tell everybody of the
+        change but its maker, whose promise they leave. Free of await.
         """
-        self._leaving.let_go(volume, trio.current_time())
+        self._log.note(fid)
+        vnode = self._table.find(volume, fid)
+        if vnode is not None:
+            self._lose_promise(vnode)
 
-    def compact(self) -> None:
-        """Give back the room of what was let go."""
-        self._table.compact()
+    async def learn_rights(self, volume: Volume, fid: Fid, who: Identity) -> None:
+        """Ask for the rights in a directory after `rights_changed`, in the name of who changed it.
 
-    def footprint(self, volume: Volume) -> Footprint:
-        """How much is kept of a volume."""
-        return self._leaving.footprint(volume)
+        The status in the reply of StoreACL is no help: its rights are those before the change.
+        Never raises `AfsError`: if nobody can say what is true now, the kernel has nothing left
+        that it could give away.
+        """
+        try:
+            await self._statuses.fetch(volume, fid, who)
+        except AfsError as exc:
+            log.debug("the new rights in %s are not known: %s", fid, exc)
+            vnode = self._table.find(volume, fid)
+            if vnode is not None:
+                self._rights_narrowed(vnode)
 
     # What the callback service tells: all of this is free of await
 
@@ -245,7 +311,10 @@ class CacheManager:
         Returns the vnodes that lost a promise. Whether `server` may say so is for the caller to
         judge; the fids alone decide here, since a server has addresses that nobody registered.
         """
-        lost = self._withdraw(fids)
+        broken = list(fids)
+        for fid in broken:
+            self.locks.broken(fid)
+        lost = self._withdraw(broken)
         self._breaks += len(lost)
         return lost
 
@@ -290,7 +359,7 @@ class CacheManager:
     # What happens to vnodes: all of this is free of await, too
 
     def _held(self, vnode: Vnode) -> bool:
-        return self.listener.interested(vnode)
+        return vnode.dirty is not None or self.listener.interested(vnode)
 
     def _dropped(self, vnode: Vnode) -> None:
         """A vnode has left the table: nothing may remain of it."""
@@ -307,12 +376,23 @@ class CacheManager:
     def _version_moved(self, vnode: Vnode) -> None:
         """A status names another data version than the one known before."""
         self._drop_data(vnode)
+        self.writes.version_moved(vnode)
         if not self.listener.interested(vnode):
             return
         if vnode.status.kind is FileKind.DIRECTORY:
             self._revalidator.submit(vnode)
         else:
             self.listener.data_changed(vnode)
+
+    def _data_lost(self, vnode: Vnode) -> None:
+        """What is cached of a file's data is not what its server has, or may not be."""
+        self._drop_data(vnode)
+        if self.listener.interested(vnode):
+            self.listener.data_changed(vnode)
+
+    def _version_stored(self, vnode: Vnode, before: int) -> None:
+        """We have made another data version ourselves, and the kernel knows what is in it."""
+        self.listener.version_stored(vnode, before)
 
     def _rights_narrowed(self, vnode: Vnode) -> None:
         """Anybody may do less in a directory than was known."""
@@ -333,6 +413,24 @@ class CacheManager:
         if self.listener.interested(vnode) and vnode.status.kind is not FileKind.DIRECTORY:
             self.listener.data_changed(vnode)
 
+    async def _store_file(self, volume: Volume, fid: Fid) -> None:
+        """Bring to the server what was written to a file, as far as that can be. Never raises."""
+        vnode = self._table.find(volume, fid)
+        if vnode is not None:
+            await self.writes.store(vnode)
+
+    async def _unchanged(self, volume: Volume, fid: Fid) -> bool:
+        """Whether the data version of a file at its server is the one that is known here."""
+        known = self._table.find(volume, fid)
+        if known is None:
+            return False
+        version = known.data_version
+        try:
+            vnode = await self.refetch(volume, fid, known.asked_by)
+        except AfsError:
+            return False
+        return vnode.data_version == version
+
     async def _watch_suspend(self) -> None:
         """End all promises after the machine has slept: their clock stood still meanwhile."""
         if not hasattr(time, "CLOCK_BOOTTIME"):
@@ -344,15 +442,19 @@ class CacheManager:
             if ahead - before > _SUSPENDED:
                 log.info("the machine slept for %.0f s; all files are checked", ahead - before)
                 self.break_all()
+                self.locks.slept(ahead - before)
             before = ahead
 
     async def give_up_all(self) -> None:
-        """Tell the servers that their promises are not needed any more; best effort, 5 s.
+        """Tell the servers that our locks and their promises are not needed any more; best effort,
+        8 s.
 
         This is the end of the cache: nothing is revalidated from here on.
         """
+        await self.locks.give_up_all()
         self._revalidator.close()
-        self._leaving.close()
+        self.leaving.close()
+        self._store.save()
         servers = {
             vnode.server
             for vnode in self._table
@@ -396,16 +498,23 @@ class CacheManager:
             directory_fetches=self._listings.fetches,
             reads=reads.reads,
             chunk_hits=reads.hits,
+            disk_hits=reads.disk_hits,
             chunk_misses=reads.misses,
             chunk_waits=reads.waits,
             data_fetches=reads.fetches,
             ahead_fetches=reads.ahead_fetches,
             fetched_bytes=reads.fetched_bytes,
             read_restarts=reads.restarts,
+            dirty_bytes=self.writes.used,
+            stores=self.writes.counters.stores,
+            stored_bytes=self.writes.counters.stored_bytes,
+            store_failures=self.writes.counters.failures,
+            store_conflicts=self.writes.counters.conflicts,
             breaks=self._breaks,
             server_breaks=self._server_breaks,
             revalidated=self._revalidator.revalidated,
             revalidation_failures=self._revalidator.failed,
             revalidation_queue=len(self._revalidator),
-            given_up=self._leaving.given_up,
+            given_up=self.leaving.given_up,
+            disk=self._disk.statistics(),
         )

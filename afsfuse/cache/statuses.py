@@ -9,7 +9,7 @@ import trio
 
 from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.vnodes import PROMISE_MARGIN, Vnode
-from afsfuse.errors import AfsError, DataCorrupt
+from afsfuse.errors import AfsError, DataCorrupt, NotPermitted
 from afsfuse.fileserver.rotation import locate
 from afsfuse.interfaces.common import FIDS_MAX
 from afsfuse.model import FileKind, Rights, VolumeType
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
-    from afsfuse.fileserver.replies import DataReply, StatusReply
+    from afsfuse.fileserver.replies import ChangeReply, DataReply, StatusReply
     from afsfuse.interfaces.common import Fid
     from afsfuse.interfaces.fileserver import VolSync
     from afsfuse.model import Status
@@ -98,9 +98,20 @@ class StatusKeeper:
             return vnode
         return (await self.fetch(volume, fid, who))[0]
 
+    def as_told_to(self, error: AfsError, who: Identity, volume: Volume) -> AfsError:
+        """What an identity is told of an error of a call that was made in the name of its speaker:
+        a `TokenExpired` is for whom nobody speaks since then, and for nobody else.
+        """
+        return self._client.as_told_to(error, who, volume)
+
     async def fetch(self, volume: Volume, fid: Fid, who: Identity) -> tuple[Vnode, int]:
         """The vnode of a fid, and the rights of an identity to it, asked in its own name."""
-        who = self.speaker(who, volume)
+        try:
+            return await self._fetch_shared(volume, fid, self.speaker(who, volume))
+        except NotPermitted as exc:
+            raise self.as_told_to(exc, who, volume) from exc.__cause__
+
+    async def _fetch_shared(self, volume: Volume, fid: Fid, who: Identity) -> tuple[Vnode, int]:
         key = (volume.cell.name, fid, who)
         token = (who, volume.cell.name)
         while True:
@@ -168,17 +179,22 @@ class StatusKeeper:
         who: Identity = NOBODY,
     ) -> None:
         """Fetch these statuses whatever is known, and put the outcome of each into `found`."""
-        who = self.speaker(who, volume)
+        asker, who = who, self.speaker(who, volume)
         room = FIDS_MAX if directory is None else FIDS_MAX - 1
         head = [] if directory is None else [directory]
         batches = iter([[*head, *fids[i : i + room]] for i in range(0, len(fids), room)])
         workers = min(_BULK_CALLS, -(-len(fids) // room))
         if workers <= 1:
             await self._work(volume, batches, found, who)
-            return
-        async with trio.open_nursery() as nursery:
-            for _ in range(workers):
-                nursery.start_soon(self._work, volume, batches, found, who)
+        else:
+            async with trio.open_nursery() as nursery:
+                for _ in range(workers):
+                    nursery.start_soon(self._work, volume, batches, found, who)
+        if asker != who:
+            for fid in fids:
+                outcome = found[fid]
+                if isinstance(outcome, AfsError):
+                    found[fid] = self.as_told_to(outcome, asker, volume)
 
     async def _work(
         self,
@@ -250,7 +266,7 @@ class StatusKeeper:
             self._table.add(shelf, vnode)
         elif not self._replace(vnode, status, ticket):
             return vnode
-        vnode.ticket = ticket
+        vnode.ticket = ticket  # also of a new one
         vnode.applied = self._log.now
         vnode.used = True
         if status.kind is FileKind.DIRECTORY:
@@ -258,6 +274,39 @@ class StatusKeeper:
             return vnode
         vnode.asked_by = who
         self._enter_promise(vnode, reply, ticket)
+        return vnode
+
+    def changed(
+        self,
+        volume: Volume,
+        fid: Fid,
+        reply: ChangeReply,
+        ticket: int,
+        who: Identity = NOBODY,
+    ) -> Vnode:
+        """Enter the status that a change of our own left behind. Free of await; raise
+        `DataCorrupt` on nonsense.
+
+        A server tells everybody but us of what we change, so the promise that we hold holds on,
+        and nobody need be told that the data is of another version. What others changed before is
+        for the caller to see, by how far the data version rose; then call `distrust`.
+        """
+        shelf = self._table.shelf(volume)
+        if reply.sync.creation_time != shelf.created:
+            self._check_instance(shelf, reply.sync, ticket)
+        vnode = shelf.vnodes.get(fid)
+        if (reply.status.kind is FileKind.DIRECTORY) is not bool(fid.vnode & 1):
+            raise DataCorrupt(f"a server says that {fid} is a {reply.status.kind.name.lower()}")
+        if vnode is None:
+            vnode = Vnode(volume, fid, reply.status)
+            vnode.server = reply.server
+            vnode.asked_by = who
+            self._table.add(shelf, vnode)
+        elif not self._replace(vnode, reply.status, ticket, ours=True):
+            return vnode
+        vnode.ticket = ticket
+        vnode.applied = self._log.now
+        vnode.used = True
         return vnode
 
     def _enter_promise(self, vnode: Vnode, reply: StatusReply | DataReply, ticket: int) -> None:
@@ -292,24 +341,32 @@ class StatusKeeper:
         vnode.look_until = until if everybody & _LOOKUP else 0.0
         vnode.read_until = until if everybody & _OPEN == _OPEN else 0.0
 
-    def _replace(self, vnode: Vnode, status: Status, ticket: int) -> bool:
-        """Put a newer status in the place of the known one; False if it is not newer."""
+    def _replace(self, vnode: Vnode, status: Status, ticket: int, *, ours: bool = False) -> bool:
+        """Put a newer status in the place of the known one; False if it is not newer.
+
+        `ours`: it is what a change of our own made of it.
+        """
         known = vnode.status
         if status.data_version < known.data_version:
             if ticket <= vnode.applied:
                 return False
         elif status.data_version == known.data_version and ticket < vnode.ticket:
             return False
+        if vnode.dirty is not None and not vnode.dirty.believes(status.data_version):
+            return False
         if (status.kind is FileKind.FILE) is not (known.kind is FileKind.FILE):
             raise DataCorrupt(f"a server says that {vnode.fid} has become another kind of file")
         vnode.status = status
+        vnode.ticket = ticket
         if status.parent_vnode != known.parent_vnode:
             vnode.door = None
         if known.anonymous_access != status.anonymous_access:
             vnode.permits = None
             if int(known.anonymous_access) & ~int(status.anonymous_access) & _OPEN:
                 self._rights_narrowed(vnode)
-        if status.data_version != known.data_version or status.length != known.length:
+        if not ours and (
+            status.data_version != known.data_version or status.length != known.length
+        ):
             self._version_moved(vnode)
         return True
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.chunks import FileData
     from afsfuse.cache.directories import Directory
+    from afsfuse.cache.dirty import DirtyFile
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
     from afsfuse.interfaces.common import Fid
@@ -44,8 +45,10 @@ class Vnode:
     __slots__ = (
         "applied",
         "asked_by",
+        "author",
         "data",
         "directory",
+        "dirty",
         "door",
         "evicted_version",
         "expires",
@@ -58,6 +61,8 @@ class Vnode:
         "server",
         "status",
         "ticket",
+        "unlinked",
+        "unsafe",
         "used",
         "volume",
     )
@@ -72,10 +77,14 @@ class Vnode:
         self.ticket = 0  # logical time (`BreakLog`) at which the fetch of `status` began
         self.applied = 0  # ... and at which its reply was applied
         self.data: FileData | None = None  # chunks of the data version in `status`
+        self.dirty: DirtyFile | None = None  # what of a file is not stored yet
+        self.unsafe = False  # stored by us, but not known to be on the server's disk
+        self.author: Identity | None = None  # who created it through us: may write without a right
         self.directory: Directory | None = None  # may be older than `status`: compare versions
         self.evicted_version: int | None = None  # of a directory seen before but not kept
         self.link: tuple[int, bytes] | None = None  # data version and body of a symlink
         self.used = True  # since the table's hand last came by
+        self.unlinked = 0  # 1: its last name is one that keeps it for those who have it open
         self.holder: object = None  # belongs to the layer above, never touched here
         self.asked_by: Identity = NOBODY  # who brought `status`, and may do so again
         self.door: Vnode | None = None  # of a file: the directory whose access list counts
@@ -194,6 +203,10 @@ class VnodeTable:
             shelf = self._shelves[key] = Shelf(volume)
             self._by_number.setdefault(volume.id, []).append(shelf)
         return shelf
+
+    def created(self, volume: Volume) -> int:
+        """When a volume was created, as its servers say; 0: not known."""
+        return self.shelf(volume).created
 
     def add(self, shelf: Shelf, vnode: Vnode) -> None:
         """Enter a vnode whose fid is not on the shelf yet; others may have to leave."""

@@ -18,7 +18,6 @@ from afsfuse.control.protocol import ANSWER_MAX, read_answer, request_line
 from afsfuse.errors import ControlRefused, NoDaemon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 ANSWER_SECONDS = 10.0
@@ -36,21 +35,7 @@ class Place:
     def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
         """Have something done. Raises `ControlRefused`, or `NoDaemon` if nobody is there."""
         line = request_line(verb, **arguments)
-        for answer in self._answers(line):
-            self.by_daemon = True
-            return read_answer(answer)
-        return self._do_it_here(line)
-
-    def ask_each(self, verb: str, **arguments: object) -> list[dict[str, Any]]:
-        """What each daemon of the place says. Raises `ControlRefused` if one of them refuses."""
-        return [read_answer(answer) for answer in self._answers(request_line(verb, **arguments))]
-
-    def _answers(self, line: bytes) -> Iterator[bytes]:
-        """The daemons' answers, each asked when the one before was taken.
-
-        Raises `ControlRefused` in place of the first one when a daemon is there but says nothing.
-        """
-        silent = answered = 0
+        silent = 0
         for name in self._sockets():
             try:
                 with self._connect(name) as connection:
@@ -60,10 +45,28 @@ class Place:
                 continue
             except OSError:  # its daemon is dead, or ends just now
                 continue
-            answered += 1
-            yield answer
-        if silent and not answered:
+            self.by_daemon = True
+            return read_answer(answer)
+        if silent:
             raise ControlRefused("the daemon does not answer: see its log")
+        return self._do_it_here(line)
+
+    def ask_each(self, verb: str, **arguments: object) -> list[dict[str, Any]]:
+        """Have something done by every daemon of the place; those that are dead are left out.
+
+        Raises `ControlRefused` if one refuses or does not answer.
+        """
+        line = request_line(verb, **arguments)
+        answers = []
+        for name in self._sockets():
+            try:
+                with self._connect(name) as connection:
+                    answers.append(read_answer(_converse(connection, line)))
+            except (TimeoutError, BlockingIOError):
+                raise ControlRefused("a daemon does not answer: see its log") from None
+            except OSError:
+                continue
+        return answers
 
     def _do_it_here(self, line: bytes) -> dict[str, Any]:
         if not is_ours(self.folder):
@@ -92,7 +95,7 @@ class Place:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(ANSWER_SECONDS)
         try:
-            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self.folder / CONTROL, flags)
             try:  # an address has room for 107 bytes only
                 connection.connect(f"/proc/self/fd/{descriptor}/{name}")
@@ -126,6 +129,17 @@ def places() -> list[Place]:
     return [Place(folder) for folder in folders()]
 
 
+def ask_each(verb: str, **arguments: object) -> list[dict[str, Any]]:
+    """Have something done by every daemon that this user can reach.
+
+    Raises `NoDaemon` if there is none, `ControlRefused` if one refuses or does not answer.
+    """
+    answers = [answer for place in places() for answer in place.ask_each(verb, **arguments)]
+    if not answers:
+        raise NoDaemon("no mount is running here")
+    return answers
+
+
 def tell_all(verb: str, **arguments: object) -> list[tuple[Place, dict[str, Any]]]:
     """Have something done at each place that there is. Raises `NoDaemon` if there is none.
 
@@ -145,12 +159,4 @@ def tell_all(verb: str, **arguments: object) -> list[tuple[Place, dict[str, Any]
         raise refused
     if not answers:
         raise missing or NoDaemon("no daemon is running here")
-    return answers
-
-
-def ask_daemons(verb: str, **arguments: object) -> list[dict[str, Any]]:
-    """What each running daemon of this user's places says. Raises `NoDaemon` if none runs."""
-    answers = [answer for place in places() for answer in place.ask_each(verb, **arguments)]
-    if not answers:
-        raise NoDaemon("no mount is running here")
     return answers

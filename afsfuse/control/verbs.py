@@ -1,7 +1,8 @@
 """What can be asked over the control socket, and by whom.
 
 Everybody may set, see and drop the tokens of the identity that he has himself, and no other's.
-Root may see who has tokens. Nobody is given a key: no verb answers with one.
+Root may see who has tokens. Nobody is given a key: no verb answers with one. What was written and
+is not stored yet is shown to whoever wrote it, and given up by him, or by root.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from afsfuse.auth.store import TokenStore
+    from afsfuse.control.unstored import UnstoredFiles
 
     Request = dict[str, Any]
 
@@ -44,9 +46,16 @@ class Peer:
 class Verbs:
     """Does what is asked for, with one store."""
 
-    def __init__(self, store: TokenStore, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        clock: Callable[[], float] = time.time,
+        unstored: UnstoredFiles | None = None,
+    ) -> None:
+        """Without `unstored` there is nothing that waits for being stored."""
         self._store = store
         self._clock = clock
+        self._unstored_files = unstored
         self._verbs: dict[str, Callable[[Request, Peer], dict[str, Any]]] = {
             "hello": self._hello,
             "set": self._set,
@@ -54,6 +63,8 @@ class Verbs:
             "drop": self._drop,
             "begin-pag": self._begin_pag,
             "keep": self._keep,
+            "unstored": self._unstored,
+            "discard": self._discard,
         }
         self._slow: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {}
 
@@ -139,6 +150,21 @@ class Verbs:
         if cells is not None and not _is_words(cells):
             raise ControlRefused("a list of cells is expected")
         return {"dropped": self._store.drop(self.identity(peer), cells)}
+
+    def _unstored(self, request: Request, peer: Peer) -> dict[str, Any]:
+        identity = self.identity(peer)
+        files = self._unstored_files
+        whose = None if peer.uid == 0 else identity
+        return {"files": [] if files is None else files.listed(whose), "root": peer.uid == 0}
+
+    def _discard(self, request: Request, peer: Peer) -> dict[str, Any]:
+        path = request.get("path")
+        if not isinstance(path, str):
+            raise ControlRefused("a path is expected")
+        identity = self.identity(peer)
+        files = self._unstored_files
+        whose = None if peer.uid == 0 else identity
+        return {"discarded": [] if files is None else files.discard(path, whose)}
 
     def _begin_pag(self, request: Request, peer: Peer) -> dict[str, Any]:
         try:

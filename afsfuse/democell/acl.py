@@ -53,7 +53,9 @@ class AccessList:
         """As it is sent, with the NUL at the end."""
         lines = [b"%d" % len(self.positive), b"%d" % len(self.negative)]
         for entries in (self.positive, self.negative):
-            lines += [b"%s\t%d" % (people.name_of(who), entries[who]) for who in sorted(entries)]
+            lines += [
+                b"%s\t%d" % (people.name_of(who), _signed(entries[who])) for who in sorted(entries)
+            ]
         return b"\n".join(lines) + b"\n\0"
 
     @classmethod
@@ -81,3 +83,8 @@ class AccessList:
                 at = entry.end()
             lists.append(entries)
         return cls(*lists)
+
+
+def _signed(rights: int) -> int:
+    """As `printf` shows it: the highest right is the sign."""
+    return rights - 2**32 if rights >= 2**31 else rights

@@ -98,11 +98,25 @@ class FileServerClient:
         """As whom an identity's calls reach the servers of a cell: without a token as nobody."""
         return NOBODY if self._credentials.of(who, cell).index == SecurityIndex.NULL else who
 
+    def as_told_to(self, error: AfsError, who: Identity, volume: Volume) -> AfsError:
+        """A refusal as an identity is to hear it: that its token has expired, if it has."""
+        return self._rotation.as_told_to(error, who, volume.cell.name)
+
     async def fetch_status(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> StatusReply:
         """Status of one file, with a promise."""
 
         async def attempt(site: Site) -> StatusReply:
             return await self._fetch_status(site, fid)
+
+        return await self._do("FetchStatus", volume, attempt, who)
+
+    async def lock_count(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> int:
+        """How many read locks a server counts on a file; -1: a write lock."""
+
+        async def attempt(site: Site) -> int:
+            reply = await site.connection.call(FETCH_STATUS, FidArgs(fid), timeouts=site.timeouts)
+            count = reply.status.lock_count
+            return count - ((count & 0x80000000) << 1)
 
         return await self._do("FetchStatus", volume, attempt, who)
 
@@ -126,7 +140,11 @@ class FileServerClient:
 
         if len(fids) > FIDS_MAX:
             raise ValueError(f"{len(fids)} fids in one bulk call")
-        return await self._do("InlineBulkStatus", volume, attempt, who)
+        replies = await self._do("InlineBulkStatus", volume, attempt, who)
+        return [
+            self.as_told_to(reply, who, volume) if isinstance(reply, AfsError) else reply
+            for reply in replies
+        ]
 
     async def fetch_data(
         self,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pyfuse3
 
+from afsfuse.vfs.entry import Attributes, seconds
+
 if TYPE_CHECKING:
     from afsfuse.vfs.entry import Entry, OpenFile, VolumeSpace
 
@@ -35,6 +37,19 @@ def entry_attributes(entry: Entry) -> pyfuse3.EntryAttributes:
     attributes.attr_timeout = entry.attr_timeout
     attributes.entry_timeout = entry.entry_timeout
     return attributes
+
+
+def attributes_to_set(
+    attributes: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields
+) -> Attributes:
+    """What setattr is to set. AFS keeps neither atime nor ctime: to set them changes nothing."""
+    return Attributes(
+        size=attributes.st_size if fields.update_size else None,
+        mode=attributes.st_mode if fields.update_mode else None,
+        uid=attributes.st_uid if fields.update_uid else None,
+        gid=attributes.st_gid if fields.update_gid else None,
+        mtime=seconds(attributes.st_mtime_ns) if fields.update_mtime else None,
+    )
 
 
 def file_info(opened: OpenFile) -> pyfuse3.FileInfo:

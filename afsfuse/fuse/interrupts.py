@@ -69,6 +69,10 @@ def _mask(signals: frozenset[signal.Signals]) -> int:
 _HARMLESS_MASK = _mask(_HARMLESS)
 
 
+STORING = frozenset({"write", "settle", "fsync", "setattr"})
+"""Handlers without a time of their own: as long as data goes to a server they may wait, on a slow
+line for minutes. A server that is silent ends the store, and with it the wait."""
+
 _ENDED = re.compile(rb"^State:\s+[ZX]", re.MULTILINE)
 
 
@@ -112,13 +116,15 @@ def _exists(tid: int) -> bool:
 class Wait:
     """One request that has no answer yet."""
 
-    __slots__ = ("errno", "line", "look_at", "scope", "since", "tid", "what")
+    __slots__ = ("errno", "line", "look_at", "scope", "since", "tid", "user", "what")
 
-    def __init__(self, what: str, line: bytes, now: float) -> None:
+    def __init__(self, what: str, line: bytes, now: float, user: int) -> None:
         self.what = what
         """The name of the operation."""
         self.line = line
         """The request's line in the request log; read only when the request really waits."""
+        self.user = user
+        """The uid of who asks."""
         self.tid = -1
         """The waiting thread once the line has been read; 0 when there is nobody to interrupt."""
         self.since = now
@@ -134,15 +140,18 @@ class Wait:
 
 
 class TooManyWaits(Exception):
-    """More requests wait than the mount has workers for."""
+    """More requests wait, of all or of this user, than the mount has workers for."""
 
 
 class Interrupts:
     """All requests without an answer, and the task that watches them.
 
-    `timeout`: seconds after which a request is answered ETIMEDOUT, whatever it waits for.
+    `timeout`: seconds after which a request is answered ETIMEDOUT, whatever it waits for, unless
+    it is of those in `STORING`.
     `most`: so many may wait at a time; one more is refused, so that workers are left to answer
     what needs no waiting.
+    `shared`: a mount for several users, of whom none may have more that wait than are left: so one
+    takes half of them, two take a third each, and there is always room for another one.
     """
 
     def __init__(
@@ -150,11 +159,14 @@ class Interrupts:
         *,
         timeout: float = 80.0,
         most: int = 4000,
+        shared: bool = False,
         interrupted: Callable[[int], bool] = has_stopped_waiting,
     ) -> None:
         self.timeout = timeout
         self.most = most
+        self.shared = shared
         self._interrupted = interrupted
+        self._by_user: dict[int, int] = {}  # how many wait
         self._waits: dict[int, Wait] = {}  # by id(); in the order of their beginning
         self._asleep = False
         self._wake = trio.Event()
@@ -164,12 +176,18 @@ class Interrupts:
     def __len__(self) -> int:
         return len(self._waits)
 
-    def enter(self, what: str, line: bytes) -> Wait:
-        """Take note of a request; run it inside the `scope` of the returned object."""
-        if len(self._waits) >= self.most:
+    def enter(self, what: str, line: bytes, user: int = 0) -> Wait:
+        """Take note of a request; run it inside the `scope` of the returned object.
+
+        Raises `TooManyWaits`.
+        """
+        room = self.most - len(self._waits)
+        mine = self._by_user.get(user, 0)
+        if room <= 0 or (self.shared and mine >= room):
             raise TooManyWaits
-        wait = Wait(what, line, trio.current_time())
+        wait = Wait(what, line, trio.current_time(), user)
         self._waits[id(wait)] = wait
+        self._by_user[user] = mine + 1
         if self._asleep:
             self._asleep = False
             self._wake.set()
@@ -180,6 +198,11 @@ class Interrupts:
     def leave(self, wait: Wait) -> None:
         """The request has its answer."""
         del self._waits[id(wait)]
+        rest = self._by_user[wait.user] - 1
+        if rest:
+            self._by_user[wait.user] = rest
+        else:
+            del self._by_user[wait.user]
         if self._closed is not None and not self._waits:
             self._drained.set()
 
@@ -224,7 +247,7 @@ class Interrupts:
                 seen[tid] = self._interrupted(tid)
             if seen.get(tid):
                 wait.end(errno.EINTR)
-            elif now - wait.since > self.timeout:
+            elif now - wait.since > self.timeout and wait.what not in STORING:
                 log.warning(
                     "%s (%s) has waited for %.0f s: it is answered with a timeout",
                     wait.what,

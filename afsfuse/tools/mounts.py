@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from afsfuse.control.places import ask_daemons
+from afsfuse.control.places import ask_each
 from afsfuse.tools.common import EXIT_OK, Parser
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run it; returns the exit status."""
     given = parser().parse_args(arguments)
-    answers = ask_daemons("trees")
+    answers = ask_each("trees")
     trees = [
         {"mount": answer["directory"], "expire": answer["expire"], **tree}
         for answer in answers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from afsfuse.control.places import ask_daemons
+from afsfuse.control.places import ask_each
 from afsfuse.errors import UsageError
 from afsfuse.tools import complain
 from afsfuse.tools.common import EXIT_FAILED, EXIT_OK
@@ -24,7 +24,7 @@ def let_go(path: str) -> int:
     if not stat.S_ISDIR(found.st_mode):
         raise UsageError(f"{path}: not a directory", exit_code=EXIT_FAILED)
     device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
-    answers = ask_daemons("let-go", device=device, inode=found.st_ino)
+    answers = ask_each("let-go", device=device, inode=found.st_ino)
     answer = next((answer for answer in answers if "other" not in answer), None)
     if answer is None:
         raise UsageError(f"{path}: in no mount of ours", exit_code=EXIT_FAILED)

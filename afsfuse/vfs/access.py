@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.cache.doors import LOOK, needed_to_see
+from afsfuse.auth.identity import NOBODY
+from afsfuse.cache.doors import LOOK, NOT_ALLOWED, READ, needed_to_see
 from afsfuse.errors import AfsError, NotPermitted
-from afsfuse.model import FileKind, Rights
+from afsfuse.model import FileKind, Rights, VolumeType
 from afsfuse.vfs.dynroot import MadeUp
 from afsfuse.vfs.inodes import ROOT_INODE
 
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Node
 
 # As plain numbers: the operators of an IntFlag cost ten times as much.
-_LOOKUP, _READ = int(Rights.LOOKUP), int(Rights.READ)
+_LOOKUP, _READ, _WRITE = int(Rights.LOOKUP), int(Rights.READ), int(Rights.WRITE)
+_INSERT = int(Rights.INSERT)
+_CHANGE_NAMES = int(Rights.INSERT | Rights.DELETE)
 
 READ_ONLY = "the file system is mounted read-only"
 
@@ -52,11 +55,21 @@ def kept_for(true_until: float, open_until: float, now: float) -> float:
 def may(status: Status, mask: int, rights: int) -> bool:
     """The truth for access(2): whether somebody with these rights may do what `mask` says.
 
-    `mask` is made of `os.R_OK` and `os.X_OK`. Directories: listing and searching both take the
-    lookup right. Files: lookup and read, and the owner's bits. Symbolic links: lookup.
+    `mask` is made of `os.R_OK`, `os.W_OK` and `os.X_OK`. Directories: listing and searching both
+    take the lookup right, writing that to insert or that to delete; their mode bits mean nothing.
+    Files: lookup, with read or write, and the owner's bits. Symbolic links: lookup, and write for
+    what can be set of them.
+
+    Servers would do more for some. The owner of a file, and administrators of a cell, do not mind
+    mode bits there; programs count on them, so they bind everybody here, as in other AFS clients.
+    Who owns a volume may look into all of it, which nothing tells. See `owner_may` for the rest.
     """
     if not rights & _LOOKUP:
         return mask == os.F_OK
+    if status.kind is FileKind.DIRECTORY:
+        return not mask & os.W_OK or bool(rights & _CHANGE_NAMES)
+    if mask & os.W_OK and not rights & _WRITE:
+        return False
     if status.kind is not FileKind.FILE:
         return True
     if mask & (os.R_OK | os.X_OK) and not rights & _READ:
@@ -64,22 +77,57 @@ def may(status: Status, mask: int, rights: int) -> bool:
     return mode_allows(status, mask)
 
 
+def owner_may(status: Status, mask: int, rights: int) -> bool:
+    """Whether the owner of a file may do what `may` denies to others with these rights.
+
+    Who may insert into a directory may write to the files in it that are his: so something can be
+    dropped where nothing can be changed. Source: Check_PermissionRights in afsfileprocs.c.
+    """
+    return (
+        bool(mask & os.W_OK and rights & _INSERT)
+        and status.kind is FileKind.FILE
+        and may(status, mask, rights | _WRITE)
+    )
+
+
+async def permits(doors: Doors, vnode: Vnode, mask: int, who: Identity) -> bool:
+    """The truth for access(2), and for opening files: whether an identity may do what `mask` says.
+
+    Raises `AfsError`: EROFS for writing to a volume to which nobody can write; asks the server for
+    rights if need be.
+    """
+    status = vnode.status
+    if not mask & os.W_OK:
+        if doors.lets_in(vnode, READ, NOBODY):
+            return may(status, mask, READ)
+    elif vnode.volume.type is not VolumeType.RW:
+        refuse_writing(mask)
+    rights = await doors.rights(vnode, who)
+    if may(status, mask, rights):
+        return True
+    return owner_may(status, mask, rights) and await doors.owns(vnode, who)
+
+
 def mode_allows(status: Status, mask: int) -> bool:
     """Whether the owner's bits of a file let anybody at all."""
     if mask & os.R_OK and not status.mode & stat.S_IRUSR:
+        return False
+    if mask & os.W_OK and not status.mode & stat.S_IWUSR:
         return False
     return not (mask & os.X_OK and not status.mode & stat.S_IXUSR)
 
 
 def refuse_writing(mask: int) -> None:
-    """Whatever would change something ends here."""
+    """EROFS for writing where that ends for everybody: read-only volumes, and what is made up."""
     if mask & os.W_OK:
-        raise AfsError(READ_ONLY, errno=EROFS)
+        raise AfsError("nobody can write here", errno=EROFS)
 
 
-def refusal(node: Node) -> NotPermitted:
-    """What is said to whom the access list does not let in."""
-    return NotPermitted(f"{node.path()}: the access list does not allow it")
+def refusal(node: Node, why: AfsError) -> AfsError:
+    """What is said to who is not let in: why, with the path."""
+    error = why.again()
+    error.message = f"{node.path()}: {why.message}"
+    return error
 
 
 class Sight:
@@ -122,4 +170,22 @@ class Sight:
     async def require(self, node: Node, vnode: Vnode | None, who: Identity) -> None:
         """`NotPermitted` unless an identity may be told."""
         if not await self.allows(node, vnode, who):
-            raise refusal(node)
+            why = NotPermitted(NOT_ALLOWED)
+            raise refusal(node, self._doors.refusal(vnode.volume, who) if vnode else why)
+
+    def path_is_open(self, node: Node, who: Identity) -> bool:
+        """Whether an identity is known to be allowed to look into all directories above a node.
+
+        Asks nobody.
+        """
+        while node.inode != ROOT_INODE:
+            above = node.parent
+            if above is None:
+                return False
+            vnode = above.vnode
+            if not isinstance(above, MadeUp) and (
+                vnode is None or not self._doors.lets_in(vnode, LOOK, who)
+            ):
+                return False
+            node = above
+        return True

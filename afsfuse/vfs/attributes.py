@@ -26,23 +26,26 @@ _FAKED_SIZE = 2048  # bytes: one page, the smallest directory there is
 def entry_of(
     node: Node, vnode: Vnode, now: float, entry_timeout: float, open_until: float
 ) -> Entry:
-    """What a vnode's status says, valid for what is left of its promise, and no longer than
-    everybody may be told (see `access.kept_for`).
+    """What a vnode's status says, with what was written and is not stored yet.
+
+    Valid for what is left of its promise, and no longer than everybody may be told (see
+    `access.kept_for`).
 
     The hot path of every stat and listing.
     """
     status = vnode.status
     kind = status.kind
+    dirty = vnode.dirty
     type_bits = _REGULAR if kind is _FILE else _LINK if kind is _SYMLINK else _DIRECTORY
     return Entry(
         node.inode,
         node.generation,
         type_bits | (status.mode & _PERMISSIONS),
-        status.links,
+        status.links - vnode.unlinked,
         status.owner,
         status.group,
-        status.length,
-        status.mtime,
+        status.length if dirty is None else dirty.length,
+        status.mtime if dirty is None else dirty.mtime,
         BLOCK_SIZE,
         kept_for(vnode.expires - PROMISE_MARGIN, open_until, now),
         entry_timeout,

@@ -1,4 +1,6 @@
-"""What the vfs hands to whoever serves the kernel: attributes, listings, open files, space."""
+"""What the vfs hands to whoever serves the kernel, and takes from him: attributes, listings, open
+files, space.
+"""
 
 import stat
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ NO_INODE = Inode(0)
 
 BLOCK_SIZE = 4096
 """Preferred input and output size in bytes: a page, as the kernel's own AFS client says."""
+
+_LAST_SECOND = 2**32 - 1  # there are 32 bits for a time on the wire
 
 
 @dataclass(slots=True)
@@ -50,6 +54,14 @@ class Entry:
         return stat.S_ISDIR(self.mode)
 
 
+READS_ONLY = 1 << 61
+"""Bit of a handle: nothing can be written through it, so that closing it stores nothing."""
+
+UNFLUSHED = 1 << 62
+"""Bit of a handle: closing it stores nothing and ends no POSIX lock, so nobody need hear of it but
+when it is closed by all. Both bits are known to `afsfuse/fuse/_libfuse.c`, too."""
+
+
 def negative(timeout: float) -> Entry:
     """The answer "no such name", to be believed for `timeout` seconds."""
     return Entry(NO_INODE, 0, 0, 0, 0, 0, 0, 0, BLOCK_SIZE, 0.0, timeout)
@@ -86,3 +98,18 @@ class VolumeSpace:
     files_free: int
     name_max: int
     """Bytes of the longest name."""
+
+
+class Attributes(NamedTuple):
+    """What is to be set; None leaves it as it is."""
+
+    size: int | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mtime: int | None = None  # Unix seconds
+
+
+def seconds(nanoseconds: int) -> int:
+    """The time that AFS keeps of one: whole seconds, from 1970 to 2106."""
+    return max(0, min(nanoseconds // 1_000_000_000, _LAST_SECOND))

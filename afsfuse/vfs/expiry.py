@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import itertools
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
+from afsfuse.vfs.inodes import Node
 from afsfuse.vfs.trees import Keep, Survey, depth, is_top
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
+    from afsfuse.auth.identity import Caller
     from afsfuse.cache import CacheManager
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from afsfuse.model import Inode
-    from afsfuse.vfs.inodes import Mount, Node, NodeTable
+    from afsfuse.vfs.inodes import Mount, NodeTable
     from afsfuse.vfs.invalidation import KernelNotifier
 
 log = logging.getLogger(__name__)
@@ -39,13 +41,36 @@ _SWEEP = 15.0  # seconds between two looks at which trees are used, at most
 _NODE_COST = 450  # bytes of a node with its names; measured with tracemalloc
 _TREE_COST = 1500  # ... of a mount, its mount point and its volume
 
-NodeUse = tuple["Node", Keep]
-VolumeUse = tuple["Volume", Keep]
+Use = tuple["Node | Volume", Keep]
 
 
 async def no_survey() -> Survey:
     """Nobody is seen; for a file system that no kernel mounts."""
     return Survey([], [], [])
+
+
+class Opened(Protocol):
+    """An open file or directory."""
+
+    @property
+    def caller(self) -> Caller: ...
+    @property
+    def node(self) -> Node: ...
+
+
+def opened_nodes(what: str, handles: Iterable[Opened]) -> Iterator[Use]:
+    """The nodes of open files or directories, and who opened them."""
+    for opened in handles:
+        who = f"{opened.node.path()}, opened by process {opened.caller.tid}"
+        yield opened.node, Keep(what, who, opened.caller.uid)
+
+
+def busy_volumes(cache: CacheManager) -> Iterator[Use]:
+    """Volumes of which something is locked, or waits to be stored."""
+    for volume in cache.locks.volumes():
+        yield volume, Keep("lock")
+    for volume in cache.writes.volumes():
+        yield volume, Keep("unstored data")
 
 
 class TreeReport(NamedTuple):
@@ -74,24 +99,20 @@ class Expiry:
         locator: VolumeLocator,
         notifier: KernelNotifier,
         period: float,
-        opened: Callable[[], Iterable[NodeUse]],
     ) -> None:
-        """`period`: seconds between two ticks; 0: nothing expires by itself. `opened`: the nodes
-        of open files and directories.
-        """
+        """`period`: seconds between two ticks; 0: nothing expires by itself."""
         self._nodes = nodes
         self._trees = nodes.trees
         self._cache = cache
         self._locator = locator
         self._notifier = notifier
         self._period = period
-        self._opened = opened
         self._much_went = trio.Event()
         self._going = trio.Lock()  # one pass at a time
         self.survey: Callable[[], Awaitable[Survey]] = no_survey
         """Who is inside without having asked; see `afsfuse.fuse.usage`."""
-        self.keepers: list[Callable[[], Iterable[VolumeUse]]] = []
-        """What else keeps all trees of a volume: locks, data that is not written yet."""
+        self.keepers: list[Callable[[], Iterable[Use]]] = []
+        """What keeps the tree of a node, or all trees of a volume, as far as this process knows."""
         self.trim: Callable[[], None] = lambda: None
         """Called when much was let go: gives memory back to the system."""
         self.expired = 0
@@ -112,7 +133,7 @@ class Expiry:
             await trio.sleep(_GRACE)
             self._much_went = trio.Event()
             self._nodes.compact()
-            self._cache.compact()
+            self._cache.leaving.compact()
             self.trim()
 
     async def _tick_for_ever(self) -> None:
@@ -155,12 +176,12 @@ class Expiry:
     def _kept(self) -> dict[Mount, list[Keep]]:
         """Trees that are in use as far as this process knows."""
         kept: dict[Mount, list[Keep]] = {}
-        for node, keep in self._opened():
-            if (tree := node.tree) is not None:
-                kept.setdefault(tree, []).append(keep)
         volumes: dict[Volume, list[Keep]] = {}
-        for volume, keep in itertools.chain.from_iterable(keeper() for keeper in self.keepers):
-            volumes.setdefault(volume, []).append(keep)
+        for used, keep in itertools.chain.from_iterable(keeper() for keeper in self.keepers):
+            if not isinstance(used, Node):
+                volumes.setdefault(used, []).append(keep)
+            elif (tree := used.tree) is not None:
+                kept.setdefault(tree, []).append(keep)
         if volumes:
             for tree in self._trees:
                 if keeps := volumes.get(tree.volume):
@@ -237,7 +258,7 @@ class Expiry:
         if self._trees.shown(volume):
             return
         self._trees.released(volume)
-        self._cache.let_go(volume)
+        self._cache.leaving.let_go(volume)
         self._locator.forget(volume)
 
     # What commands ask
@@ -274,7 +295,7 @@ class Expiry:
         for tree in sorted(self._trees, key=depth):
             keeps = list(kept.get(tree, ()))
             keeps += [Keep("tree below", child.point.path()) for child in children.get(tree, ())]
-            held = self._cache.footprint(tree.volume)
+            held = self._cache.leaving.footprint(tree.volume)
             reports.append(
                 TreeReport(
                     tree.point.path(),

@@ -7,45 +7,52 @@ Each method finds the node and hands over to whoever knows more. Errors are `Afs
 from __future__ import annotations
 
 import errno
-import itertools
+import logging
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from afsfuse.auth.identity import NOBODY, Identities
-from afsfuse.cache.doors import LOOK, READ
+from afsfuse.cache.doors import READ
+from afsfuse.cache.leftovers import Leftovers
 from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind
 from afsfuse.vfs import access, xattrs
 from afsfuse.vfs.background import Background
+from afsfuse.vfs.dirops import DirectoryOperations
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
-from afsfuse.vfs.expiry import Expiry
-from afsfuse.vfs.files import FileHandle, Files, HandleTable
-from afsfuse.vfs.inodes import ROOT_INODE
+from afsfuse.vfs.expiry import Expiry, busy_volumes, opened_nodes
+from afsfuse.vfs.files import FileHandle, Files, HandleTable, Holders
+from afsfuse.vfs.invalidation import OwnChanges
 from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
+from afsfuse.vfs.locking import Locking
 from afsfuse.vfs.lookups import Lookups
 from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint, volume_root
 from afsfuse.vfs.options import DYNAMIC_ROOT
+from afsfuse.vfs.orphans import Orphans
 from afsfuse.vfs.resolving import Resolver
 from afsfuse.vfs.space import Spaces
-from afsfuse.vfs.trees import Keep
 from afsfuse.vfs.trimming import Trimmer
+from afsfuse.vfs.writing import WRITING, FileWriting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from afsfuse.auth.identity import Caller, Identity
-    from afsfuse.cache import CacheManager
+    from afsfuse.cache import CacheManager, Vnode
     from afsfuse.cell.directory import CellDirectory
     from afsfuse.cell.volumes import VolumeLocator
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.model import Inode
-    from afsfuse.vfs.entry import Entry, Listing, OpenFile, VolumeSpace
-    from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable
-    from afsfuse.vfs.invalidation import KernelNotifier
+    from afsfuse.vfs.entry import Attributes, Entry, Listing, OpenFile, VolumeSpace
+    from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable, VnodeNode
+    from afsfuse.vfs.invalidation import KernelNotifier, Settle
     from afsfuse.vfs.options import VfsOptions
+
+log = logging.getLogger(__name__)
 
 BY_UID = Identities({}).of
 """Who callers are while there are no PAGs."""
@@ -74,8 +81,13 @@ class FileSystem:
         notifier: KernelNotifier,
         options: VfsOptions,
         identify: Callable[[Caller], Identity] = BY_UID,
+        leftovers: Leftovers | None = None,
+        settle: Settle | None = None,
     ) -> None:
         """`identify` says whom tokens of a caller belong to: by default to its uid.
+
+        `leftovers` is the list of names that are to be removed; without it nothing is written down.
+        `settle` waits until the kernel has done what it was told about some inodes, with a bound.
 
         `nodes` is the table that the cache's listener, `KernelInvalidator`, looks at, too.
 
@@ -94,10 +106,27 @@ class FileSystem:
         self._directory_handles: HandleTable[DirectoryHandle | RootHandle] = HandleTable(
             first=2, step=2
         )
-        self._files = Files(cache, nodes, self._file_handles)
+        self._holders = Holders()
+        self._files = Files(cache, nodes, self._file_handles, self._holders)
+        own = OwnChanges(nodes, notifier, options.sysnames, settle)
+        self._orphans = Orphans(
+            cache,
+            locator,
+            own,
+            self._background,
+            Leftovers(None) if leftovers is None else leftovers,
+        )
+        self._dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
+        self._locking = Locking(cache.locks, self._file_handles)
+        self._writing = FileWriting(cache, notifier)
         self._spaces = Spaces(client, options.space_lifetime)
-        self.expiry = Expiry(nodes, cache, locator, notifier, options.expire, self._open_nodes)
+        self.expiry = Expiry(nodes, cache, locator, notifier, options.expire)
         """The background task that lets idle trees go; to be run beside `run`."""
+        self.expiry.keepers += [
+            lambda: opened_nodes("open file", self._file_handles),
+            lambda: opened_nodes("open directory", self._directory_handles),
+            lambda: busy_volumes(cache),
+        ]
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
         nodes.plant(self._root)
@@ -110,7 +139,18 @@ class FileSystem:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do what goes on in the background, until cancelled."""
-        await self._background.run(task_status=task_status)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._background.run)
+            self._orphans.inherit()
+            task_status.started()
+
+    async def finish(self) -> None:
+        """The mount is gone: return when everything that was put off until then is done."""
+        await self._orphans.finish()
+
+    def token_changed(self, who: Identity, cell: str) -> None:
+        """An identity has another token for a cell, or none."""
+        self._orphans.token_changed()
 
     async def prepare(self) -> None:
         """See that the root can be shown: find the volume of a mount that shows only one.
@@ -120,26 +160,9 @@ class FileSystem:
         if isinstance(self._root, MountPoint):
             await self._lookups.vnode(self._root, NOBODY)
 
-    def _open_nodes(self) -> Iterator[tuple[Node, Keep]]:
-        """The nodes of open files and directories, and who opened them."""
-        for opened in self._file_handles:
-            yield opened.node, _kept_by("open file", opened)
-        for directory in self._directory_handles:
-            yield directory.node, _kept_by("open directory", directory)
-
     def may_see(self, node: Node, who: Identity) -> bool:
         """Whether an identity is known to be allowed to look at all of a node's path."""
-        while node.inode != ROOT_INODE:
-            above = node.parent
-            if above is None:
-                return False
-            vnode = above.vnode
-            if not isinstance(above, MadeUp) and (
-                vnode is None or not self._cache.doors.lets_in(vnode, LOOK, who)
-            ):
-                return False
-            node = above
-        return True
+        return self._lookups.sight.path_is_open(node, who)
 
     def statistics(self) -> VfsStatistics:
         """How many nodes and handles there are."""
@@ -179,15 +202,9 @@ class FileSystem:
     async def _require_sight(self, node: Node, who: Identity) -> None:
         """`NotPermitted` for whom a node may not be shown; who has it open may know it."""
         sight = self._lookups.sight
-        if sight.open_until(node, node.vnode) > trio.current_time() or self._holds(node, who):
+        if sight.open_until(node, node.vnode) > trio.current_time() or self._holders.has(node, who):
             return
         await sight.require(node, node.vnode, who)
-
-    def _holds(self, node: Node, who: Identity) -> bool:
-        return node.handles > 0 and any(
-            opened.node is node and opened.who == who
-            for opened in itertools.chain(self._file_handles, self._directory_handles)
-        )
 
     async def readlink(self, inode: Inode, caller: Caller) -> bytes:
         """The body of a symbolic link, as it stands in the cell."""
@@ -201,30 +218,35 @@ class FileSystem:
         return await self._cache.readlink(vnode.volume, vnode.fid, who)
 
     async def access(self, inode: Inode, mask: int, caller: Caller) -> bool:
-        """Whether `caller` may do what `mask` (`os.R_OK` and so on) says; EROFS for writing."""
-        access.refuse_writing(mask)
+        """Whether `caller` may do what `mask` (`os.R_OK` and so on) says.
+
+        Raises `AfsError`: EROFS for writing where nobody can.
+        """
         node = self._nodes.get(inode)
         if isinstance(node, MadeUp):
+            access.refuse_writing(mask)
             return True
         who = self._identify(caller)
         vnode = await self._lookups.vnode(node, who)
-        doors = self._cache.doors
-        public = doors.lets_in(vnode, READ, NOBODY)
-        return access.may(vnode.status, mask, READ if public else await doors.rights(vnode, who))
+        return await access.permits(self._cache.doors, vnode, mask, who)
 
     # Files.
 
     async def open(self, inode: Inode, flags: int, caller: Caller) -> OpenFile:
-        """Open a file for reading; EROFS if `flags` speak of anything else."""
+        """Open a file, for what the flags of open(2) say."""
         node = self._nodes.get(inode)
         if isinstance(node, MadeUp):
             raise AfsError(f"{node.path()}: not a file", errno=errno.EISDIR)
         who = self._identify(caller)
         vnode = await self._lookups.vnode(node, who)
         self._files.check(node, vnode, flags)
-        if not await self._cache.doors.allows(vnode, READ, who):
-            raise access.refusal(node)
-        return self._files.open(node, vnode, caller, who)
+        doors = self._cache.doors
+        if flags & os.O_ACCMODE != os.O_WRONLY and not await doors.allows(vnode, READ, who):
+            raise access.refusal(node, doors.refusal(vnode.volume, who))
+        if flags & WRITING:
+            await self._writing.require(node, vnode, who)
+            vnode = await self._lookups.vnode(node, who)  # the status may have moved meanwhile
+        return self._open(node, vnode, flags, caller, who)
 
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
         """What `open` gives, if nobody has to be asked for that; else None."""
@@ -234,9 +256,22 @@ class FileSystem:
             return None
         who = self._identify(caller)
         self._files.check(node, vnode, flags)
-        if not self._cache.doors.lets_in(vnode, READ, who):
+        if flags & os.O_ACCMODE != os.O_WRONLY and not self._cache.doors.lets_in(vnode, READ, who):
             return None
-        return self._files.open(node, vnode, caller, who)
+        if flags & WRITING and not self._writing.may_at_once(vnode, who):
+            return None
+        return self._open(node, vnode, flags, caller, who)
+
+    def _open(
+        self, node: Node, vnode: Vnode, flags: int, caller: Caller, who: Identity
+    ) -> OpenFile:
+        """Open what may be opened, and cut it if that is asked for. Free of await."""
+        opened = self._files.open(node, vnode, caller, who, flags)
+        if flags & os.O_TRUNC:
+            writer = self._file_handles.get(opened.handle).writer
+            assert writer is not None
+            self._writing.truncate(node, vnode, 0, writer)
+        return opened
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
         """Bytes of an open file; fewer than `size` only at its end."""
@@ -246,14 +281,75 @@ class FileSystem:
         """What `read` gives, if it is there in one piece; else None."""
         return self._files.read_at_once(handle, offset, size)
 
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        """Write to an open file; returns how many bytes. Waits while too much is not stored.
+
+        EIO, once, if a lock did not hold that was taken through this handle.
+        """
+        self._locking.check(handle)
+        return await self._writing.write(self._file_handles.get(handle), offset, data)
+
+    def write_at_once(self, handle: int, offset: int, data: bytes) -> int | None:
+        """The same, if there is room; else None."""
+        self._locking.check(handle)
+        return self._writing.write_at_once(self._file_handles.get(handle), offset, data)
+
+    def is_settled(self, handle: int) -> bool:
+        """Whether `flush` has nothing to do and nothing to tell."""
+        opened = self._file_handles.find(handle)
+        return opened is not None and self._writing.is_settled(opened) and not self._locking.posix
+
+    async def flush(self, handle: int, owner: int) -> None:
+        """A process closes a descriptor of a file, and with that drops its POSIX locks on it.
+
+        Returns when the server has what was written, or raises why not.
+        """
+        try:
+            await self._writing.settle(self._file_handles.get(handle), safe=False)
+        finally:
+            await self._locking.closed(handle, owner)
+
+    async def fsync(self, handle: int) -> None:
+        """As `flush`, but it has to be on the server's disk."""
+        await self._writing.settle(self._file_handles.get(handle), safe=True)
+
     def release(self, handle: int) -> None:
         """Close a file. Never raises."""
+        opened = self._file_handles.find(handle)
+        vnode = None if opened is None else opened.node.vnode
+        if opened is not None:
+            self._writing.close(opened)
+        self._locking.released(handle)
         self._files.release(handle)
+        if vnode is not None:
+            self._orphans.closed(vnode)
 
-    def caller_of(self, handle: int) -> Caller:
-        """Who opened a file or directory; EBADF if it is not open."""
-        opened = self._file_handles.find(handle) or self._directory_handles.get(handle)
-        return opened.caller
+    @property
+    def locking(self) -> Locking:
+        """Locks on open files."""
+        return self._locking
+
+    def keep_locks(self) -> None:
+        """The kernel asks us for all locks, from now on; else it keeps them itself."""
+        self._files.local_locks = False
+
+    async def setattr(
+        self, inode: Inode, wanted: Attributes, handle: int | None, caller: Caller
+    ) -> Entry:
+        """Set attributes; `handle` if it is done through an open file. The new attributes."""
+        node = self._nodes.get(inode)
+        if isinstance(node, MadeUp):
+            raise AfsError(f"{node.path()}: not on any server", errno=errno.EPERM)
+        opened = None if handle is None else self._file_handles.find(handle)
+        who = self._identify(caller) if opened is None else opened.who
+        vnode = await self._lookups.vnode(node, who)
+        await self._writing.set_attributes(node, vnode, wanted, opened, who)
+        return await self._lookups.attributes(node, who)
+
+    def caller_of(self, handle: int) -> Caller | None:
+        """Who opened a file or directory; None if it is not open."""
+        opened = self._file_handles.find(handle) or self._directory_handles.find(handle)
+        return None if opened is None else opened.caller
 
     # Directories.
 
@@ -268,11 +364,11 @@ class FileSystem:
             mount, fid = await self._lookups.place(node, who)
             try:
                 directory = await self._cache.directory(mount.volume, fid, who)
-            except NotPermitted:
-                raise access.refusal(node) from None
+            except NotPermitted as exc:
+                raise access.refusal(node, exc) from None
             await self._lookups.vnode(node, who)
             handle = DirectoryHandle(node, mount, fid, directory, caller, who, self._reader)
-        node.handles += 1
+        self._holders.add(node, who)
         return self._directory_handles.add(handle)
 
     async def readdir(self, handle: int, offset: int, room: int) -> list[Listing]:
@@ -297,8 +393,85 @@ class FileSystem:
         opened = self._directory_handles.pop(handle)
         if opened is not None:
             opened.close()
-            opened.node.handles -= 1
+            self._holders.remove(opened.node, opened.who)
             self._nodes.discard(opened.node)
+
+    # Names.
+
+    async def create(
+        self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[OpenFile, Entry]:
+        """Make a file and open it; one that is there is opened, unless `flags` have O_EXCL.
+
+        The entry's inode is held once more by the kernel, here and below.
+        """
+        who = self._identify(caller)
+        try:
+            node, entry = await self._dirops.create(self._nodes.get(parent), name, mode, who)
+        except AfsError as exc:
+            if exc.errno != errno.EEXIST or flags & os.O_EXCL:
+                raise
+            # Somebody else made it after the kernel had looked.
+            entry = await self.lookup(parent, name, caller)
+            if not entry.inode:
+                raise
+            return await self.open(entry.inode, flags, caller), entry
+        return self._open_created(node, flags, caller, who), entry
+
+    def _open_created(self, node: VnodeNode, flags: int, caller: Caller, who: Identity) -> OpenFile:
+        """Open a file that was made just now by who opens it, whatever its mode. Free of await."""
+        assert node.vnode is not None
+        return self._open(node, node.vnode, flags & ~os.O_TRUNC, caller, who)
+
+    async def mknod(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
+        """Make a file; EPERM for pipes, sockets and devices, of which AFS has none."""
+        if not stat.S_ISREG(mode):
+            raise AfsError(
+                f"{name!r}: AFS has no pipes, sockets or devices (mode {mode:o})",
+                errno=errno.EPERM,
+            )
+        who = self._identify(caller)
+        return (await self._dirops.create(self._nodes.get(parent), name, mode, who))[1]
+
+    async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
+        """Make a directory."""
+        who = self._identify(caller)
+        return await self._dirops.mkdir(self._nodes.get(parent), name, mode, who)
+
+    async def symlink(self, parent: Inode, name: bytes, body: bytes, caller: Caller) -> Entry:
+        """Make a symbolic link, or a mount point if `body` is one's."""
+        who = self._identify(caller)
+        return await self._dirops.symlink(self._nodes.get(parent), name, body, who)
+
+    async def link(self, inode: Inode, parent: Inode, name: bytes, caller: Caller) -> Entry:
+        """Give a file a further name."""
+        who = self._identify(caller)
+        node = self._nodes.get(inode)
+        return await self._dirops.link(node, self._nodes.get(parent), name, who)
+
+    async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        """Remove a name of anything but a directory."""
+        who = self._identify(caller)
+        await self._dirops.unlink(self._nodes.get(parent), name, who)
+
+    async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        """Remove an empty directory."""
+        who = self._identify(caller)
+        await self._dirops.rmdir(self._nodes.get(parent), name, who)
+
+    async def rename(
+        self,
+        old_parent: Inode,
+        old_name: bytes,
+        new_parent: Inode,
+        new_name: bytes,
+        flags: int,
+        caller: Caller,
+    ) -> None:
+        """Move a name; `flags` are those of renameat2(2)."""
+        who = self._identify(caller)
+        old, new = self._nodes.get(old_parent), self._nodes.get(new_parent)
+        await self._dirops.rename(old, old_name, new, new_name, flags, who)
 
     # Volumes.
 
@@ -322,15 +495,34 @@ class FileSystem:
         await self._require_sight(node, who)
         return await xattrs.value(self._client, mount.volume, fid, name, who)
 
-    async def listxattr(self, inode: Inode, caller: Caller) -> list[bytes]:
-        """The names of all extended attributes, which are the same everywhere."""
+    async def setxattr(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None:
+        """Set `afs.acl`, see `xattrs.set_acl`; of a mount point that of its target.
+
+        EOPNOTSUPP for any other attribute, and for what is made up.
+        """
         node = self._nodes.get(inode)
-        if isinstance(node, MadeUp):
-            return []
+        if name != xattrs.ACL or isinstance(node, MadeUp):
+            raise xattrs.refuse_setting(name)
+        who = self._identify(caller)
+        mount, fid = await self._lookups.place(node, who)
+        try:
+            acl = await xattrs.set_acl(self._client, self._cache, mount.volume, fid, value, who)
+        except AfsError as exc:
+            log.info("%s: the access list was not set: %s", node.path(), exc)
+            raise
+        log.info("%s: the access list is now: %s", node.path(), acl)
+
+    async def removexattr(self, inode: Inode, name: bytes, caller: Caller) -> None:
+        """ENODATA for what is not there; EPERM for what is, since nothing of it can be removed."""
+        node = self._nodes.get(inode)
+        if name not in xattrs.NAMES or isinstance(node, MadeUp):
+            raise xattrs.no_such_attribute(name)
         await self._require_sight(node, self._identify(caller))
-        return list(xattrs.NAMES)
+        raise AfsError(f"the extended attribute {name!r} cannot be removed", errno=errno.EPERM)
 
-
-def _kept_by(what: str, opened: FileHandle | DirectoryHandle | RootHandle) -> Keep:
-    caller = opened.caller
-    return Keep(what, f"{opened.node.path()}, opened by process {caller.tid}", caller.uid)
+    async def listxattr(self, inode: Inode, caller: Caller) -> list[bytes]:
+        """None: see `xattrs.NAMES`."""
+        node = self._nodes.get(inode)
+        if not isinstance(node, MadeUp):
+            await self._require_sight(node, self._identify(caller))
+        return []

@@ -355,6 +355,14 @@ class NodeTable:
         self._absent_count -= absent
         return node is not None or absent
 
+    def renamed(self, old: Node, old_name: bytes, new: Node, new_name: bytes, node: Node) -> None:
+        """The kernel moved its name for `node`, whether or not we thought that it had one."""
+        self.unhold(old, old_name)
+        self.unhold(new, new_name)
+        if node.nlookup:
+            node.nlookup -= 1  # `hold` counts the reference that came along
+            self.hold(new, new_name, node)
+
     def hold_absent(self, parent: Node, name: bytes, until: float, now: float) -> bool:
         """The kernel is told that `parent` has no `name`; False if it must not remember that."""
         absent = parent.absent

@@ -6,18 +6,19 @@ names that the kernel really holds, and goes up to a `KernelNotifier`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from afsfuse.model import Inode
 from afsfuse.vfs.inodes import Node, VnodeNode, holders
 from afsfuse.vfs.names import SYS_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from afsfuse.cache import Vnode
-    from afsfuse.model import Inode
     from afsfuse.vfs.inodes import NodeTable
 
 
@@ -82,6 +83,12 @@ class KernelInvalidator:
             else:
                 self._notifier.invalidate_attributes(node.inode)
 
+    def version_stored(self, vnode: Vnode, before: int) -> None:
+        """The pages of the version before, with what the kernel has written, are those of now."""
+        for node in holders(vnode):
+            if isinstance(node, VnodeNode) and node.pages_version == before:
+                node.pages_version = vnode.status.data_version
+
     def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:
         """These names mean something else now; None: any of them may."""
         changed = None if names is None else list(names)
@@ -113,9 +120,73 @@ class KernelInvalidator:
         """The names, and those ending in `@sys` that may have stood for them."""
         for name in names:
             yield name
-            for sysname in self._sysnames:
-                if name.endswith(sysname):
-                    yield name[: -len(sysname)] + SYS_SUFFIX
+            yield from _aliases(name, self._sysnames)
+
+
+Settle = Callable[[Iterable[Inode]], Awaitable[object]]
+
+
+class OwnChanges:
+    """Tells the kernel of changes that it asked for itself, as far as it cannot know of them.
+
+    The node through which a change was asked shows it already. What the kernel does not know is
+    that other nodes show the same directory, or the same file, and which names end in `@sys`.
+    """
+
+    def __init__(
+        self,
+        nodes: NodeTable,
+        notifier: KernelNotifier,
+        sysnames: tuple[bytes, ...],
+        settle: Settle | None = None,
+    ) -> None:
+        """`settle` waits, for a short bounded time, until the kernel has done what it was told."""
+        self._nodes = nodes
+        self._notifier = notifier
+        self._sysnames = sysnames
+        self._settle = settle
+        self._told: set[Inode] = set()
+
+    async def settled(self) -> None:
+        """Before the answer to a change: who made it shall not see the old state elsewhere."""
+        if self._told:
+            told, self._told = self._told, set()
+            if self._settle is not None:
+                await self._settle(told)
+
+    def name_changed(self, directory: Vnode | None, name: bytes, asked: Node | None) -> None:
+        """A name came, went or means something else, at the request of `asked`, if of anybody."""
+        for node in () if directory is None else holders(directory):
+            if node is not asked:
+                self._drop(node, name)
+                self._notifier.invalidate_attributes(node.inode)
+                if asked is not None:
+                    self._told.add(node.inode)
+            for alias in _aliases(name, self._sysnames):
+                self._drop(node, alias)
+
+    def file_changed(self, file: Vnode | None, asked: Node | None) -> None:
+        """A file has one name more or less."""
+        for node in () if file is None else holders(file):
+            if node is not asked:
+                self._notifier.invalidate_attributes(node.inode)
+                self._told.add(node.inode)
+
+    def name_closed(self, parent: Node, name: bytes, child: Node) -> None:
+        """What stands behind a name is not for everybody any more who was let in before."""
+        self._notifier.invalidate_attributes(child.inode)
+        self._drop(parent, name)
+
+    def _drop(self, node: Node, name: bytes) -> None:
+        if self._nodes.unhold(node, name):
+            self._notifier.invalidate_name(node.inode, name)
+
+
+def _aliases(name: bytes, sysnames: tuple[bytes, ...]) -> Iterator[bytes]:
+    """The names ending in `@sys` that may stand for a name."""
+    for sysname in sysnames:
+        if name.endswith(sysname):
+            yield name[: -len(sysname)] + SYS_SUFFIX
 
 
 def _suspects(node: Node, vnode: Vnode) -> list[bytes]:

@@ -55,9 +55,11 @@ _DOT, _DOT_DOT = b".", b".."
 class Window:
     """Some names in a row, at least one, and what the cache knows of them."""
 
-    __slots__ = ("entries", "ready", "scope", "start", "vnodes")
+    __slots__ = ("entries", "ready", "scope", "start", "version", "vnodes")
 
-    def __init__(self, start: int, entries: list[DirectoryEntry]) -> None:
+    def __init__(self, start: int, entries: list[DirectoryEntry], version: int) -> None:
+        self.version = version
+        """Of the directory when it was cut out."""
         self.start = start
         """The offset (slot number) at which this window begins."""
         self.entries = entries
@@ -120,20 +122,23 @@ class DirectoryHandle:
         """At most `room` entries from `offset` on; none at the end.
 
         Reading from the start again shows the directory as it is now, otherwise it stays as it
-        was when it was opened.
+        was when it was opened, but for what was changed through this mount.
         """
         if offset == 0 and self._begun:
             cache = self._reader.cache
             self._restart(await cache.directory(self._mount.volume, self._fid, self.who))
         self._begun = True
-        window, index = self._window_at(offset)
-        if window is None:
-            return []
-        await window.ready.wait()
-        rights = await self._reader.rights(self._mount, self._fid, self.who)
-        self._drop_offered()
-        self._read_ahead(window)
-        return self._page(window, index, room, rights)
+        while True:
+            window, index = self._window_at(offset)
+            if window is None:
+                return []
+            await window.ready.wait()
+            rights = await self._reader.rights(self._mount, self._fid, self.who)
+            self._drop_offered()
+            self._read_ahead(window)
+            if page := self._page(window, index, room, rights):
+                return page
+            offset = window.entries[min(index + room, len(window.entries)) - 1].slot + 1
 
     def _restart(self, directory: Directory) -> None:
         self._cancel()
@@ -157,7 +162,7 @@ class DirectoryHandle:
         entries = list(itertools.islice(self._directory.entries_from(offset), size))
         if not entries:
             return None
-        window = Window(offset, entries)
+        window = Window(offset, entries, self._directory.data_version)
         self._reader.fill(window, self._mount, self._fid, self.who)
         return window
 
@@ -175,9 +180,13 @@ class DirectoryHandle:
             keep = _Keep(rights, timeout, vnode.look_until, vnode.read_until)
         page: list[Listing] = []
         offered = self._offered
+        directory = self._directory
+        edited = directory.data_version != window.version
         for position in range(index, min(index + room, len(window.entries))):
             dirent = window.entries[position]
             name = dirent.name
+            if edited and directory.find(name) != (dirent.vnode, dirent.unique):
+                continue  # we removed it since the window was cut out, or moved another there
             if name in (_DOT, _DOT_DOT):
                 entry = self._dot_entry(name, now)
             else:

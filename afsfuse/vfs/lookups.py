@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _MOUNTPOINT, _FILE, _DIRECTORY = FileKind.MOUNTPOINT, FileKind.FILE, FileKind.DIRECTORY
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """A directory that is being searched, and where its vnode lives."""
 
     node: Node
@@ -219,17 +219,17 @@ class Lookups:
         if isinstance(parent, DynamicRoot):
             return await self._lookup_cell(parent, name, who)
         mount, fid = await self.place(parent, who)
-        return await self._search(_Place(parent, mount, fid, who), name)
+        return await self._search(Place(parent, mount, fid, who), name)
 
-    async def _search(self, place: _Place, name: bytes, *, again: bool = True) -> Entry:
+    async def _search(self, place: Place, name: bytes, *, again: bool = True) -> Entry:
         parent, mount, fid, who = place
         try:
             directory = await self._cache.directory(mount.volume, fid, who)
-        except NotPermitted:
-            raise access.refusal(parent) from None
-        vnode = await self._directory_vnode(place)
+        except NotPermitted as exc:
+            raise access.refusal(parent, exc) from None
+        vnode = await self.directory_vnode(place)
         now = trio.current_time()
-        found = self._find(directory, name)
+        found = directory.find(self.real_name(directory, name))
         if found is None:
             return self._absent(parent, name, trust(directory, vnode, now), now)
         child = Fid(fid.volume, *found)
@@ -248,7 +248,7 @@ class Lookups:
             tree.used = True
         return entry
 
-    async def _directory_vnode(self, place: _Place) -> Vnode:
+    async def directory_vnode(self, place: Place) -> Vnode:
         """The vnode of a directory that was just read, so the cache has it."""
         node, mount, fid, who = place
         vnode = node.vnode
@@ -262,18 +262,17 @@ class Lookups:
             self._nodes.show(node, vnode)
         return vnode
 
-    def _find(self, directory: Directory, name: bytes) -> tuple[int, int] | None:
-        if not name.endswith(names.SYS_SUFFIX):
-            return directory.find(name)
-        for candidate in names.sys_candidates(name, self._options.sysnames):
-            found = directory.find(candidate)
-            if found is not None:
-                return found
-        return None
+    def real_name(self, directory: Directory, name: bytes) -> bytes:
+        """The entry that a name stands for: another one if it ends in `@sys`."""
+        if name.endswith(names.SYS_SUFFIX):
+            for candidate in names.sys_candidates(name, self._options.sysnames):
+                if candidate in directory:
+                    return candidate
+        return name
 
     async def _found(
         self,
-        place: _Place,
+        place: Place,
         name: bytes,
         directory: Directory,
         above: Vnode,
@@ -300,7 +299,7 @@ class Lookups:
         until = above.read_until if vnode.status.kind is _FILE else above.look_until
         return node, entry_of(node, vnode, now, 0.0, until), now
 
-    async def _child_vnode(self, node: Node, fid: Fid, place: _Place, above: Vnode) -> Vnode:
+    async def _child_vnode(self, node: Node, fid: Fid, place: Place, above: Vnode) -> Vnode:
         """What a child shows, if it may be told. Suspends for no public file."""
         vnode = node.vnode
         assert vnode is not None
@@ -312,9 +311,24 @@ class Lookups:
             vnode = await self._cache.refetch(place.mount.volume, fid, place.who)
             self._nodes.show(node, vnode)
         closed = status.kind is _FILE and above.read_until <= trio.current_time()
-        if closed and not await self._cache.doors.allows(vnode, READ, place.who):
-            raise access.refusal(node)
+        doors = self._cache.doors
+        if closed and not await doors.allows(vnode, READ, place.who):
+            raise access.refusal(node, doors.refusal(vnode.volume, place.who))
         return vnode
+
+    def made(self, place: Place, name: bytes, vnode: Vnode) -> tuple[Node, Entry]:
+        """The node of what was made in a directory just now, held by the kernel under `name`."""
+        node = self.child(place.mount, vnode)
+        now = trio.current_time()
+        above = self._cache.peek(place.mount.volume, place.fid)
+        timeout = until = 0.0
+        if above is not None:
+            until = above.read_until if vnode.status.kind is _FILE else above.look_until
+            if above.directory is not None:
+                timeout = trust(above.directory, above, now)
+        entry = entry_of(node, vnode, now, timeout, until)
+        self._nodes.hold(place.node, name, node)
+        return node, entry
 
     def _absent(self, parent: Node, name: bytes, timeout: float, now: float) -> Entry:
         if timeout and not self._nodes.hold_absent(parent, name, now + timeout, now):

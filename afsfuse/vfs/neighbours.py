@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+import trio
+
 from afsfuse.interfaces.common import Fid
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ _NOWHERE = -_SKIP - 1
 """A place that no name follows."""
 _FOLDERS = 64
 """Directories in which sequences are followed at a time."""
+_RENEWED = 2.0
+"""Seconds for which the order of a directory that is being changed counts."""
+
 _LARGEST = 20_000
 """Names of a directory that are put in order; in a larger one that costs more than it gives."""
 
@@ -74,17 +79,27 @@ class Sequence:
 
 
 class _Folder:
-    """A directory version with its two orders."""
+    """A directory with its two orders, as they were at some moment."""
 
-    __slots__ = ("directory", "sequences")
+    __slots__ = ("directory", "sequences", "since", "version")
 
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
+        self.version = directory.data_version
+        self.since = trio.current_time()
         by_slot = [entry.name for entry in directory]
         self.sequences = [Sequence(by_slot)]
         by_name = sorted(by_slot)
         if by_name != by_slot:
             self.sequences.append(Sequence(by_name))
+
+
+def _is_old(folder: _Folder) -> bool:
+    """Whether the directory was edited in place a while ago: putting it in order costs much."""
+    return (
+        folder.version != folder.directory.data_version
+        and trio.current_time() - folder.since > _RENEWED
+    )
 
 
 class Neighbours:
@@ -113,7 +128,7 @@ class Neighbours:
         if directory is None or len(directory) > _LARGEST:
             return None
         folder = self._folders.get(parent.inode)
-        if folder is None or folder.directory is not directory:
+        if folder is None or folder.directory is not directory or _is_old(folder):
             folder = self._folders[parent.inode] = _Folder(directory)
             if len(self._folders) > _FOLDERS:
                 self._folders.popitem(last=False)

@@ -6,18 +6,26 @@ The same names and forms as the kernel's own AFS client. Source: fs/afs/xattr.c 
 from __future__ import annotations
 
 import errno
+import logging
 from typing import TYPE_CHECKING
 
-from afsfuse.errors import AfsError
+from afsfuse.acl import AccessList
+from afsfuse.errors import AfsError, NotPermitted, ReadOnlyVolume
 
 if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
+    from afsfuse.cache import CacheManager
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.interfaces.common import Fid
 
+log = logging.getLogger(__name__)
+
 CELL, VOLUME, FID, ACL = b"afs.cell", b"afs.volume", b"afs.fid", b"afs.acl"
 NAMES = (ACL, CELL, FID, VOLUME)
+"""They are to be asked for by name and are not listed: programs that copy files with all that is
+listed (shutil, rsync -X) would fail to set them, or open a directory to those of another.
+"""
 
 
 def no_such_attribute(name: bytes) -> AfsError:
@@ -33,7 +41,7 @@ async def value(
     `afs.acl` is the access list as the server writes it, of a file that of its directory: a line
     with the number of positive entries, one with that of negative ones, then the entries, each a
     name, a tab and the rights as a decimal number. `afs.fid` is volume, vnode and uniquifier in
-    hexadecimal.
+    hexadecimal. Raises `DataCorrupt` for a list that is none.
     """
     if name == CELL:
         return volume.cell.name.encode()
@@ -43,5 +51,41 @@ async def value(
         return b"%x:%x:%x" % (fid.volume, fid.vnode, fid.unique)
     if name == ACL:
         # The server sends its string with the NUL that ends it in C.
-        return (await client.fetch_acl(volume, fid, who)).rstrip(b"\0")
+        text = (await client.fetch_acl(volume, fid, who)).rstrip(b"\0")
+        AccessList.from_server(text)
+        return text
     raise no_such_attribute(name)
+
+
+def refuse_setting(name: bytes) -> AfsError:
+    """The answer for all that cannot be set: programs that copy attributes take it for a no."""
+    return AfsError(f"the extended attribute {name!r} cannot be set", errno=errno.EOPNOTSUPP)
+
+
+async def set_acl(
+    client: FileServerClient,
+    cache: CacheManager,
+    volume: Volume,
+    fid: Fid,
+    text: bytes,
+    who: Identity,
+) -> AccessList:
+    """Give a directory another access list, in the name of `who`.
+
+    `text` is in the form of `afs.acl`; rights may also be letters (`rlidwka`). When this returns,
+    nobody is judged by the list before. Raises `AfsError`: EINVAL and E2BIG for what is no list,
+    ENOTDIR for files, for which the list of their directory counts, and whatever the server says.
+    """
+    wanted = AccessList.from_user(text)
+    if not fid.vnode & 1:  # directories have odd numbers
+        raise AfsError("only directories have an access list of their own", errno=errno.ENOTDIR)
+    try:
+        await client.changes.store_acl(volume, fid, wanted.text() + b"\0", who)
+    except (NotPermitted, ReadOnlyVolume):
+        raise  # nothing was done
+    except BaseException:  # nobody knows whether it was, also if it was cancelled
+        cache.rights_changed(volume, fid)
+        raise
+    cache.rights_changed(volume, fid)
+    await cache.learn_rights(volume, fid, who)
+    return wanted

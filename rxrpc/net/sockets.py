@@ -177,8 +177,10 @@ class UdpSocket:
         sent = 0
         for _key, group in groupby(datagrams, key=lambda item: (item[1], len(item[0]))):
             run = list(group)
+            # All of them together are one datagram to the kernel, with one length.
+            most = max(1, min(_MAX_SEGMENTS, MAX_DATAGRAM // len(run[0][0]) - 1))
             while run:
-                part, run = run[:_MAX_SEGMENTS], run[_MAX_SEGMENTS:]
+                part, run = run[:most], run[most:]
                 went = self._send_run(part)
                 sent += went
                 if went < len(part):
@@ -187,9 +189,8 @@ class UdpSocket:
 
     def _send_run(self, run: list[Datagram]) -> int:
         size, address = len(run[0][0]), run[0][1]
-        fits = MAX_DATAGRAM // size - 1
-        if len(run) == 1 or not self._segments or fits < len(run):
-            return self.send(run) if len(run) == 1 else self._one_by_one(run)
+        if len(run) == 1 or not self._segments:
+            return self._one_by_one(run)
         segment = (socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT.pack(size))
         try:
             self._socket.sendmsg([data for data, _address in run], [segment], 0, address)

@@ -77,7 +77,7 @@ class Afsfuse(Subject):
         program = [sys.executable]
         if self._profile:
             program += ["-m", "cProfile", "-o", str(self._profile)]
-        options = f"confdir={cell.confdir},cachesize={DATA_CACHE},{self._options}"
+        options = f"confdir={cell.confdir},memory={DATA_CACHE},cachedir=none,{self._options}"
         begin = time.perf_counter()
         daemon = host.popen(
             [*program, "-m", "afsfuse", "mount", "afs", str(point), "-f", "-o", options],

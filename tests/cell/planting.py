@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from afsfuse.democell import DemoCell, names
 from afsfuse.democell.acl import AccessList
 from afsfuse.interfaces.fileserver import FileType, StoreMask, StoreStatus
+from afsfuse.interfaces.protection import ADMINISTRATORS
 from tests.realcell import contents, seed
-from tests.realcell.configuration import CELL
+from tests.realcell.configuration import CELL, USER_IDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 ADDRESSES = ("192.0.2.11", "192.0.2.12")
 VOLUMES = ("root.afs", "tree", "names", "links", "rights", "replicated", "scratch", "scratch2",
-           "quota", "root.cell")  # fmt: skip
+           "quota", "home.alice", "home.bob", "root.cell")  # fmt: skip
+ADMIN_ID = 1
 _LINK_MODE, _MOUNT_POINT_MODE = 0o755, 0o644
 
 
@@ -31,6 +33,9 @@ async def planted(
     are at `sites`, by default where the real cell has them.
     """
     cell = DemoCell(CELL, addresses)
+    for user, number in {"admin": ADMIN_ID, **USER_IDS}.items():
+        cell.people.add_user(user, number)
+    cell.people.add_member(ADMINISTRATORS, ADMIN_ID)
     for name in volumes:
         described = seed.VOLUMES[name]
         tree = described.tree()

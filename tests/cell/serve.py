@@ -2,7 +2,7 @@
 
 It has the standard contents, says `ready` when it answers, and ends with its input. Lines of its
 input are orders: `store VOLUME NAME TEXT` writes a file in a volume's root as another client would,
-`promises` prints how many promises are held.
+`promises` prints how many promises are held, `volume NAME` the number of a volume.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ async def serve(address: str) -> None:
 async def _obey(cell: DemoCell, client: RawClient, what: str, *words: str) -> str:
     if what == "promises":
         return str(cell.servers["fs1"].hosts.promises)
+    if what == "volume":
+        return str(cell.volume(words[0]).id)
     volume_name, name, text = words
     volume = cell.volume(volume_name)
     found = volume.root.directory.find(name.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from afsfuse.cache import CacheManager
+from afsfuse.auth.identity import ANONYMOUS, Caller
+from afsfuse.auth.security import Credentials
+from afsfuse.auth.token import Secret, Token
+from afsfuse.cache import CacheManager, LockMode
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import CellFiles, load, parse_cellservdb
 from afsfuse.cell.directory import CellDirectory
@@ -21,18 +25,29 @@ from afsfuse.fileserver import FileServerClient
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.vfs import FileSystem, KernelInvalidator, NodeTable, NullNotifier, VfsOptions
 from rxrpc import NULL, Endpoint
+from rxrpc.security import deskeys
+from rxrpc.security.base import SecurityLevel
+from rxrpc.security.rxkad import RxkadClient
+from rxrpc.security.tickets import Principal
 from tests.cell.raw import RawClient
 from tests.cell.walker import Walker
 from tests.net import LossyNetwork
+from tests.realcell.configuration import REALM, USERS
+from tests.realcell.tokens import kerberos_ticket, local_token, service_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
+    from afsfuse.auth.identity import Identity
+    from afsfuse.cache.leftovers import Leftovers
     from afsfuse.democell import DemoCell
+    from afsfuse.vfs.invalidation import KernelNotifier
     from rxrpc import ClientSecurity
     from tests.realcell.cell import RealCell
 
 ROOT = 1
+USER = "alice"
+"""Whose tokens sites give: an ordinary user, to whom no list grants what it does not grant all."""
 
 
 class Site(Protocol):
@@ -57,6 +72,14 @@ class Site(Protocol):
 
     async def release(self, name: str) -> None:
         """Make the read-only copies what the volume is now."""
+        ...
+
+    def security(self, user: str) -> ClientSecurity:
+        """What protects the calls of `admin`, `alice` or `bob`."""
+        ...
+
+    def token(self) -> Token:
+        """A token for `USER`."""
         ...
 
 
@@ -85,6 +108,17 @@ class InProcess:
     async def release(self, name: str) -> None:
         await self.cell.release(name)
 
+    def security(self, user: str) -> ClientSecurity:
+        return self.cell.token_for(user).security(time.time)
+
+    def token(self) -> Token:
+        ticket = self.cell.token_for(USER)
+        return Token(
+            cell=ticket.cell, client=ticket.client, enctype=ticket.enctype,
+            key=Secret(ticket.session_key), ticket=ticket.data, start=ticket.start,
+            end=ticket.end, kvno=ticket.kvno,
+        )  # fmt: skip
+
 
 class Real:
     """OpenAFS's own servers."""
@@ -107,6 +141,27 @@ class Real:
 
     async def release(self, name: str) -> None:
         await trio.to_thread.run_sync(self._cell.volumes.release, name)
+
+    def security(self, user: str) -> ClientSecurity:
+        who = Principal(user, "", REALM)
+        return local_token(service_keys(self._cell), SecurityLevel.CRYPT, who)
+
+    def token(self) -> Token:
+        """By the cell's KDC, for the password."""
+        host = self._cell.clients["client1"]
+        return kerberos_ticket(host, USER, USERS[USER], self._cell.folder).token(USER)
+
+
+def security_of(token: Token, level: SecurityLevel) -> ClientSecurity:
+    """For calls in the name of a token's owner. Equal for no two calls of this."""
+    return RxkadClient(
+        ticket=token.ticket,
+        session_key=deskeys.session_key(token.enctype, token.key.reveal()),
+        kvno=token.kvno,
+        level=level,
+        expires=token.end,
+        clock=time.time,
+    )
 
 
 @asynccontextmanager
@@ -135,22 +190,42 @@ async def raw_client(
         nursery.cancel_scope.cancel()
 
 
+class UserTokens(Credentials):
+    """Tokens by uid."""
+
+    def __init__(self, site: Site, users: Mapping[int, str]) -> None:
+        self._clients: dict[int | None, ClientSecurity] = {
+            uid: site.security(name) for uid, name in users.items()
+        }
+
+    def of(self, who: Identity, cell: str) -> ClientSecurity:
+        return self._clients.get(who.uid, NULL)
+
+
 @asynccontextmanager
-async def walker(site: Site) -> AsyncIterator[Walker]:
-    """This project's client, all of it but FUSE."""
+async def composed(
+    site: Site,
+    credentials: Credentials | None = None,
+    notifier: KernelNotifier | None = None,
+    leftovers: Leftovers | None = None,
+    lock_mode: LockMode = LockMode.OPENAFS,
+) -> AsyncIterator[tuple[FileSystem, CacheManager]]:
+    """This project's client, all of it but FUSE; everybody is anonymous without `credentials`."""
+    credentials = credentials or Credentials()
     endpoint = site.endpoint()
     cells = CellDirectory(site.files())
     registry = ServerRegistry()
-    locator = VolumeLocator(endpoint, cells, registry)
-    client = FileServerClient(endpoint, locator)
-    cache = CacheManager(client, channels=client.channels)
+    locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
+    client = FileServerClient(endpoint, locator, credentials)
+    cache = CacheManager(client, channels=client.channels, lock_mode=lock_mode)
     nodes = NodeTable()
     options = VfsOptions(sysnames=(b"amd64_linux26",))
-    quiet = NullNotifier()
-    cache.listener = KernelInvalidator(nodes, quiet, options.sysnames)
+    notifier = notifier or NullNotifier()
+    cache.listener = KernelInvalidator(nodes, notifier, options.sysnames)
     filesystem = FileSystem(
-        cells, locator, cache, client, nodes=nodes, notifier=quiet, options=options
-    )
+        cells, locator, cache, client,
+        nodes=nodes, notifier=notifier, options=options, leftovers=leftovers,
+    )  # fmt: skip
     callbacks = CallbackService(
         cache, cells, registry, uuid.uuid4(),
         config=cache_config(vnodes=1000, data_bytes=1 << 20, chunk_size=1 << 15),
@@ -162,6 +237,21 @@ async def walker(site: Site) -> AsyncIterator[Walker]:
         await nursery.start(cache.run)
         await nursery.start(filesystem.run)
         await filesystem.prepare()
-        yield Walker(filesystem, site.name)
+        yield filesystem, cache
+        await filesystem.finish()
         await cache.give_up_all()
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def walker(
+    site: Site,
+    credentials: Credentials | None = None,
+    who: Caller = ANONYMOUS,
+    notifier: KernelNotifier | None = None,
+    leftovers: Leftovers | None = None,
+    lock_mode: LockMode = LockMode.OPENAFS,
+) -> AsyncIterator[Walker]:
+    """The same, by paths, in the name of `who`."""
+    async with composed(site, credentials, notifier, leftovers, lock_mode) as (filesystem, cache):
+        yield Walker(filesystem, site.name, cache, who)

@@ -48,6 +48,15 @@ async def test_a_list_is_stored(client: RawClient, closed: Fid) -> None:
     assert await acl(client, closed) == b"1\n0\nsystem:anyuser\t127\n\0"
 
 
+async def test_the_reply_tells_of_the_rights_before(client: RawClient, closed: Fid) -> None:
+    """So whoever changes a list has to ask again."""
+    status = await set_acl(client, closed, b"1\n0\nsystem:anyuser\t%d\n" % LOOKUP_ADMINISTER)
+    assert (status.caller_access, status.anonymous_access) == (127, 127)
+    status = await set_acl(client, closed, b"1\n0\nsystem:anyuser\t127\n")
+    assert (status.caller_access, status.anonymous_access) == (72, 72)
+    assert (await client.status(closed)).caller_access == 127
+
+
 async def test_rights_decide(client: RawClient, closed: Fid) -> None:
     file = await client.create(closed, b"file", b"data")
     await set_acl(client, closed, b"1\n0\nsystem:anyuser %d\n" % LOOKUP_ADMINISTER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from afsfuse.cache.dirty import NO_END, OLD_END
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import Fid
 from tests.cell.raw import RawClient, mode, same_but
@@ -55,6 +56,26 @@ async def test_a_file_is_only_made_longer_by_what_is_written(client: RawClient, 
     status = await client.store(file, b"", 30, length=30)
     assert status.length == 30
     assert await client.fetch(file) == b"0123456789" + bytes(20)
+
+
+@pytest.mark.parametrize("length", [OLD_END, NO_END])
+async def test_a_length_that_no_file_has_cuts_nothing(
+    client: RawClient, file: Fid, length: int
+) -> None:
+    """What stores say that are under way side by side."""
+    await client.store(file, b"0123456789")
+    assert (await client.store(file, b"ab", 2, length=length)).length == 10
+    assert (await client.store(file, b"xyz", 20, length=length)).length == 23
+    assert (await client.store(file, b"", 30, length=length)).length == 30
+    assert (await client.store(file, b"", 5, length=length)).length == 30
+    assert await client.fetch(file) == b"01ab456789" + bytes(10) + b"xyz" + bytes(7)
+
+
+async def test_a_store_can_cut_and_write_in_one(client: RawClient, file: Fid) -> None:
+    await client.store(file, b"0123456789" * 10_000)
+    status = await client.store(file, b"new", 0, length=0)
+    assert (status.length, status.data_version) == (3, 2)
+    assert await client.fetch(file) == b"new"
 
 
 async def test_holes_read_as_zeros_beyond_four_gibibytes(client: RawClient, file: Fid) -> None:

@@ -48,7 +48,7 @@ def main() -> int:
                 show("ls", "-l", str(home))
                 show("ls", "-lR", str(home / "tree" / "files"))
                 show("cat", str(home / "README"))
-                show("getfattr", "-d", "-m", "afs", str(home / "README"))
+                show("getfattr", "-n", "afs.acl", str(home / "README"))
                 show("df", "-h", str(home / "tree"))
     except (CellError, subprocess.CalledProcessError) as exc:
         print(f"the demonstration failed: {exc}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Mounts of the real cell by this project's own command, on a host of the cell."""
+"""Mounts of a cell by this project's own command, on a host of the cell."""
 
 from __future__ import annotations
 
@@ -9,31 +9,59 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+
+from afsfuse.auth.folders import OVERRIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.realcell.cell import RealCell
-    from tests.realcell.hosts import Host
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.02
 
 
+class ClientHost(Protocol):
+    """Where a daemon can be started."""
+
+    def popen(
+        self, command: Sequence[str], *, mounts: bool = True, **more: Any
+    ) -> subprocess.Popen[bytes]: ...
+
+
+class Cell(Protocol):
+    """What has to be known of a cell to mount it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def confdir(self) -> Path: ...
+    @property
+    def clients(self) -> Mapping[str, ClientHost]: ...
+
+
 class RealMount:
     """A daemon in the foreground on a client host; what it mounts is visible to everybody."""
 
-    def __init__(self, cell: RealCell, host: Host, source: str, point: Path, options: str) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        host: ClientHost,
+        source: str,
+        point: Path,
+        options: str,
+        runtime: Path | None = None,
+    ) -> None:
+        """`runtime`: where its tokens are, if not where those of the tests' own process are."""
         self.point = point
         self.log = point.with_suffix(".log")
         everything = f"confdir={cell.confdir}" + (f",{options}" if options else "")
         command = [sys.executable, "-m", "afsfuse", "mount", source, str(point), "-f"]
         with self.log.open("wb") as log:
             self.daemon = host.popen(
-                [*command, "-o", everything], mounts=False, stdout=log, stderr=log
-            )
+                [*command, "-o", everything], mounts=False, stdout=log, stderr=log,
+                env={OVERRIDE: str(runtime)} if runtime else None,
+            )  # fmt: skip
         self._cell = cell.name
 
     @property
@@ -80,11 +108,17 @@ class RealMount:
 
 @contextmanager
 def mounted(
-    cell: RealCell, host: str, point: Path, *, source: str = "afs", options: str = ""
+    cell: Cell,
+    host: str,
+    point: Path,
+    *,
+    source: str = "afs",
+    options: str = "",
+    runtime: Path | None = None,
 ) -> Iterator[RealMount]:
     """A mount for the time of a test; it must end cleanly and leave nothing."""
     point.mkdir(parents=True, exist_ok=True)
-    mount = RealMount(cell, cell.clients[host], source, point, options)
+    mount = RealMount(cell, cell.clients[host], source, point, options, runtime)
     try:
         mount.wait_until_mounted()
         yield mount

@@ -110,6 +110,7 @@ def test_broken_cells_do_not_slow_the_listing_around_them(afs: RealMount) -> Non
     assert all(stat.S_ISDIR(mode) for name, mode in kinds.items() if name.startswith("mount-"))
 
 
+@pytest.mark.parametrize("visitor", ["crypt"], indirect=True)  # it takes 23 s, and asks no server
 def test_entering_a_broken_cell_gives_a_clear_error(afs: RealMount) -> None:
     links = afs.cell / "links"
     unreachable = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.ENETUNREACH}
@@ -156,7 +157,7 @@ def test_anonymous_rights(afs: RealMount) -> None:
 
 def test_extended_attributes(afs: RealMount) -> None:
     path = afs.cell / "tree/files/size-1"
-    assert set(os.listxattr(path)) == {"afs.acl", "afs.cell", "afs.fid", "afs.volume"}
+    assert os.listxattr(path) == [], "or programs that copy files would copy them"
     assert os.getxattr(path, "afs.cell") == b"test.afs"
     assert os.getxattr(path, "afs.volume") == b"tree"
     assert b"-101" in os.getxattr(path, "afs.acl") or b"anyuser" in os.getxattr(path, "afs.acl")

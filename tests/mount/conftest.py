@@ -1,4 +1,4 @@
-"""Fixtures of the toy mounts."""
+"""Fixtures of the mounts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.mount.harness import Children, ToyMount
+from tests.mount.harness import Children, ToyMount, clear
+from tests.mount.usersmount import UsersMount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,3 +63,17 @@ def toys(tmp_path: Path, children: Children) -> Iterator[Callable[..., ToyMount]
 def toy(toys: Callable[..., ToyMount]) -> ToyMount:
     """A toy mount with its defaults."""
     return toys()
+
+
+@pytest.fixture
+def mounts(tmp_path: Path, children: Children) -> Iterator[dict[str, UsersMount]]:
+    """A mount by its rule, made when it is asked for."""
+
+    class Mounts(dict[str, UsersMount]):
+        def __missing__(self, rule: str) -> UsersMount:
+            self[rule] = UsersMount(tmp_path.resolve(), children, rule)
+            return self[rule]
+
+    yield Mounts()
+    children.end()
+    clear(tmp_path.resolve() / "afs")

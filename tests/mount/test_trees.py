@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.mount.harness import ROOT, Children, clear, wait_until
-from tests.mount.test_users import Process, loopback_address
 from tests.mount.treesd import CELL
+from tests.mount.usersmount import Process, loopback_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

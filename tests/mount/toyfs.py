@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,12 +14,23 @@ import trio
 
 from afsfuse.errors import AfsError, NameTooLong
 from afsfuse.model import Inode
-from afsfuse.vfs.entry import BLOCK_SIZE, Entry, Listing, OpenFile, VolumeSpace, negative
+from afsfuse.vfs.entry import (
+    BLOCK_SIZE,
+    READS_ONLY,
+    UNFLUSHED,
+    Entry,
+    Listing,
+    OpenFile,
+    VolumeSpace,
+    negative,
+)
+from tests.mount.toylocks import ToyLocking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from afsfuse.auth.identity import Caller
+    from afsfuse.vfs.entry import Attributes
 
 ATTRIBUTES = {b"afs.cell": b"example.org", b"afs.fid": b"536870912:1:1"}
 TIMEOUT = 3600.0  # what a kernel may believe when a callback promise backs it
@@ -48,7 +60,49 @@ class Node:
         return stat.S_IFREG | 0o644
 
 
-class ToyFileSystem:
+class ReadOnly:
+    """The part of the interface that changes something: nothing can be changed here."""
+
+    async def create(
+        self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[OpenFile, Entry]:
+        raise _read_only()
+
+    async def mknod(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
+        raise _read_only()
+
+    async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
+        raise _read_only()
+
+    async def symlink(self, parent: Inode, name: bytes, body: bytes, caller: Caller) -> Entry:
+        raise _read_only()
+
+    async def link(self, inode: Inode, parent: Inode, name: bytes, caller: Caller) -> Entry:
+        raise _read_only()
+
+    async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        raise _read_only()
+
+    async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
+        raise _read_only()
+
+    async def rename(
+        self,
+        old_parent: Inode,
+        old_name: bytes,
+        new_parent: Inode,
+        new_name: bytes,
+        flags: int,
+        caller: Caller,
+    ) -> None:
+        raise _read_only()
+
+
+def _read_only() -> AfsError:
+    return AfsError("nothing can be changed", errno=errno.EROFS)
+
+
+class ToyFileSystem(ReadOnly):
     """Implements what `afsfuse.fuse.operations.FileSystemApi` asks for."""
 
     def __init__(self) -> None:
@@ -57,10 +111,16 @@ class ToyFileSystem:
         self.nodes: dict[int, Node] = {1: self.root}
         self.lookups: Counter[int] = Counter()
         self.calls: Counter[str] = Counter()
+        self.set: list[Attributes] = []
+        """What was asked of `setattr`."""
         self.asked: list[int] = []
         """Inodes for which statfs was asked."""
+        self.extended: dict[bytes, bytes] = {}
+        """Extended attributes that were set, of whatever node."""
         self.handles: dict[int, Node] = {}
+        self._callers: dict[int, Caller] = {}
         self._handle = itertools.count(1)
+        self.locking = ToyLocking(self.handles)
 
     def add(self, path: str, content: bytes | dict[str, Node], link: bytes | None = None) -> Node:
         parent, _, name = path.rpartition("/")
@@ -134,7 +194,12 @@ class ToyFileSystem:
         await self._act("open", node)
         keep, node.shown = node.shown == node.version, node.version
         handle = next(self._handle)
+        if not flags & (os.O_WRONLY | os.O_RDWR):
+            handle |= READS_ONLY
+            if node.behaviour.get("close") == "untold":
+                handle |= UNFLUSHED
         self.handles[handle] = node
+        self._callers[handle] = caller
         return OpenFile(handle, keep)
 
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
@@ -155,15 +220,58 @@ class ToyFileSystem:
         assert isinstance(node.content, bytes)
         return memoryview(node.content)[offset : offset + size]
 
+    def write_at_once(self, handle: int, offset: int, data: bytes) -> int | None:
+        return None
+
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        node = self.handles[handle]
+        await self._act("write", node)
+        assert isinstance(node.content, bytes)
+        content = node.content.ljust(offset, b"\0")
+        node.content = content[:offset] + data + content[offset + len(data) :]
+        return len(data)
+
+    def is_settled(self, handle: int) -> bool:
+        self.calls["is_settled"] += 1
+        return not (self.handles[handle].behaviour.get("flush") or self.locking.posix)
+
+    async def flush(self, handle: int, owner: int) -> None:
+        try:
+            await self._act("flush", self.handles[handle])
+        finally:
+            await self.locking.closed(handle, owner)
+
+    def keep_locks(self) -> None:
+        self.calls["keep_locks"] += 1
+
+    async def fsync(self, handle: int) -> None:
+        await self._act("fsync", self.handles[handle])
+
+    async def setattr(
+        self, inode: Inode, wanted: Attributes, handle: int | None, caller: Caller
+    ) -> Entry:
+        node = self.nodes[inode]
+        await self._act("setattr", node)
+        self.set.append(wanted)
+        if wanted.size is not None:
+            assert isinstance(node.content, bytes)
+            node.content = node.content[: wanted.size].ljust(wanted.size, b"\0")
+        return self.entry(node)
+
     def release(self, handle: int) -> None:
         self.calls["release"] += 1
+        self.locking.released(handle)
         if self.handles.pop(handle).behaviour.get("release"):
             raise KeyError("bug in release")
+
+    def caller_of(self, handle: int) -> Caller | None:
+        return self._callers.get(handle)
 
     async def opendir(self, inode: Inode, caller: Caller) -> int:
         await self._act("opendir", self.nodes[inode])
         handle = next(self._handle)
         self.handles[handle] = self.nodes[inode]
+        self._callers[handle] = caller
         return handle
 
     async def readdir(self, handle: int, offset: int, room: int) -> Sequence[Listing]:
@@ -193,6 +301,14 @@ class ToyFileSystem:
         if name not in ATTRIBUTES:
             raise AfsError("no such attribute", errno=errno.ENODATA)
         return ATTRIBUTES[name]
+
+    async def setxattr(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None:
+        await self._act("setxattr", self.nodes[inode])
+        self.extended[name] = value
+
+    async def removexattr(self, inode: Inode, name: bytes, caller: Caller) -> None:
+        await self._act("removexattr", self.nodes[inode])
+        del self.extended[name]
 
     async def listxattr(self, inode: Inode, caller: Caller) -> Sequence[bytes]:
         await self._act("listxattr", self.nodes[inode])

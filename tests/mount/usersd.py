@@ -2,7 +2,8 @@
 
 The uids 1001 and 1002 have tokens, as `alice` and `bob`; nobody else has. Orders come in on
 standard input, one Python literal a line, each answered by a line: `("make", NAME, ACL)` makes a
-directory with the standard contents, `("acl", NAME, ACL)` changes its list as another client would.
+directory with the standard contents, `("acl", NAME, ACL)` changes its list as another client would,
+and `("chmod", NAME, {CHILD: MODE})` the mode of a file in it.
 With the RULE `leaky` the kernel may keep everything that is true, whoever may know it.
 """
 
@@ -21,13 +22,13 @@ import trio
 
 from afsfuse import config as settings
 from afsfuse import daemon
+from afsfuse.acl import from_letters
 from afsfuse.auth.security import Credentials
 from afsfuse.democell import DemoCell
 from afsfuse.democell.acl import AccessList
 from afsfuse.democell.trees import Link, MountPoint, plant
 from afsfuse.interfaces.common import Fid
 from afsfuse.interfaces.protection import ANYUSER
-from afsfuse.model import Rights
 from afsfuse.vfs import access, attributes
 from rxrpc import NULL
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 CELL = "users.test"
 USERS = {1001: "alice", 1002: "bob"}
-_RIGHTS = {"l": Rights.LOOKUP, "r": Rights.READ}
 _CONTENTS: Tree = {
     b"file": b"secret\n",
     b"link": Link(b"file"),
@@ -64,7 +64,7 @@ def access_list(cell: DemoCell, described: dict[str, str]) -> AccessList:
     for name, letters in described.items():
         number = ANYUSER if name == "anybody" else cell.people.id_of(name.encode())
         assert number is not None
-        entries[number] = int(sum(_RIGHTS[letter] for letter in letters))
+        entries[number] = from_letters(letters)
     return AccessList(entries)
 
 
@@ -93,6 +93,13 @@ async def obey(cell: DemoCell, verb: str, name: str, described: dict[str, str]) 
         made = directory(cell, name)
         made.acl = access_list(cell, described)
         await server.changed(volume, Fid(volume.id, 1, 1), by=None)
+    elif verb == "chmod":
+        for child, mode in described.items():
+            found = directory(cell, name).directory.find(child.encode())
+            assert found is not None
+            file = volume.vnode(*found)
+            file.mode = int(mode, 8)
+            await server.changed(volume, volume.fid(file), by=None)
     else:
         changed = directory(cell, name)
         changed.acl = access_list(cell, described)

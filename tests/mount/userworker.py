@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SHARED = b"3\n0\nalice all\nbob write\nsystem:anyuser read\n"
+ALICES = b"1\n0\nalice all\n"
+
 _held: dict[str, mmap.mmap] = {}
 
 
@@ -66,12 +69,48 @@ def _acl(path: str) -> None:
 
 
 def _listxattr(path: str) -> None:
-    assert "afs.fid" in os.listxattr(f"{path}/file")
+    assert os.listxattr(f"{path}/file") == []
 
 
 def _access(path: str) -> None:
     if not os.access(f"{path}/file", os.R_OK):
         raise PermissionError(errno.EACCES, "not readable")
+
+
+def _share(path: str) -> None:
+    """Let everybody read, and bob write."""
+    os.setxattr(path, "afs.acl", SHARED, os.XATTR_REPLACE)
+
+
+def _close(path: str) -> None:
+    """Let nobody in but alice."""
+    os.setxattr(path, "afs.acl", ALICES)
+
+
+def _make_acl(path: str) -> None:
+    os.setxattr(path, "afs.acl", SHARED, os.XATTR_CREATE)
+
+
+def _remove_acl(path: str) -> None:
+    os.removexattr(path, "afs.acl")
+
+
+def _set_file_acl(path: str) -> None:
+    os.setxattr(f"{path}/file", "afs.acl", SHARED)
+
+
+def _set_other(path: str) -> None:
+    os.setxattr(path, "user.other", b"value")
+
+
+def _set_stacktrace(path: str) -> None:
+    """What pyfuse3 means to take for an order to log all stacks, from whoever sets it."""
+    os.setxattr(path.partition("/")[0], "fuse_stacktrace", b"1")
+
+
+def _writable(path: str) -> None:
+    if not os.access(f"{path}/file", os.W_OK):
+        raise PermissionError(errno.EACCES, "not writable")
 
 
 def _chdir(path: str) -> None:

@@ -40,7 +40,12 @@ def test_options_are_words_separated_by_commas_and_the_last_one_wins(tmp_path: P
     ("word", "field", "value"),
     [
         ("crypt=clear", "crypt", "clear"),
+        ("flock=strict", "flock", "strict"),
+        ("memory=256M", "memory", 256 << 20),
         ("cachesize=256M", "cache_size", 256 << 20),
+        ("cachesize=0", "cache_size", 0),
+        ("cachedir=none", "cache_dir", "none"),
+        ("cachedir=/var/cache/other", "cache_dir", "/var/cache/other"),
         ("cachesize=1GiB", "cache_size", 1 << 30),
         ("chunksize=65536", "chunk_size", 65536),
         ("readahead=512k", "read_ahead", 512 << 10),
@@ -75,6 +80,7 @@ def test_words_for_mount_and_fstab_mean_nothing() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
+        ("flock=none", "-o flock=none: one of local, openafs, strict, write is expected"),
         ("crypt=none", "-o crypt=none: one of clear, auth, crypt is expected"),
         ("prot=7101", "-o prot: unknown option: did you mean port?"),
         ("cachsize=1M", "-o cachsize: unknown option: did you mean cachesize?"),
@@ -88,8 +94,10 @@ def test_words_for_mount_and_fstab_mean_nothing() -> None:
         ("port=\u0663", "-o port=\u0663: a number from 1 to 65535 is expected"),
         ("debug=1", "-o debug=1: takes no value: write debug"),
         ("cachesize=many", "-o cachesize=many: a size is expected, such as 64M"),
-        ("cachesize=1K", "-o cachesize=1K: a size from 1M to 1024G is expected"),
-        ("cachesize=1M,chunksize=512K", "-o cachesize: at least eight times the chunk size"),
+        ("cachesize=1M", "-o cachesize=1M: a size from 16M to 16384G is expected"),
+        ("cachedir=", "-o cachedir=: a path is expected"),
+        ("memory=1K", "-o memory=1K: a size from 1M to 1024G is expected"),
+        ("memory=1M,chunksize=512K", "-o memory: at least eight times the chunk size"),
         ("chunksize=5000", "-o chunksize=5000: a power of two is expected"),
         ("bind=localhost", "-o bind=localhost: an IPv4 address of this machine is expected"),
         ("cells=all", "-o cells=all: one of used, configured, auto is expected"),

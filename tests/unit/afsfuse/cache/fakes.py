@@ -14,7 +14,7 @@ from afsfuse.cache import CacheManager, Vnode
 from afsfuse.cell.directory import Cell
 from afsfuse.cell.servers import FileServer
 from afsfuse.cell.volumes import Volume
-from afsfuse.errors import AfsError, NotPermitted, StaleInode
+from afsfuse.errors import AfsError, NotPermitted, StaleInode, TokenExpired
 from afsfuse.fileserver.replies import DataReply, Promise, StatusReply
 from afsfuse.interfaces.fileserver import Fid, VolSync
 from afsfuse.model import FileKind, Rights, Status, VolumeInfo, VolumeType
@@ -81,6 +81,7 @@ class StoredFile:
     kind: FileKind = FileKind.FILE
     version: int = 1
     mode: int = 0o644
+    mtime: int = 1_700_000_000
     size: int | None = None
 
     @property
@@ -119,6 +120,13 @@ class SmallFiles:
     fetch_data: Callable[..., Any]
     tokens: AbstractSet[Identity] = frozenset()
     """Who has a token; everybody else is nobody to the servers."""
+    expired: AbstractSet[Identity] = frozenset()
+    """Who had one."""
+
+    def as_told_to(self, error: AfsError, who: Identity, volume: Any) -> AfsError:
+        if isinstance(error, NotPermitted) and who in self.expired:
+            return TokenExpired(TokenExpired.MESSAGE)
+        return error
 
     def speaker(self, who: Identity, cell: str) -> Identity:
         return who if who in self.tokens else NOBODY
@@ -244,7 +252,12 @@ class FakeClient(SmallFiles):
         if not mine & needed and (data or stored.kind is not FileKind.DIRECTORY):
             raise NotPermitted("the access list does not permit it")
         status = make_status(stored.kind, stored.length, stored.version)
-        return status._replace(mode=stored.mode, caller_access=mine, anonymous_access=everybody)
+        return status._replace(
+            mode=stored.mode,
+            mtime=stored.mtime,
+            caller_access=mine,
+            anonymous_access=everybody,
+        )
 
     def _promise(self, where: Fid, before: float) -> Promise | None:
         if not self.promising:
@@ -357,6 +370,7 @@ class Listener:
     all: bool = True
     broken: list[Vnode] = field(default_factory=list)
     data: list[Vnode] = field(default_factory=list)
+    stored: list[tuple[Vnode, int]] = field(default_factory=list)
     names: list[tuple[Vnode, set[bytes] | None]] = field(default_factory=list)
     narrowed: list[Vnode] = field(default_factory=list)
     dropped: list[Vnode] = field(default_factory=list)
@@ -370,6 +384,9 @@ class Listener:
 
     def data_changed(self, vnode: Vnode) -> None:
         self.data.append(vnode)
+
+    def version_stored(self, vnode: Vnode, before: int) -> None:
+        self.stored.append((vnode, before))
 
     def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:
         self.names.append((directory, None if names is None else set(names)))

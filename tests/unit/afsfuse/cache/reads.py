@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -32,7 +32,7 @@ def pattern(size: int, seed: int = 1) -> bytes:
 
 
 @asynccontextmanager
-async def running(client: FakeClient, **options: int) -> AsyncIterator[CacheManager]:
+async def running(client: FakeClient, **options: Any) -> AsyncIterator[CacheManager]:
     """A cache with its background tasks."""
     cache = make_cache(client, **options)
     async with trio.open_nursery() as nursery:

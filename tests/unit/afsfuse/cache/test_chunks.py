@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from afsfuse.cache.chunks import Chunk, ChunkStore, FileData, join
@@ -103,3 +105,36 @@ def test_a_view_outlives_its_chunk() -> None:
     fill(store, file, 8, 1)
     assert 7 not in file.chunks
     assert bytes(view) == bytes([7]) * SIZE
+
+
+def test_chunks_follow_what_is_stored() -> None:
+    """A random walk of stores and cuts, against the bytes of the file."""
+    rng = random.Random(5)
+    store = ChunkStore(1 << 20, 4096)
+    content = bytearray(rng.randbytes(10_000))
+    file = make_file(len(content))
+    for index in range(3):
+        buffer = bytearray(content[index * 4096 : (index + 1) * 4096])
+        store.reserve(len(buffer))
+        store.add(Chunk(file, index, buffer))
+    for version in range(2, 300):
+        if rng.random() < 0.3:
+            length = rng.randrange(len(content) + 1)
+            del content[length:]
+            store.cut(file, length)
+        pieces = []
+        for _ in range(rng.randrange(3)):
+            start, data = rng.randrange(30_000), rng.randbytes(rng.choice((1, 100, 4096, 9000)))
+            if start > len(content):
+                content.extend(bytes(start - len(content)))
+            content[start : start + len(data)] = data
+            pieces.append((start, memoryview(data)))
+        store.advance(file, version, len(content), pieces)
+        assert (file.data_version, file.length) == (version, len(content))
+        for index, chunk in file.chunks.items():
+            assert bytes(chunk.buffer) == content[index * 4096 : (index + 1) * 4096]
+        assert store.used == sum(len(chunk.buffer) for chunk in file.chunks.values())
+        assert len(store) == len(file.chunks)
+        if rng.random() < 0.1 and file.chunks:
+            store._replace(file, rng.choice(list(file.chunks)), None)
+    assert file.chunks

@@ -194,3 +194,93 @@ def test_hash_chains_are_not_followed() -> None:
         struct.pack_into("!H", blob, 160 + 2 * bucket, 15)
     struct.pack_into("!H", blob, FIRST + 2, 15)
     assert len(Directory.parse(bytes(blob))) == 102
+
+
+# Edits
+
+
+def meaning(blob: bytes) -> tuple[bytes, list[bytes], list[DirectoryEntry]]:
+    """Map, headers and entries: all but the hash chains and remains of old names."""
+    headers = [blob[at : at + 13] for at in range(0, len(blob), PAGE)]
+    return blob[BLOB : BLOB + 128], headers, list(Directory.parse(blob))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(NAMES, unique=True, min_size=1, max_size=60),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 59)), max_size=300),
+)
+def test_edits_put_entries_where_servers_put_them(
+    names: list[bytes], steps: list[tuple[bool, int]]
+) -> None:
+    builder = DirectoryBuilder((5, 7), (1, 1))
+    directory = Directory.parse(builder.blob())
+    for number, (adding, index) in enumerate(steps):
+        name = names[index % len(names)]
+        there = name in directory
+        if adding:
+            assert directory.add(name, 2 * number + 2, number) is not there
+            if not there:
+                builder.add(name, 2 * number + 2, number)
+        else:
+            assert directory.remove(name) is there
+            if there:
+                builder.remove(name)
+    copy = bytes(directory._blob)
+    assert meaning(copy) == meaning(builder.blob())
+    assert list(directory) == list(Directory.parse(builder.blob()))
+    assert not directory.diff(Directory.parse(builder.blob()))
+    for name in names:
+        assert (name in directory) == (name in builder.slots)
+
+
+def test_a_large_directory_is_edited_beyond_the_map() -> None:
+    builder = DirectoryBuilder()
+    for entry in many(9_000):
+        builder.add(*entry)
+    directory = Directory.parse(builder.blob())
+    for number in (0, 8_999, 4_000, 4_001, 8_500):
+        directory.remove(b"file%06d" % number)
+        builder.remove(b"file%06d" % number)
+    for name in (b"short", b"x" * 40, b"y" * 255, b"another"):
+        directory.add(name, 2, 2)
+        builder.add(name, 2, 2)
+    assert meaning(bytes(directory._blob)) == meaning(builder.blob())
+
+
+def test_a_directory_that_is_full_takes_no_more() -> None:
+    directory = Directory.empty((3, 1), (1, 1), 0)
+    added = 0
+    while directory.add(b"%06d" % added, 2 * added + 2, 1):
+        added += 1
+    assert added == 51 - 2 + 1_022 * 63 == 64_435
+    assert len(directory._blob) == MAX_SIZE
+    assert len(directory) == added + 2
+    assert directory.remove(b"000007")
+    assert not directory.add(b"x" * 16, 2, 1)
+    assert directory.add(b"again", 2, 1)
+
+
+def test_an_empty_directory_is_what_a_server_makes() -> None:
+    directory = Directory.empty((5, 7), (3, 4), 9)
+    assert meaning(bytes(directory._blob)) == meaning(DirectoryBuilder((5, 7), (3, 4)).blob())
+    assert directory.data_version == 9
+
+
+def test_a_listing_goes_on_at_its_slot_after_edits() -> None:
+    directory = Directory.parse(directory_blob(many(200)))
+    entries = list(directory)
+    middle = entries[100].slot + 1
+    directory.remove(entries[100].name)
+    directory.remove(entries[150].name)
+    directory.add(b"new", 2, 2)  # into the gap before the place where the listing stands
+    rest = [entry.name for entry in directory.entries_from(middle)]
+    assert rest == [entry.name for entry in entries[101:] if entry != entries[150]]
+
+
+def test_what_was_parsed_is_not_touched_by_edits_of_the_copy() -> None:
+    blob = directory_blob(many(10))
+    before = bytes(blob)
+    directory = Directory.parse(blob)
+    directory.add(b"new", 2, 2)
+    assert blob == before

@@ -60,22 +60,22 @@ async def small(nursery: trio.Nursery) -> Setting:
 async def test_all_is_forgotten_and_given_back_once(
     autojump_clock: MockClock, small: Setting
 ) -> None:
-    small.cache.let_go(small.volume)
+    small.cache.leaving.let_go(small.volume)
     assert small.cache.statistics().vnodes == 0
     assert all(small.cache.peek(small.volume, each) is None for each in small.fids)
-    assert small.cache.footprint(small.volume) == (0, 0, 0)
+    assert small.cache.leaving.footprint(small.volume) == (0, 0, 0)
     await settled()
     assert small.client.returned == [small.fids]
     assert small.client.promised == set()
     assert small.cache.statistics().given_up == 3
-    small.cache.let_go(small.volume)
+    small.cache.leaving.let_go(small.volume)
     await settled()
     assert len(small.client.returned) == 1
 
 
 async def test_what_the_kernel_holds_stays(autojump_clock: MockClock, small: Setting) -> None:
     small.listener.all = True
-    small.cache.let_go(small.volume)
+    small.cache.leaving.let_go(small.volume)
     await settled()
     assert small.cache.statistics().vnodes == 3
     assert small.client.returned == []
@@ -85,7 +85,7 @@ async def test_a_call_holds_fifty(nursery: trio.Nursery, autojump_clock: MockClo
     setting = Setting(2 * FIDS_MAX + 1)
     await nursery.start(setting.cache.run)
     await setting.learn()
-    setting.cache.let_go(setting.volume)
+    setting.cache.leaving.let_go(setting.volume)
     await settled()
     assert [len(call) for call in setting.client.returned] == [FIDS_MAX, FIDS_MAX, 1]
     assert setting.given_back == setting.fids
@@ -95,7 +95,7 @@ async def test_what_ended_already_is_not_given_back(
     autojump_clock: MockClock, small: Setting
 ) -> None:
     small.cache.break_callback(small.client.server.addresses[0], small.fids[:1])
-    small.cache.let_go(small.volume)
+    small.cache.leaving.let_go(small.volume)
     await settled()
     assert small.given_back == small.fids[1:]
 
@@ -105,7 +105,7 @@ async def test_what_is_known_again_before_the_call_is_not_given_back(
 ) -> None:
     first = small.fids[0]
     reply = await small.client.fetch_status(small.volume, first)
-    small.cache.let_go(small.volume)
+    small.cache.leaving.let_go(small.volume)
     vnode = small.cache._statuses.apply(small.volume, first, reply, small.cache._log.begin())
     small.cache._log.end()
     await settled()
@@ -119,7 +119,7 @@ async def test_a_promise_that_crosses_with_its_return_is_not_believed(
     autojump_clock: MockClock, small: Setting, delay: float
 ) -> None:
     """Whatever order the server takes the two calls in: nobody relies on what it may have lost."""
-    small.cache.let_go(small.volume)
+    small.cache.leaving.let_go(small.volume)
     await trio.sleep(delay)
     vnode = await small.cache.status(small.volume, small.fids[0])
     await settled()
@@ -135,7 +135,7 @@ async def test_a_server_that_does_not_answer_costs_nothing(
         raise ServerUnreachable("no answer")
 
     monkeypatch.setattr(small.client, "give_up_callbacks", silent)
-    small.cache.let_go(small.volume)
+    small.cache.leaving.let_go(small.volume)
     await settled()
     assert small.cache.statistics().given_up == 0
     vnode = await small.cache.status(small.volume, small.fids[0])
@@ -155,16 +155,16 @@ async def test_a_mistake_does_not_end_it(
 
     with monkeypatch.context() as patched:
         patched.setattr(small.client, "give_up_callbacks", broken)
-        small.cache.let_go(small.volume)
+        small.cache.leaving.let_go(small.volume)
         await settled()
     await small.cache.status(small.volume, small.fids[0])
-    small.cache.let_go(small.volume)
+    small.cache.leaving.let_go(small.volume)
     await settled()
     assert small.given_back == small.fids[:1]
 
 
 async def test_at_the_end_all_go_in_one_call(autojump_clock: MockClock, small: Setting) -> None:
-    small.cache.let_go(small.volume)
+    small.cache.leaving.let_go(small.volume)
     await small.cache.give_up_all()
     await settled()
     assert small.client.returned == []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from afsfuse.cache import Directory
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.model import FileKind
 from tests.unit.afsfuse.cache.blobs import many
@@ -24,7 +25,7 @@ from tests.unit.afsfuse.cache.fakes import (
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-    from afsfuse.cache import CacheManager, Directory
+    from afsfuse.cache import CacheManager
     from afsfuse.interfaces.fileserver import Fid
 
 VOLUME = make_volume()
@@ -232,3 +233,31 @@ async def test_a_directory_older_than_its_status_is_fetched_again(
     assert len(found) == 1
     directory = await cache.directory(VOLUME, ROOT)
     assert len(directory) == 13
+
+
+async def test_what_an_edit_adds_counts_against_the_bound(autojump_clock: MockClock) -> None:
+    _, cache, _ = make(10)
+    directory = await cache.directory(VOLUME, ROOT)
+    listings, vnode = cache._listings, cache.peek(VOLUME, ROOT)
+    assert vnode is not None
+    before = listings.used
+    assert before == directory.cost
+    for number in range(200):
+        directory.add(b"new-%d" % number, 2, 2)
+    listings.edited(vnode)
+    assert listings.used == directory.cost > before
+    listings.drop(vnode)
+    assert listings.used == 0
+
+
+async def test_a_directory_that_was_just_made_is_taken_over_once(
+    autojump_clock: MockClock,
+) -> None:
+    _, cache, listener = make(10)
+    vnode = await cache.status(VOLUME, ROOT)
+    fresh = Directory.empty((1, 1), (1, 1), 1)
+    cache._listings.adopt(vnode, fresh)
+    assert await cache.directory(VOLUME, ROOT) is fresh
+    cache._listings.adopt(vnode, Directory.empty((1, 1), (1, 1), 1))
+    assert vnode.directory is fresh
+    assert (listener.broken, listener.data, listener.names) == ([], [], [])

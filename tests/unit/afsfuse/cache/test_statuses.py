@@ -10,7 +10,7 @@ import trio
 
 from afsfuse.cache import CacheManager, Vnode
 from afsfuse.errors import AfsError, DataCorrupt, ServerUnreachable, StaleInode
-from afsfuse.fileserver.replies import Promise, StatusReply
+from afsfuse.fileserver.replies import ChangeReply, Promise, StatusReply
 from afsfuse.interfaces.fileserver import Fid, VolSync
 from afsfuse.model import FileKind, Status, VolumeType
 from tests.unit.afsfuse.cache.fakes import (
@@ -393,3 +393,72 @@ async def test_a_file_that_is_gone_is_valid_no_more(
     with pytest.raises(StaleInode):
         await cache.status(VOLUME, fid(2))
     assert not vnode.valid(trio.current_time())
+
+
+def changed(cache: CacheManager, vnode: Vnode, version: int, ticket: int | None = None) -> Vnode:
+    """A reply to a change of ours says that the file has this version."""
+    log = cache._log
+    ticket = log.begin() if ticket is None else ticket
+    status = vnode.status._replace(data_version=version)
+    assert vnode.server is not None
+    sync = VolSync(cache._table.shelf(VOLUME).created)
+    reply = ChangeReply(status, sync, vnode.server)
+    try:
+        return cache._statuses.changed(VOLUME, vnode.fid, reply, ticket)
+    finally:
+        log.end()
+
+
+async def test_our_own_change_keeps_our_promise_and_tells_nobody(
+    autojump_clock: MockClock, client: FakeClient
+) -> None:
+    listener = Listener()
+    cache = make_cache(client, listener=listener)
+    vnode = await cache.status(VOLUME, fid(2))
+    version, expires = vnode.data_version, vnode.expires
+    assert changed(cache, vnode, version + 1) is vnode
+    assert (vnode.data_version, vnode.expires) == (version + 1, expires)
+    assert (listener.broken, listener.data, listener.names) == ([], [], [])
+
+
+async def test_our_own_change_gives_no_promise_back(
+    autojump_clock: MockClock, client: FakeClient
+) -> None:
+    cache = make_cache(client)
+    vnode = await cache.status(VOLUME, fid(2))
+    cache.break_callback(ADDRESS, [vnode.fid])
+    changed(cache, vnode, vnode.data_version + 1)
+    assert not vnode.valid(trio.current_time())
+
+
+async def test_a_late_reply_to_a_change_does_not_undo_a_newer_status(
+    autojump_clock: MockClock, client: FakeClient
+) -> None:
+    cache = make_cache(client)
+    vnode = await cache.status(VOLUME, fid(2))
+    ticket = cache._log.begin()
+    changed(cache, vnode, vnode.data_version + 5)
+    newest = vnode.data_version
+    changed(cache, vnode, newest - 3, ticket)
+    assert vnode.data_version == newest
+
+
+async def test_a_change_of_what_is_not_in_the_table_brings_no_promise(
+    autojump_clock: MockClock, client: FakeClient
+) -> None:
+    cache = make_cache(client)
+    known = await cache.status(VOLUME, fid(2))
+    cache._table.remove(known)
+    vnode = changed(cache, known, 7)
+    assert vnode is cache.peek(VOLUME, fid(2))
+    assert (vnode.data_version, vnode.valid(trio.current_time())) == (7, False)
+
+
+async def test_a_change_that_makes_a_directory_of_a_file_is_refused(
+    autojump_clock: MockClock, client: FakeClient
+) -> None:
+    cache = make_cache(client)
+    vnode = await cache.status(VOLUME, fid(2))
+    vnode.status = vnode.status._replace(kind=FileKind.DIRECTORY)
+    with pytest.raises(DataCorrupt):
+        changed(cache, vnode, 2)

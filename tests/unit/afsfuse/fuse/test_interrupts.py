@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -16,12 +17,14 @@ import trio.testing
 
 from afsfuse.fuse import interrupts
 from afsfuse.fuse.interrupts import (
+    STORING,
     Interrupts,
     TooManyWaits,
     Wait,
     has_stopped_waiting,
     interrupting_signals,
 )
+from afsfuse.fuse.operations import Operations
 
 if TYPE_CHECKING:
     from tests.conftest import ExpectedWarnings
@@ -158,6 +161,26 @@ async def test_a_wait_ends_after_its_time(
     assert set(bench.looks) == {11}
 
 
+async def test_what_stores_data_takes_its_time_and_can_be_interrupted(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """On a slow line a large file is closed after minutes, and that is no error."""
+    bench = Bench(timeout=30.0)
+    await nursery.start(bench.interrupts.run)
+    waits = [bench.interrupts.enter(what, b"") for what in sorted(STORING)]
+    await trio.sleep(300)
+    assert not any(wait.scope.cancel_called for wait in waits)
+    for wait in waits:
+        wait.tid = 11
+    bench.signalled.add(11)
+    await trio.sleep(1)
+    assert all(wait.scope.cancel_called and wait.errno == errno.EINTR for wait in waits)
+
+
+def test_what_stores_data_are_handlers() -> None:
+    assert all(hasattr(Operations, name) for name in STORING)
+
+
 async def test_many_waits_are_looked_at_in_turn_and_each_within_a_second(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
@@ -236,3 +259,35 @@ async def test_closing_with_nothing_waiting() -> None:
     bench.close(errno.ENOTCONN)
     with trio.fail_after(5):
         await bench.drained()
+
+
+def enter_all(waits: Interrupts, user: int, times: int) -> list[Wait]:
+    """What of so many requests of a user is let in."""
+    entered = []
+    for _ in range(times):
+        with contextlib.suppress(TooManyWaits):
+            entered.append(waits.enter("lookup", b"", user))
+    return entered
+
+
+async def test_no_user_takes_all_the_room_of_the_others() -> None:
+    """10^4 requests of one; then others come, who flood as well."""
+    waits = Interrupts(most=4000, shared=True)
+    first = enter_all(waits, 1000, 10_000)
+    assert len(first) == 2000
+    assert len(enter_all(waits, 1001, 10_000)) == 1000
+    assert len(enter_all(waits, 1002, 10_000)) == 500
+    for user in range(2000, 2008):
+        assert enter_all(waits, user, 1), "there is room for another one, still"
+    for wait in first:
+        waits.leave(wait)
+    assert len(enter_all(waits, 1002, 10_000)) == 996, "as many as are left then"
+    assert len(waits) <= waits.most
+
+
+async def test_who_is_alone_may_have_it_all() -> None:
+    waits = Interrupts(most=4000)
+    for wait in enter_all(waits, 1000, 10_000):
+        waits.leave(wait)
+    assert len(enter_all(waits, 1000, 10_000)) == 4000
+    assert not enter_all(waits, 0, 1)

@@ -19,6 +19,8 @@ class FakeVnode:
     def __init__(self, file: FakeFile) -> None:
         self.status = file.status()
         self.expires = 110.0
+        self.unlinked = 0
+        self.dirty = None
 
 
 @pytest.mark.parametrize(

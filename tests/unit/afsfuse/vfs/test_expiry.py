@@ -261,7 +261,7 @@ async def test_a_process_inside_keeps_its_tree(autojump_clock: MockClock, how: s
 async def test_other_parts_can_keep_a_volume(autojump_clock: MockClock) -> None:
     world, volumes = cell_of("a", "b")
     async with mounted(world) as kernel:
-        dirty = [(cast("Any", volumes["a"]), Keep("unwritten data", "/home.org/a/file"))]
+        dirty = [(cast("Any", volumes["a"]), Keep("a reason of its own"))]
         kernel.m.fs.expiry.keepers.append(lambda: dirty)
         await kernel.walk("home.org/a/file")
         await kernel.walk("home.org/b/file")

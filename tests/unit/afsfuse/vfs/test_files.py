@@ -107,12 +107,9 @@ async def test_writing_is_refused(autojump_clock: MockClock, flags: int) -> None
     world = World()
     world.home.file(b"f")
     async with world.mounted(**VOLUME) as m:
-        with pytest.raises(AfsError, match=r"/f: .* read-only") as caught:
+        with pytest.raises(NotPermitted, match="/f: the access list does not allow it"):
             await m.fs.open(await m.walk(b"f"), flags, ANONYMOUS)
-        assert caught.value.errno == errno.EROFS
-        with pytest.raises(AfsError) as caught:
-            await m.fs.access(await m.walk(b"f"), os.W_OK, ANONYMOUS)
-        assert caught.value.errno == errno.EROFS
+        assert m.fs.statistics().open_files == 0
 
 
 async def test_what_is_no_file_cannot_be_opened(autojump_clock: MockClock) -> None:
@@ -184,8 +181,7 @@ async def test_who_opened_is_remembered(autojump_clock: MockClock) -> None:
         assert m.fs.caller_of(opened.handle) == anna
         assert m.fs.caller_of(directory) == bert
         m.fs.releasedir(directory)
-        with pytest.raises(AfsError):
-            m.fs.caller_of(directory)
+        assert m.fs.caller_of(directory) is None
         m.fs.release(opened.handle)
 
 
@@ -197,6 +193,7 @@ def test_handles_are_not_used_twice_and_tables_do_not_overlap() -> None:
     assert odd.pop(handles[0]) is None
     handles.append(odd.add("e"))
     assert len(set(handles)) == 5
-    assert list(odd) == ["b", "e"]
+    assert [odd.find(handle) for handle in handles] == [None, "b", None, None, "e"]
+    assert len(odd) == 2
     assert len(even) == 2
     assert even.find(handles[0]) is None

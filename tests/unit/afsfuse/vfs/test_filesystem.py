@@ -87,12 +87,43 @@ async def test_access_tells_the_truth(autojump_clock: MockClock) -> None:
         assert await may(b"text", os.R_OK)
         assert not await may(b"text", os.X_OK)
         assert await may(b"link", os.R_OK)
+        assert not await may(b"text", os.W_OK)
         text = await m.walk(b"text")
         world.home.root.rights = Rights.LOOKUP
         m.break_callback([world.home.root])
         assert not await m.fs.access(text, os.R_OK, ANONYMOUS)
         assert await m.fs.access(text, os.F_OK, ANONYMOUS)
         assert await may(b"link", os.R_OK)
+        world.home.root.rights = Rights.LOOKUP | Rights.WRITE
+        m.break_callback([world.home.root])
+        assert await m.fs.access(text, os.W_OK, ANONYMOUS)
+        assert not await m.fs.access(text, os.R_OK | os.W_OK, ANONYMOUS)
+        assert not await m.fs.access(ROOT_INODE, os.W_OK, ANONYMOUS)
+        world.home.root.rights = Rights.LOOKUP | Rights.DELETE
+        m.break_callback([world.home.root])
+        assert await m.fs.access(ROOT_INODE, os.W_OK | os.X_OK, ANONYMOUS)
+
+
+async def test_where_nobody_can_write(autojump_clock: MockClock) -> None:
+    world = World()
+    everything = Rights(127)
+    world.home.root.rights = everything
+    for name, type in (("sub.readonly", VolumeType.RO), ("sub.backup", VolumeType.BACKUP)):
+        volume = world.volume(name, type=type)
+        volume.root.rights = everything
+        volume.file(b"f")
+        world.home.mountpoint(name.encode(), f"#{name}.".encode())
+    async with world.mounted() as m:
+        for path in (b"sub.readonly", b"sub.readonly/f", b"sub.backup", b"sub.backup/f"):
+            inode = await m.walk(b"home.org/" + path)
+            assert await m.fs.access(inode, os.R_OK, ANONYMOUS)
+            with pytest.raises(AfsError) as caught:
+                await m.fs.access(inode, os.R_OK | os.W_OK, ANONYMOUS)
+            assert caught.value.errno == errno.EROFS
+        with pytest.raises(AfsError) as caught:
+            await m.fs.access(ROOT_INODE, os.W_OK, ANONYMOUS)
+        assert caught.value.errno == errno.EROFS
+        assert await m.fs.access(await m.walk(b"home.org"), os.W_OK, ANONYMOUS)
 
 
 async def test_everything_is_given_back_in_the_end(autojump_clock: MockClock) -> None:

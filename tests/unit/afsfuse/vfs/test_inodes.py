@@ -319,3 +319,31 @@ class Forgetting(RuleBasedStateMachine):
 
 
 TestForgetting = Forgetting.TestCase
+
+
+def test_a_renamed_node_is_held_under_its_new_name_only() -> None:
+    table = NodeTable()
+    mount = planted(table)
+    above, other = add(table, mount, 3), add(table, mount, 5)
+    file, replaced = add(table, mount, 2), add(table, mount, 4)
+    table.hold(above, b"old", file)
+    table.hold(other, b"new", replaced)
+    table.renamed(above, b"old", other, b"new", file)
+    assert (above.names, other.names) == ({}, {b"new": file})
+    assert (file.nlookup, file.parent, file.name) == (1, other, b"new")
+    assert file.path().endswith("/new")
+    assert replaced.nlookup == 1  # the kernel has it until it says otherwise
+    table.forget([(file.inode, 1), (replaced.inode, 1)])
+    assert other.names == {}
+
+
+def test_a_renamed_node_that_the_kernel_does_not_hold_is_not_held() -> None:
+    table = NodeTable()
+    mount = planted(table)
+    above, file = add(table, mount, 3), add(table, mount, 2)
+    above.nlookup = file.handles = 1
+    table.hold_absent(above, b"new", 100.0, 0.0)
+    table.renamed(above, b"old", above, b"new", file)
+    assert not above.names
+    assert file.nlookup == 0
+    assert table.statistics().absent_names == 0

@@ -1,5 +1,6 @@
 """What the kernel is told when something changes: exactly what it holds and what differs."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import trio
@@ -8,6 +9,8 @@ from trio.testing import MockClock
 from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.model import Inode
 from afsfuse.vfs import ROOT_INODE, NullNotifier
+from afsfuse.vfs.inodes import Node
+from afsfuse.vfs.invalidation import OwnChanges
 from tests.unit.afsfuse.vfs.world import Event, FakeFile, Mounted, World
 
 VOLUME: dict[str, Any] = {"source": "#root.cell."}
@@ -222,3 +225,34 @@ def test_the_null_notifier_takes_everything() -> None:
     notifier.invalidate_attributes(Inode(2))
     notifier.invalidate_data(Inode(2))
     notifier.invalidate_name(Inode(2), b"x")
+
+
+async def test_a_change_waits_for_what_other_nodes_were_told(autojump_clock: MockClock) -> None:
+    """... and for nothing else: the node that asked is locked in the kernel until the answer."""
+    world = World()
+    world.home.file(b"f")
+    async with world.mounted(**VOLUME) as m:
+        await m.walk(b"f")
+        nodes = m.nodes
+        root = nodes.get(ROOT_INODE)
+        settled: list[set[Inode]] = []
+
+        async def settle(inodes: Iterable[Inode]) -> None:
+            settled.append(set(inodes))
+
+        own = OwnChanges(nodes, world.notifier, (b"amd64_linux26",), settle)
+        world.notifier.take()
+        own.name_changed(root.vnode, b"f", root)
+        await own.settled()
+        assert (world.notifier.take(), settled) == ([], [])
+        own.name_changed(root.vnode, b"f", None)  # nobody asked: it goes on in the background
+        await own.settled()
+        assert world.notifier.take() == [("name", 1, b"f"), ("attributes", 1)]
+        assert settled == []
+        elsewhere = Node(Inode(5), 1, {}, None)
+        own.name_changed(root.vnode, b"g", elsewhere)
+        own.file_changed(root.vnode, elsewhere)
+        own.file_changed(None, elsewhere)
+        await own.settled()
+        await own.settled()
+        assert settled == [{ROOT_INODE}]

@@ -64,6 +64,8 @@ class FakeFile:
     home: "FakeFile | None" = None
     """The directory in which it stands."""
     error: AfsError | None = None
+    acl: bytes = b"1\n0\nsystem:anyuser\t9\n"
+    """What is said of its list, whatever its rights are."""
     builder: DirectoryBuilder | None = None
 
     @property
@@ -257,9 +259,10 @@ class FakeClient(SmallFiles):
 
     async def fetch_acl(self, volume: Any, fid: Fid, who: Identity = NOBODY) -> bytes:
         await self._reach(volume, "fetch_acl", who)
-        if volume.files[fid.vnode, fid.unique].refuses(who, data=True):
+        file: FakeFile = volume.files[fid.vnode, fid.unique]
+        if file.refuses(who, data=True):
             raise not_permitted()
-        return b"1\n0\nsystem:anyuser\t9\n\0"  # as real servers send it
+        return file.acl + b"\0"  # as real servers send it
 
     async def give_up_callbacks(self, server: Any, fids: Sequence[Fid]) -> None:
         self.calls["give_up_callbacks"] += 1

@@ -66,6 +66,27 @@ async def test_runs_of_equal_datagrams_arrive_one_by_one(
     other.close()
 
 
+async def test_long_runs_take_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full packets in a row, more of them than the kernel takes in one call."""
+    calls: list[int] = []
+
+    class Counting:
+        def sendmsg(self, buffers: list[bytes], *more: object) -> None:
+            calls.append(len(buffers))
+
+        def sendto(self, data: bytes, address: object) -> None:
+            calls.append(1)
+
+    udp = UdpSocket(LOOPBACK, BUFFER)
+    real = udp._socket
+    monkeypatch.setattr(udp, "_socket", Counting())
+    assert udp.send([(bytes(1440), ("127.0.0.1", 1))] * 128) == 128
+    assert sum(calls) == 128
+    assert len(calls) == 3
+    assert all(number * 1440 < 65_507 for number in calls)
+    real.close()
+
+
 async def test_runs_to_several_addresses(pair: tuple[UdpSocket, UdpSocket]) -> None:
     one, other = pair
     third = UdpSocket(LOOPBACK, BUFFER)

@@ -1,0 +1,191 @@
+"""Segments and sessions of the journal: what is known of its files, and of whose they are."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from afsfuse.cache.disk.records import HEADER_SIZE, Kind, changed
+from afsfuse.cache.journal import DirtyKey, RecoveredFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from afsfuse.cache.disk.records import Record
+    from afsfuse.cache.journal import Buffer
+
+    Span = tuple[int, int, int]
+
+log = logging.getLogger(__name__)
+
+SHIFT = 40
+"""A token is the number of a segment, and a position in it."""
+POSITION = (1 << SHIFT) - 1
+
+
+class Segment:
+    """One file, open as long as it is needed."""
+
+    __slots__ = (
+        "cuts",
+        "descriptor",
+        "grown",
+        "known",
+        "live",
+        "number",
+        "path",
+        "pinned",
+        "size",
+        "taken",
+    )
+
+    def __init__(self, number: int, path: Path, taken: int) -> None:
+        self.number = number
+        self.path = path
+        self.taken = taken  # bytes of the budget
+        self.size = 0
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.known: dict[int, int] = {}
+        """Where each session was opened, or is said once more to be."""
+        self.live: dict[int, list[Span]] = {}
+        """Of each session the records that are not stored: start and end in the file, and token."""
+        self.cuts: dict[int, list[int]] = {}
+        """... and the tokens of cuts that no server knows of."""
+        self.grown: dict[int, list[tuple[int, int]]] = {}
+        """... and lengths without data, and the tokens of what says so: until it is clean."""
+        self.pinned: set[int] = set()
+        """Sessions of an earlier daemon."""
+
+    def needed(self) -> bool:
+        return bool(self.live or self.cuts or self.grown or self.pinned)
+
+    def forget(self, session: int) -> None:
+        """A session needs nothing here any more."""
+        self.live.pop(session, None)
+        self.cuts.pop(session, None)
+        self.grown.pop(session, None)
+        self.pinned.discard(session)
+
+    def change(
+        self,
+        position: int,
+        kind: Kind | None = None,
+        first: int | None = None,
+        second: int | None = None,
+    ) -> None:
+        """Write over the header of a record; that takes no room on the disk."""
+        try:
+            head = os.pread(self.descriptor, HEADER_SIZE, position)
+            os.pwrite(self.descriptor, changed(head, kind, first, second), position)
+        except (OSError, ValueError) as exc:
+            log.warning("%s: cannot be kept up to date at %d: %s", self.path, position, exc)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class Session:
+    """What is known of one file in one name."""
+
+    __slots__ = (
+        "base",
+        "cut",
+        "described",
+        "key",
+        "left",
+        "length",
+        "lost",
+        "number",
+        "path",
+        "written",
+    )
+
+    def __init__(self, number: int, key: DirtyKey, base: int, length: int, path: str) -> None:
+        self.number = number
+        self.key = key
+        self.base = base
+        self.length = length
+        self.path = path
+        self.described = json.dumps(
+            [key.cell, key.volume, key.vnode, key.unique, key.who, path]
+        ).encode()
+        self.lost = False  # not to be recovered
+        self.left = False  # for recovery: whether anything is not stored
+        self.cut: int | None = None  # for recovery: the least length that no server knows of
+        self.written: list[tuple[int, memoryview]] = []  # ... and offsets and bytes
+
+
+def dead_spans(spans: list[Span], start: int, end: int, mark: int) -> set[Span]:
+    """Which records are of no use when a range is stored as it was at a mark.
+
+    One that reaches beyond the range has bytes which are still needed; and what lies over it has to
+    lie over it again.
+    """
+    kept: list[Span] = []
+    dead: set[Span] = set()
+    for span in sorted(spans, key=_by_token):
+        first, last, token = span
+        if token >= mark or last <= start or first >= end:
+            continue
+        if first < start or last > end or any(k[0] < last and first < k[1] for k in kept):
+            kept.append(span)
+        else:
+            dead.add(span)
+    return dead
+
+
+def _by_token(span: Span) -> int:
+    return span[2]
+
+
+def token_of(segment: Segment, position: int) -> int:
+    return segment.number << SHIFT | position
+
+
+def replay(record: Record, segment: Segment, sessions: dict[int, Session], over: set[int]) -> None:
+    """Take in one record of an earlier daemon."""
+    number = record.session
+    if record.kind is Kind.CLEAN:
+        over.add(number)
+        return
+    session = sessions.get(number)
+    if record.kind is Kind.OPENED:
+        segment.known[number] = record.position
+        if not record.sound:
+            log.warning("%s: damaged: what belongs to it cannot be told", segment.path)
+        elif session is None:
+            *key, path = json.loads(bytes(record.data))
+            sessions[number] = Session(number, DirtyKey(*key), record.first, record.second, path)
+        else:  # each later segment knows more
+            session.base, session.length = record.first, max(session.length, record.second)
+        return
+    if session is None or record.kind is Kind.DEAD:
+        return
+    segment.pinned.add(number)
+    session.left = True
+    session.lost |= not record.sound
+    match record.kind:
+        case Kind.WRITTEN:
+            size = record.second - record.first
+            session.written.append((record.first, record.data[:size]))
+            session.length = max(session.length, record.second)
+        case Kind.CUT:
+            session.length = record.first
+            session.written = [
+                (offset, data[: max(0, record.first - offset)]) for offset, data in session.written
+            ]
+            session.cut = record.first if session.cut is None else min(session.cut, record.first)
+        case Kind.GROWN:
+            session.length = max(session.length, record.first)
+
+
+def as_recovered(session: Session) -> RecoveredFile:
+    extents: list[tuple[int, Buffer]] = [
+        (offset, data) for offset, data in session.written if len(data)
+    ]
+    return RecoveredFile(
+        session.key, session.base, session.length, session.path, extents,
+        cut=session.cut, whole=not session.lost,
+    )  # fmt: skip

@@ -1,0 +1,248 @@
+"""What an earlier daemon left unstored: stored now, or put where a person finds it.
+
+The journal tells what was written, in whose name, and over which data version. If that is the
+server's version still, it is written once more, as if the writer had just done so, and stored in
+the writer's name as soon as the server lets him. If the file has moved on, or is gone, or the
+journal is damaged, nothing is stored unseen: what is left becomes a file in the folder for that,
+of which the log tells.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.auth.identity import NOBODY, Identity
+from afsfuse.cache.writeback import Unstored, Writer
+from afsfuse.errors import AfsError
+from afsfuse.model import FileKind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from afsfuse.cache.journal import DirtyKey, Journal, RecoveredFile
+    from afsfuse.cache.manager import CacheManager
+    from afsfuse.cache.vnodes import Vnode
+    from afsfuse.cell.volumes import Volume
+
+log = logging.getLogger(__name__)
+
+AT_START = 10.0
+"""Seconds for which the mount waits until what can be stored now is being stored."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds until what could not be looked at is tried again
+_UNDER_WAY = 2  # stores of a file that the dead daemon can have sent without hearing of them
+_PIECE = 1 << 20
+
+
+class Moved(Exception):
+    """It must not be stored unseen, and why."""
+
+
+class Recovery:
+    """Works off what the journal has from before; ends when nothing is left of that."""
+
+    def __init__(
+        self,
+        cache: CacheManager,
+        find: Callable[[DirtyKey], Awaitable[Volume]],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`find` finds the volume of what was written; raises `AfsError`."""
+        self._cache = cache
+        self._find = find
+        self._clock = clock
+        self._journal: Journal = cache.journal
+        self._left: dict[DirtyKey, list[RecoveredFile]] = {}
+        for file in self._journal.recovered():
+            self._left.setdefault(file.key, []).append(file)
+        self._errors: dict[DirtyKey, AfsError] = {}
+        self._since = clock()
+        self._token = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Store what is left. Started is said when everything was tried once."""
+        for key, files in self._left.items():
+            log.info("%s: left unstored by an earlier daemon, of %s", files[-1].path, key.who)
+        with trio.move_on_after(AT_START):
+            await self._try_all(first=True)
+        task_status.started()
+        pause = _FIRST_PAUSE
+        while self._left:
+            token = self._token = trio.Event()
+            with trio.move_on_after(pause):
+                await token.wait()
+            pause = _FIRST_PAUSE if token.is_set() else min(2 * pause, _LONGEST_PAUSE)
+            await self._try_all(first=False)
+
+    def token_changed(self, who: Identity, cell: str) -> None:
+        """An identity has another token: what it left may be looked at now."""
+        self._token.set()
+
+    def unstored(self) -> list[Unstored]:
+        """What waits for being looked at."""
+        return [
+            Unstored(
+                files[-1].path,
+                key.cell,
+                str(key.volume),
+                key.volume,
+                _identity(key),
+                sum(len(data) for file in files for _, data in file.extents),
+                self._since,
+                f"left by an earlier daemon: {self._errors.get(key, 'not looked at yet')}",
+                None,
+            )
+            for key, files in self._left.items()
+        ]
+
+    def discard(self, path: str, who: Identity | None) -> int:
+        """Give up what was left of the file that was at a path; returns its bytes."""
+        lost = 0
+        for key, files in list(self._left.items()):
+            if files[-1].path == path and who in (None, _identity(key)):
+                lost += sum(len(data) for file in files for _, data in file.extents)
+                self._done(key)
+        return lost
+
+    def _done(self, key: DirtyKey) -> None:
+        """What was left is given up, or is safe elsewhere."""
+        del self._left[key]
+        self._errors.pop(key, None)
+        self._journal.clean(key)
+
+    async def _try_all(self, *, first: bool) -> None:
+        for key in list(self._left):
+            try:
+                await self._try(key, first=first)
+            except AfsError as exc:
+                if key not in self._errors:
+                    log.warning(
+                        "%s: left unstored, and cannot be stored yet: %s",
+                        self._left[key][-1].path, exc,
+                    )  # fmt: skip
+                self._errors[key] = exc
+
+    async def _try(self, key: DirtyKey, *, first: bool) -> None:
+        """Write once more what was left in one key; raises `AfsError` if that must wait."""
+        files = self._left[key]
+        try:
+            vnode = await self._vnode(key)
+            self._check(files, vnode, first=first)
+        except Moved as moved:
+            self._keep_aside(key, files, str(moved))
+            return
+        if vnode.dirty is not None and not first:
+            return  # written to since: it will have moved
+        self._write(key, files, vnode)
+
+    async def _vnode(self, key: DirtyKey) -> Vnode:
+        volume = await self._find(key)
+        try:
+            vnode = await self._cache.refetch(volume, key.fid, _identity(key))
+        except AfsError as exc:
+            if exc.errno == errno.ESTALE:
+                raise Moved("the file is gone") from exc
+            raise
+        if vnode.status.kind is not FileKind.FILE:
+            raise Moved("it is another kind of file now")
+        return vnode
+
+    def _check(self, files: list[RecoveredFile], vnode: Vnode, *, first: bool) -> None:
+        """Raise `Moved` if anything else was stored since, as far as can be told."""
+        if not all(file.whole for file in files):
+            raise Moved("the journal is damaged")
+        base = max(file.base_version for file in files)
+        version = vnode.status.data_version
+        if version == base:
+            return
+        if not (first and base < version <= base + _UNDER_WAY):
+            raise Moved("the file was changed since")
+        # It may have been a store of our own whose reply nobody has heard.
+        log.warning(
+            "%s: may have been changed since it was written here: each range of it has what was "
+            "stored last",
+            files[-1].path,
+        )
+
+    def _write(self, key: DirtyKey, files: list[RecoveredFile], vnode: Vnode) -> None:
+        """Do what the writers did. The bytes are in memory already: no room is asked for."""
+        writes = self._cache.writes
+        writer = Writer(_identity(key))
+        path = files[-1].path
+        for file in files:
+            if file.cut is not None and file.cut < _length(vnode):
+                writes.truncate(vnode, file.cut, writer, lambda: path)
+            for offset, data in file.extents:
+                view = memoryview(data)
+                for start in range(0, len(view), _PIECE):
+                    piece = bytes(view[start : start + _PIECE])
+                    writes.write(vnode, offset + start, piece, writer, lambda: path)
+            writes.truncate(vnode, file.length, writer, lambda: path)
+        del self._left[key]
+        self._errors.pop(key, None)
+        if vnode.dirty is None:
+            self._journal.clean(key)
+            return
+        self._journal.taken_over(key)
+        writes.rush(vnode.dirty)
+        log.info("%s: what was left unstored is being stored", path)
+
+    def _keep_aside(self, key: DirtyKey, files: list[RecoveredFile], why: str) -> None:
+        """Put what was left into files that people can look at."""
+        path = files[-1].path
+        try:
+            made = _write_aside(self._cache.aside, key, files, why, self._clock())
+        except OSError as exc:
+            raise AfsError(f"{why}, and cannot be put aside: {exc.strerror}") from exc
+        log.warning("%s: %s: what was left unstored is in %s", path, why, made)
+        self._done(key)
+
+
+def _length(vnode: Vnode) -> int:
+    return vnode.status.length if vnode.dirty is None else vnode.dirty.length
+
+
+def _identity(key: DirtyKey) -> Identity:
+    return Identity.parse(key.who) or NOBODY
+
+
+def _write_aside(
+    folder: Path, key: DirtyKey, files: list[RecoveredFile], why: str, now: float
+) -> Path:
+    """A file with the bytes that were written, at their places, and one that tells of it."""
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    name = os.path.basename(files[-1].path) or str(key.vnode)
+    made = folder / f"{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime(now))}-{key.vnode}-{name}"
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    ranges = []
+    with os.fdopen(descriptor, "wb") as out:
+        for file in files:
+            for offset, data in file.extents:
+                out.seek(offset)
+                out.write(data)
+                ranges.append([offset, offset + len(data)])
+            out.truncate(file.length)
+    told = {
+        "path": files[-1].path,
+        "cell": key.cell,
+        "fid": [key.volume, key.vnode, key.unique],
+        "identity": key.who,
+        "why it was not stored": why,
+        "data version it was written over": files[-1].base_version,
+        "length": files[-1].length,
+        "cut to": files[-1].cut,
+        "written": ranges,
+        "everything else in the file": "was not written, and is zero here",
+    }
+    about = os.open(f"{made}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(about, "w") as out_about:
+        json.dump(told, out_about, indent=1)
+    return made

@@ -1,0 +1,285 @@
+"""Files that lost their last name while somebody has them open.
+
+An AFS server removes a file with its last name. So a file that is open here gets another name in
+its directory, `.__afs` and some digits, as all AFS clients give it, and that goes when the last
+user has closed the file, in the name of whoever removed it. Others see it in listings until then,
+as they do with other clients.
+
+Unlinking renames the file to such a name: one call. What a renaming replaces gets it as a second
+name before, so that the name that is replaced stands for one of the two files at any moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.auth.identity import NOBODY, Identity
+from afsfuse.cache.leftovers import PREFIX, Leftover
+from afsfuse.cell.records import Preference
+from afsfuse.errors import AfsError, CellUnknown, OutcomeUnknown, VolumeMissing
+from afsfuse.interfaces.common import Fid
+from afsfuse.model import FileKind
+from afsfuse.vfs.inodes import holders
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from afsfuse.cache import CacheManager, Vnode
+    from afsfuse.cache.leftovers import Leftovers
+    from afsfuse.cell.volumes import Volume, VolumeLocator
+    from afsfuse.vfs.background import Background
+    from afsfuse.vfs.invalidation import OwnChanges
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 1.0  # seconds between attempts to remove a name; each pause is twice as long
+_LONGEST_PAUSE = 300.0
+_GONE = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR})
+
+
+@dataclass(slots=True)
+class _Orphan:
+    """A name of ours, and what it is for."""
+
+    volume: Volume
+    directory: Fid
+    name: bytes
+    file: Fid
+    who: Identity
+    leftover: Leftover
+
+
+class Orphans:
+    """Keeps removed files for those who have them open, and removes them afterwards."""
+
+    def __init__(
+        self,
+        cache: CacheManager,
+        locator: VolumeLocator,
+        own: OwnChanges,
+        background: Background,
+        leftovers: Leftovers,
+    ) -> None:
+        self._cache = cache
+        self._locator = locator
+        self._own = own
+        self._background = background
+        self._leftovers = leftovers
+        self._kept: dict[Vnode, _Orphan] = {}
+        self._removing = 0
+        self._ending = False
+        self._idle = trio.Event()
+        self._news = trio.Event()  # somebody has another token
+
+    def __len__(self) -> int:
+        """Files that wait for the end of their last user, and names that wait for their end."""
+        return len(self._kept) + self._removing
+
+    # Losing the last name
+
+    def must_stay(self, vnode: Vnode) -> bool:
+        """Whether a file would be missed by somebody here if its name went."""
+        status = vnode.status
+        if status.kind is not FileKind.FILE or vnode.unlinked:
+            return False
+        if status.links > 1 and vnode.valid(trio.current_time()):
+            return False  # it has another name
+        return _is_open(vnode)
+
+    async def put_aside(
+        self, volume: Volume, directory: Fid, name: bytes, vnode: Vnode, who: Identity
+    ) -> bytes:
+        """Rename a file that is to be removed; returns its new name."""
+        orphan = self._new(volume, directory, vnode, who)
+        try:
+            await self._cache.changer.rename(
+                volume, directory, name, directory, orphan.name, who, moved=vnode.fid
+            )
+        except BaseException as exc:
+            self._failed(vnode, orphan, exc)
+            raise
+        self._keep(vnode, orphan)
+        return orphan.name
+
+    async def keep(
+        self, volume: Volume, directory: Fid, name: bytes, vnode: Vnode, who: Identity
+    ) -> tuple[bytes, bool]:
+        """Give a file that is to be replaced another name; returns that, and whether the file has
+        `name` still.
+        """
+        orphan = self._new(volume, directory, vnode, who)
+        changer = self._cache.changer
+        linked = True
+        try:
+            try:
+                await changer.link(volume, directory, orphan.name, vnode.fid, who)
+            except OutcomeUnknown:
+                raise
+            except AfsError as exc:
+                log.debug("%s: no second name, so it is renamed: %s", vnode, exc)
+                linked = False
+                await changer.rename(
+                    volume, directory, name, directory, orphan.name, who, moved=vnode.fid
+                )
+        except BaseException as exc:
+            self._failed(vnode, orphan, exc)
+            raise
+        self._keep(vnode, orphan)
+        return orphan.name, linked
+
+    def not_replaced(self, vnode: Vnode) -> None:
+        """The file for which `keep` was called has kept its name: ours goes."""
+        orphan = self._kept.pop(vnode, None)
+        if orphan is not None:
+            vnode.unlinked = 0
+            self._begin(orphan)
+
+    def _new(self, volume: Volume, directory: Fid, vnode: Vnode, who: Identity) -> _Orphan:
+        home = self._cache.peek(volume, directory)
+        names = home.directory if home is not None else None
+        name = _fresh_name()
+        while names is not None and name in names:
+            name = _fresh_name()
+        file = vnode.fid
+        leftover = Leftover(
+            volume.cell.name,
+            volume.id,
+            (directory.vnode, directory.unique),
+            name.decode(),
+            (file.vnode, file.unique),
+            who.text,
+        )
+        self._leftovers.note(leftover)
+        return _Orphan(volume, directory, name, file, who, leftover)
+
+    def _keep(self, vnode: Vnode, orphan: _Orphan) -> None:
+        vnode.unlinked = 1
+        self._kept[vnode] = orphan
+        self.closed(vnode)  # whoever had it open may have closed it meanwhile
+
+    def _failed(self, vnode: Vnode, orphan: _Orphan, error: BaseException) -> None:
+        """The name was not made, or nobody knows whether it was: then it is looked for later."""
+        if isinstance(error, AfsError) and not isinstance(error, OutcomeUnknown):
+            self._leftovers.strike(orphan.leftover)
+        else:
+            self._kept[vnode] = orphan
+            self.closed(vnode)
+
+    # The end
+
+    def closed(self, vnode: Vnode) -> None:
+        """Somebody has closed a file. Never waits or fails."""
+        if vnode in self._kept and not _is_open(vnode):
+            vnode.unlinked = 0
+            self._begin(self._kept.pop(vnode))
+
+    def token_changed(self) -> None:
+        """Somebody has another token, with which he may be let in."""
+        self._news.set()
+        self._news = trio.Event()
+
+    async def finish(self) -> None:
+        """The mount is gone: return when all names are gone, or stay on the list for later."""
+        self._ending = True
+        for vnode in list(self._kept):
+            self._begin(self._kept.pop(vnode))
+        self.token_changed()
+        while self._removing:
+            await self._idle.wait()
+        self._leftovers.close()
+
+    def inherit(self) -> None:
+        """Remove what daemons before this one have left, as soon as that is possible."""
+        for leftover in self._leftovers.inherit():
+            self._start(leftover)
+
+    def _begin(self, orphan: _Orphan) -> None:
+        self._removing += 1
+        self._background.start(self._work, orphan)
+
+    def _start(self, leftover: Leftover) -> None:
+        self._removing += 1
+        self._background.start(self._work_off, leftover)
+
+    async def _work(self, orphan: _Orphan) -> None:
+        try:
+            await self._persist(orphan.leftover, lambda: self._remove(orphan))
+        finally:
+            self._done()
+
+    async def _work_off(self, leftover: Leftover) -> None:
+        try:
+            await self._persist(leftover, lambda: self._remove_left(leftover))
+        finally:
+            self._done()
+
+    def _done(self) -> None:
+        self._removing -= 1
+        if not self._removing:
+            self._idle.set()
+            self._idle = trio.Event()
+
+    async def _persist(self, leftover: Leftover, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Try until the name is gone."""
+        pause = _FIRST_PAUSE
+        told = False
+        while True:
+            try:
+                await attempt()
+                break
+            except AfsError as exc:
+                if _is_gone(exc):
+                    break
+                level = logging.DEBUG if told else logging.INFO
+                log.log(level, "%s in the volume %d cannot be removed yet: %s",
+                        leftover.name, leftover.volume, exc)  # fmt: skip
+                told = True
+                if self._ending:
+                    return
+            with trio.move_on_after(pause):
+                await self._news.wait()
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        self._leftovers.strike(leftover)
+
+    async def _remove(self, orphan: _Orphan) -> None:
+        volume, directory = orphan.volume, orphan.directory
+        await self._cache.changer.remove_file(
+            volume, directory, orphan.name, orphan.file, orphan.who
+        )
+        self._own.name_changed(self._cache.peek(volume, directory), orphan.name, None)
+
+    async def _remove_left(self, leftover: Leftover) -> None:
+        """Remove a name of which only the list knows, if it still is what the list says."""
+        who = Identity.parse(leftover.who) or NOBODY
+        number = str(leftover.volume)
+        volume = await self._locator.volume(leftover.cell, number, Preference.FORCE_RW, who)
+        directory = Fid(volume.id, *leftover.directory)
+        name = leftover.name.encode()
+        known = await self._cache.directory(volume, directory, who)
+        if not name.startswith(PREFIX) or known.find(name) != leftover.file:
+            return
+        file = Fid(volume.id, *leftover.file)
+        await self._remove(_Orphan(volume, directory, name, file, who, leftover))
+        log.info("%s in the volume %s: left by an earlier daemon, removed", name, volume.name)
+
+
+def _fresh_name() -> bytes:
+    """Servers have no call that makes a free name; with 32 random bits two meet hardly ever."""
+    return PREFIX + secrets.token_hex(4).upper().encode()
+
+
+def _is_gone(error: AfsError) -> bool:
+    """Whether a name is not there any more, or nothing is that it could be in."""
+    if isinstance(error, CellUnknown):  # today: the network may just not be up
+        return False
+    return isinstance(error, VolumeMissing) or error.errno in _GONE
+
+
+def _is_open(vnode: Vnode) -> bool:
+    return any(node.handles for node in holders(vnode))

@@ -1,0 +1,113 @@
+"""What is written down survives its daemon, and is taken over once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from afsfuse.cache.leftovers import Leftover, Leftovers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import ExpectedWarnings
+
+
+def leftover(number: int) -> Leftover:
+    return Leftover("a.cell", 536870915, (1, 1), f".__afs{number:08X}", (2, number), "uid-1000")
+
+
+def abandoned(folder: Path, *numbers: int) -> None:
+    """Have a process note some, and die."""
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from afsfuse.cache.leftovers import Leftovers\n"
+        "from tests.unit.afsfuse.cache.test_leftovers import leftover\n"
+        "notes = Leftovers(Path(sys.argv[1]))\n"
+        "for number in sys.argv[2:]: notes.note(leftover(int(number)))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, folder, *map(str, numbers)], check=False)
+
+
+def test_what_is_done_leaves_no_file(tmp_path: Path) -> None:
+    folder = tmp_path / "unlinked"
+    notes = Leftovers(folder)
+    notes.note(leftover(1))
+    notes.note(leftover(2))
+    (path,) = folder.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    notes.strike(leftover(1))
+    assert len(notes) == 1
+    notes.strike(leftover(2))
+    notes.strike(leftover(2))
+    assert path.stat().st_size == 0
+    notes.close()
+    assert not list(folder.iterdir())
+
+
+def test_what_a_dead_process_left_is_taken_over_once(tmp_path: Path) -> None:
+    abandoned(tmp_path, 1, 2)
+    first, second = Leftovers(tmp_path), Leftovers(tmp_path)
+    assert first.inherit() == [leftover(1), leftover(2)]
+    assert second.inherit() == []
+    assert len(list(tmp_path.iterdir())) == 1  # in the list of the one that took it over
+    first.strike(leftover(1))
+    first.close()
+    assert Leftovers(tmp_path).inherit() == [leftover(2)]
+
+
+def test_what_a_living_process_keeps_is_left_alone(tmp_path: Path) -> None:
+    living = Leftovers(tmp_path)
+    living.note(leftover(1))
+    assert Leftovers(tmp_path).inherit() == []
+    assert len(list(tmp_path.iterdir())) == 1
+    living.close()
+    assert Leftovers(tmp_path).inherit() == [leftover(1)]
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b'{"made": {"cell',
+        b"null\n",
+        b"[]\n",
+        b'{"made": 3}\n',
+        b'{"made": {"cell": "x"}}\n',
+        b"\xff\n",
+    ],
+)
+def test_damaged_lines_cost_only_themselves(tmp_path: Path, tail: bytes) -> None:
+    abandoned(tmp_path, 1)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes() + tail)
+    assert Leftovers(tmp_path).inherit() == [leftover(1)]
+
+
+def test_without_a_folder_nothing_is_written() -> None:
+    notes = Leftovers(None)
+    notes.note(leftover(1))
+    assert notes.inherit() == []
+    notes.strike(leftover(1))
+    notes.close()
+
+
+def test_links_and_files_of_others_are_not_followed(tmp_path: Path) -> None:
+    abandoned(tmp_path / "real", 1)
+    (path,) = (tmp_path / "real").iterdir()
+    (tmp_path / "unlinked-0.jsonl").symlink_to(path)
+    assert Leftovers(tmp_path).inherit() == []
+    assert path.exists()
+
+
+def test_a_broken_disk_costs_a_warning(tmp_path: Path, expected_warnings: ExpectedWarnings) -> None:
+    expected_warnings("cannot be written down")
+    (tmp_path / "file").write_bytes(b"")
+    notes = Leftovers(tmp_path / "file/unlinked")
+    notes.note(leftover(1))
+    notes.strike(leftover(1))
+    assert os.listdir(tmp_path) == ["file"]

@@ -1,0 +1,306 @@
+"""What a daemon left that died is stored by the next one, or put where people find it."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from afsfuse.auth.identity import NOBODY, Identity
+from afsfuse.cache.disk import NoDisk
+from afsfuse.cache.disk.budget import Budget
+from afsfuse.cache.disk.journal import DiskJournal
+from afsfuse.cache.readahead import ReadState
+from afsfuse.cache.recovery import Recovery
+from afsfuse.cache.writeback import Writer
+from afsfuse.errors import AfsError, NotPermitted, StaleInode
+from afsfuse.model import Rights
+from tests.unit.afsfuse.cache.fakes import Line, fid, make_cache, make_volume
+from tests.unit.afsfuse.cache.storage import WritableClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+    from afsfuse.cache import CacheManager
+    from afsfuse.cache.journal import DirtyKey
+    from afsfuse.cell.volumes import Volume
+    from tests.conftest import ExpectedWarnings
+
+FILE = fid(4)
+VOLUME = make_volume()
+ALICE = Identity(uid=1000)
+PATH = "/test.afs/file"
+
+
+class JournalOnly(NoDisk):
+    """A cache folder of which only the journal is used."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "journal").mkdir(parents=True, exist_ok=True)
+        self.journal = DiskJournal(folder / "journal", Budget(64 << 20, 1 << 20))
+        self.aside = folder / "recovered"
+
+
+class Daemon:
+    """A cache and its recovery."""
+
+    def __init__(self, cache: CacheManager, recovery: Recovery) -> None:
+        self.cache = cache
+        self.recovery = recovery
+        self.writer = Writer(ALICE)
+
+    async def write(self, offset: int, data: bytes) -> None:
+        vnode = await self.cache.status(VOLUME, FILE, ALICE)
+        await self.cache.writes.make_room(vnode, len(data), ALICE)
+        self.cache.writes.write(vnode, offset, data, self.writer, lambda: PATH)
+
+    async def truncate(self, length: int) -> None:
+        vnode = await self.cache.status(VOLUME, FILE, ALICE)
+        self.cache.writes.truncate(vnode, length, self.writer, lambda: PATH)
+
+    async def settle(self) -> None:
+        vnode = await self.cache.status(VOLUME, FILE, ALICE)
+        await self.cache.writes.settle(vnode, self.writer)
+
+    async def read(self) -> bytes:
+        return bytes(await self.cache.read(VOLUME, FILE, 0, 1 << 20, ReadState(ALICE)))
+
+
+async def find(key: DirtyKey) -> Volume:
+    assert (key.cell, key.volume) == ("test.afs", VOLUME.id)
+    return VOLUME
+
+
+@asynccontextmanager
+async def daemon(client: WritableClient, folder: Path) -> AsyncIterator[Daemon]:
+    """One that dies at the end, of which nothing is stored that is not stored by then."""
+    disk = JournalOnly(folder)
+    cache = make_cache(client, disk=disk)
+    async with trio.open_nursery() as nursery:
+        client.nursery = nursery
+        await nursery.start(cache.run)
+        recovery = Recovery(cache, find)
+        await nursery.start(recovery.run)
+        yield Daemon(cache, recovery)
+        nursery.cancel_scope.cancel()
+    disk.journal.close()
+
+
+def make_client(data: bytes) -> WritableClient:
+    client = WritableClient(Line(rtt=0.01))
+    client.tokens.add(ALICE)
+    client.put(FILE, data)
+    return client
+
+
+def held(client: WritableClient) -> bytes:
+    return client.files[FILE].data
+
+
+async def leave(client: WritableClient, folder: Path) -> None:
+    """Write something, and die."""
+    async with daemon(client, folder) as first:
+        await first.write(2, b"mine")
+        await first.truncate(8)
+        await first.write(9, b"!")
+
+
+LEFT = b"01mine67\0!"
+
+
+async def test_what_was_left_is_stored(autojump_clock: MockClock, tmp_path: Path) -> None:
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    assert held(client) == b"0123456789"
+    async with daemon(client, tmp_path) as second:
+        assert await second.read() == LEFT, "at once, stored or not"
+        assert not second.recovery.unstored()
+        await second.settle()
+        await trio.sleep(1)
+        assert held(client) == LEFT
+        assert {store.who for store in client.changes.stores} == {ALICE}
+    async with daemon(client, tmp_path):
+        pass
+    assert not list((tmp_path / "journal").iterdir())
+
+
+async def test_what_was_stored_is_not_stored_again(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    client = make_client(b"0123456789")
+    async with daemon(client, tmp_path) as first:
+        await first.write(2, b"mine")
+        await first.settle()
+    stores = len(client.changes.stores)
+    async with daemon(client, tmp_path):
+        await trio.sleep(60)
+    assert len(client.changes.stores) == stores
+
+
+async def test_it_waits_for_a_token(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("left unstored, and cannot be stored yet: the access list")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    client.set_rights({ALICE: Rights.READ | Rights.LOOKUP, NOBODY: Rights.NONE})
+    client.tokens.clear()
+    async with daemon(client, tmp_path) as second:
+        (waiting,) = second.recovery.unstored()
+        assert (waiting.path, waiting.who, waiting.size) == (PATH, ALICE, 5)
+        assert waiting.error is not None
+        assert "the access list" in waiting.error
+        await trio.sleep(600)
+        assert held(client) == b"0123456789"
+        client.tokens.add(ALICE)
+        second.cache.token_changed(ALICE, "test.afs")
+        second.recovery.token_changed(ALICE, "test.afs")
+        await trio.sleep(1)
+        assert held(client) == LEFT
+
+
+async def test_a_store_that_is_refused_is_tried_again(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("cannot be stored, and are kept")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    client.changes.refuse = lambda store: NotPermitted("no")
+    for _ in range(2):  # and if this one dies, too, nothing is lost
+        async with daemon(client, tmp_path) as next_one:
+            await trio.sleep(10)
+            assert [one.path for one in next_one.cache.writes.unstored()] == [PATH]
+            assert held(client) == b"0123456789"
+    client.changes.refuse = lambda store: None
+    async with daemon(client, tmp_path):
+        await trio.sleep(100)
+    assert held(client) == LEFT
+
+
+async def test_a_file_that_moved_on_is_not_touched(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("the file was changed since: what was left unstored is in")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    client.files[FILE].version += 5
+    async with daemon(client, tmp_path) as second:
+        assert await second.read() == b"0123456789"
+    (aside,) = (tmp_path / "recovered").glob("*-file")
+    assert aside.read_bytes() == b"\0\0mine\0\0\0!"
+    told = json.loads(aside.with_name(f"{aside.name}.json").read_text())
+    assert told["identity"] == "uid-1000"
+    assert told["cut to"] == 8
+    assert told["written"] == [[2, 6], [9, 10]]
+    assert not list((tmp_path / "journal").iterdir())
+
+
+async def test_a_store_of_ones_own_that_nobody_heard_of_is_none_of_anothers(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("may have been changed since it was written here")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    client.files[FILE].version += 1
+    async with daemon(client, tmp_path):
+        await trio.sleep(1)
+    assert held(client) == LEFT
+
+
+async def test_a_file_that_is_gone_is_put_aside(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("the file is gone: what was left unstored is in")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    client.failures[FILE] = StaleInode("the file does not exist any more")
+    async with daemon(client, tmp_path) as second:
+        assert not second.recovery.unstored()
+    assert len(list((tmp_path / "recovered").iterdir())) == 2
+
+
+async def test_what_is_damaged_is_put_aside(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("the journal is damaged: what was left unstored is in")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    (path,) = (tmp_path / "journal").iterdir()
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"mine", b"mire"))
+    async with daemon(client, tmp_path):
+        await trio.sleep(1)
+    assert held(client) == b"0123456789"
+
+
+async def test_it_can_be_given_up(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("left unstored, and cannot be stored yet")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    client.failures[FILE] = AfsError("the server is away")
+    async with daemon(client, tmp_path) as second:
+        assert second.recovery.discard("/other", None) == 0
+        assert second.recovery.discard(PATH, NOBODY) == 0
+        assert second.recovery.discard(PATH, ALICE) == 5
+        assert not second.recovery.unstored()
+    del client.failures[FILE]
+    async with daemon(client, tmp_path):
+        await trio.sleep(60)
+    assert held(client) == b"0123456789"
+
+
+@pytest.mark.parametrize("seed", range(60))
+async def test_a_writer_loses_nothing_whenever_the_daemon_dies(
+    autojump_clock: MockClock,
+    tmp_path: Path,
+    seed: int,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    """Daemons that write, store and die at any moment; at last all that was written is there."""
+    print(f"seed {seed}")
+    expected_warnings("may have been changed since it was written here")
+    rng = random.Random(seed)
+    mine = bytearray(rng.randbytes(rng.randrange(3000)))
+    client = make_client(bytes(mine))
+    folder = tmp_path / "0"
+    for number in range(1, 5):
+        async with daemon(client, folder) as one:
+            assert await one.read() == mine
+            for _ in range(rng.randrange(25)):
+                match rng.choice([*(["write", "send", "wait"] * 4), "truncate", "settle"]):
+                    case "write":
+                        offset, data = rng.randrange(1500), rng.randbytes(rng.randrange(1, 700))
+                        await one.write(offset, data)
+                        mine[len(mine) :] = bytes(max(0, offset - len(mine)))
+                        mine[offset : offset + len(data)] = data
+                    case "truncate":
+                        length = rng.randrange(1500)
+                        await one.truncate(length)
+                        mine[length:] = b""
+                        mine[len(mine) :] = bytes(length - len(mine))
+                    case "settle":
+                        await one.settle()
+                        assert held(client) == mine
+                    case "send":
+                        vnode = await one.cache.status(VOLUME, FILE, ALICE)
+                        if vnode.dirty is not None:
+                            one.cache.writes.rush(vnode.dirty)
+                    case "wait":
+                        await trio.sleep(rng.choice((0.001, 0.006, 0.011)))
+            there = tmp_path / str(number)  # what a kill leaves now
+            shutil.copytree(folder, there)
+        folder = there
+    async with daemon(client, folder):
+        await trio.sleep(100)
+    assert held(client) == mine
+    assert not list((folder / "journal").iterdir())

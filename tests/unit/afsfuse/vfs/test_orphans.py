@@ -1,0 +1,189 @@
+"""Files that are open when their last name goes."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import trio
+
+from afsfuse.auth.identity import ANONYMOUS
+from afsfuse.cache.leftovers import Leftover, Leftovers
+from afsfuse.democell import names
+from afsfuse.interfaces import fileserver as fs
+from tests.unit.afsfuse.vfs.naming import NamingDesk, errno_of, naming_desk, soon
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def plant(desk: NamingDesk, name: bytes, data: bytes = b"contents") -> None:
+    """A file that is there from the start: before anybody has looked."""
+    volume = desk.cell.volume("data")
+    names.create(volume, volume.root, name, fs.FileType.FILE, data=data)
+
+
+def notes_in(folder: Path) -> str:
+    """What is written down."""
+    (notes,) = folder.iterdir()
+    return notes.read_text()
+
+
+async def refresh(desk: NamingDesk) -> None:
+    volume = desk.cell.volume("data")
+    await desk.cell.servers["fs1"].changed(volume, volume.fid(volume.root), by=None)
+
+
+async def test_the_name_goes_with_the_last_handle(autojump_clock: object, tmp_path: Path) -> None:
+    async with naming_desk(Leftovers(tmp_path)) as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        first, second = await desk.open("one/file"), await desk.open("two/file")
+        await desk.walk.unlink("one/file")
+        (silly,) = desk.on_server()
+        assert silly.startswith(".__afs")
+        assert silly in notes_in(tmp_path)
+        desk.vfs.release(first)
+        await trio.sleep(5)
+        assert desk.on_server() == {silly}
+        assert bytes(await desk.vfs.read(second, 0, 99)) == b"contents"
+        desk.vfs.release(second)
+        await soon(lambda: not desk.on_server())
+        assert await desk.names() == set()
+        assert notes_in(tmp_path) == ""
+
+
+async def test_a_failure_is_tried_again(autojump_clock: object) -> None:
+    async with naming_desk() as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.unlink("one/file")
+        desk.cell.faults.abort(fs.REMOVE_FILE, errno.EACCES, times=3)
+        desk.vfs.release(handle)
+        await trio.sleep(5)
+        assert len(desk.on_server()) == 1
+        await trio.sleep(30)
+        assert desk.on_server() == set()
+
+
+async def test_a_new_token_wakes_what_waits(autojump_clock: object) -> None:
+    async with naming_desk() as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.unlink("one/file")
+        desk.cell.faults.abort(fs.REMOVE_FILE, errno.EACCES, times=10)
+        desk.vfs.release(handle)
+        await trio.sleep(200)
+        desk.cell.faults.clear()
+        desk.vfs.token_changed(desk.vfs._identify(ANONYMOUS), desk.cell.name)
+        await trio.sleep(1)
+        assert desk.on_server() == set()
+
+
+async def test_an_unlink_that_is_refused_changes_nothing(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    async with naming_desk(Leftovers(tmp_path)) as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        desk.cell.faults.abort(fs.RENAME, errno.EACCES)
+        assert await errno_of(desk.walk.unlink("one/file")) == errno.EACCES
+        assert await desk.names() == {"file"}
+        assert (await desk.walk.entry("one/file", writable=True)).nlink == 1
+        assert notes_in(tmp_path) == ""
+        desk.vfs.release(handle)
+
+
+async def test_what_is_not_replaced_after_all_keeps_its_name(autojump_clock: object) -> None:
+    async with naming_desk() as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.create("one/new")
+        desk.cell.faults.abort(fs.RENAME, errno.EACCES)
+        assert await errno_of(desk.walk.rename("one/new", "one/file")) == errno.EACCES
+        await soon(lambda: desk.on_server() == {"file", "new"})
+        assert (await desk.walk.entry("one/file", writable=True)).nlink == 1
+        assert await desk.walk.read("one/file", writable=True) == b"contents"
+        desk.vfs.release(handle)
+        await trio.sleep(1)
+        assert await desk.names() == {"file", "new"}
+
+
+async def test_where_no_second_name_can_be_made_the_file_is_renamed(
+    autojump_clock: object,
+) -> None:
+    async with naming_desk() as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.create("one/new")
+        desk.cell.faults.abort(fs.LINK, errno.EXDEV)
+        await desk.walk.rename("one/new", "one/file")
+        assert bytes(await desk.vfs.read(handle, 0, 99)) == b"contents"
+        assert await desk.walk.read("one/file", writable=True) == b""
+        assert desk.cache.changer.reloads == 0
+        desk.vfs.release(handle)
+        await soon(lambda: desk.on_server() == {"file"})
+
+
+async def test_what_was_left_is_removed_if_it_is_still_that(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    left = Leftovers(tmp_path)
+    async with naming_desk() as desk:
+        volume = desk.cell.volume("data")
+        facts = {}
+        for name in (b".__afs1", b".__afs2", b"precious"):
+            plant(desk, name)
+            facts[name] = volume.root.directory.find(name)
+        cell, number = desk.cell.name, volume.id
+
+        def note(name: str, file: tuple[int, int] | None) -> None:
+            assert file is not None
+            left.note(Leftover(cell, number, (1, 1), name, file, "nobody"))
+
+        vnode, unique = facts[b".__afs2"] or (0, 0)
+        note(".__afs1", facts[b".__afs1"])
+        note(".__afs2", (vnode, unique + 1))  # another file has the name by now
+        note("precious", facts[b"precious"])  # no name that we would make
+        note(".__afs3", (vnode, unique))  # it is gone already
+        left.close()
+        await refresh(desk)
+        orphans = desk.vfs._orphans
+        orphans._leftovers = heir = Leftovers(tmp_path)
+        orphans.inherit()
+        await soon(lambda: not len(heir))
+        assert desk.on_server() == {".__afs2", "precious"}
+
+
+async def test_what_cannot_be_removed_today_stays_on_the_list(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    left = Leftovers(tmp_path)
+    unknown = Leftover("no.cell", 1, (1, 1), ".__afs1", (2, 2), "uid-1000")
+    gone = Leftover("names.test", 99, (1, 1), ".__afs1", (2, 2), "uid-1000")
+    left.note(unknown)
+    left.note(gone)
+    left.close()
+    async with naming_desk(heir := Leftovers(tmp_path)) as desk:
+        await trio.sleep(1000)
+        assert len(heir) == 1
+        assert desk.cell.name == gone.cell
+    assert Leftovers(tmp_path).inherit() == [unknown]
+
+
+async def test_a_name_that_somebody_gave_the_file_again_stays(autojump_clock: object) -> None:
+    async with naming_desk() as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.unlink("one/file")
+        (silly,) = desk.on_server()
+        await desk.walk.rename(f"one/{silly}", "one/saved")
+        desk.vfs.release(handle)
+        await soon(lambda: desk.on_server() == {"saved"})
+        assert (await desk.walk.entry("one/saved", writable=True)).nlink == 1
