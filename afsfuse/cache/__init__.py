@@ -3,15 +3,18 @@
 Rooms: `vnodes` (the table), `callbacks` (breaks against fetches), `statuses` (fetching and applying
 statuses), `doors` (who may see what), `directories` and `listings` (whole directories), `chunks`,
 `readahead` and `reading` (file data), `extents`, `dirty`, `overlay`, `storing` and `writeback`
-(what is written and not stored yet), `journal` (what outlives this process of that), `changing`
-(changes of directories), `leftovers` (names to be removed, on disk), `revalidation` (after a
-break), `leaving` (volumes that nobody uses), `listener` (the way up), `locktable`, `filelocks`,
-`serverlocks` and `locks` (locks that processes ask for), `manager` (the facade).
+(what is written and not stored yet), `journal` (what outlives this process of that), `recovery`
+(what an earlier process left), `disk` (the second level under the chunks, and the journal's files),
+`changing` (changes of directories), `leftovers` (names to be removed, on disk), `revalidation`
+(after a break), `leaving` (volumes that nobody uses), `listener` (the way up), `locktable`,
+`filelocks`, `serverlocks` and `locks` (locks that processes ask for), `manager` (the facade).
 
 The concurrency contract
 ========================
 
-Everything runs in one thread, under trio. So a section without ``await`` is atomic, and the cache
+Everything runs in one thread, under trio, but for what `disk` does: one thread writes there, for as
+long as `CacheManager.run`, and reads that would wait for a disk run in others. `disk.parts` and
+`disk.store` say what these may touch. So a section without ``await`` is atomic, and the cache
 is built of such sections with calls to servers between them. Reading needs no locks. What takes
 their place is the *flight*: a fetch under way, registered under its key before its first ``await``
 and deregistered after its last, which others wait for instead of fetching the same again.
@@ -23,7 +26,9 @@ Tasks
 - `CacheManager.run` has kinds of its own: `Reader.run` (a task for each read-ahead or prefetch
   call), `Writes.run` (a task for each store, and one that tries again what failed),
   `Revalidator.run` (up to four groups of broken vnodes at a time), `Leaving.run` (up to four calls
-  that give promises back), and a watch for suspend.
+  that give promises back), a watch for suspend, and
+  `DiskCache.run` (it waits for its thread at the end, some seconds at most).
+- `Recovery.run` stores what an earlier daemon left, before the mount is there as far as it can.
 - A task that closes a file stores it itself if one call does; if it is cancelled, the background
   begins anew.
 - `Locks.run` has a task for each call about a lock: who asked may stop waiting, but what the server
@@ -95,10 +100,13 @@ Invariants
     a status with a version that they may have made is not entered (`DirtyFile.believes`): their
     replies will tell. `Vnode.dirty` is set exactly while something is to be stored or under way,
     and such a vnode stays in the table.
-15. `Writes.used` is the bytes of all extents in memory. Writers ask for room first (`has_room`), so
-    it never passes its limit.
-
-10. A promise that was given back is believed by nobody: whatever was learnt of its file before the
+15. `Writes.used` is the bytes of all extents in memory, and passes its limit by no more than what
+    one writer was let through with.
+16. Bytes of a part on disk are written once, before its chunk's state says so, and never changed:
+    a part belongs to a version of a file, or to several that have them in common.
+17. What the journal has is at least what is not stored: a record is there before its write is
+    answered, and dead only when a reply said that the server has it.
+18. A promise that was given back is believed by nobody: whatever was learnt of its file before the
     call that gave it back has ended counts as broken then (`Leaving`).
 
 Sections free of await

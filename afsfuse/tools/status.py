@@ -36,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run it; returns the exit status."""
     given = parser().parse_args(arguments)
     if given.discard is not None:
-        return _discard(os.path.abspath(given.discard))
+        path = os.fsencode(os.path.abspath(given.discard))
+        return _discard(path.decode("utf-8", "backslashreplace"))  # as daemons show it
     files = [file for answer in ask_each("unstored") for file in answer["files"]]
     if given.json:
         print(json.dumps({"files": files}, indent=2))

@@ -36,6 +36,8 @@ def entry_of(
     status = vnode.status
     kind = status.kind
     dirty = vnode.dirty
+    size = status.length if dirty is None else dirty.length
+    node.shown_size = size
     type_bits = _REGULAR if kind is _FILE else _LINK if kind is _SYMLINK else _DIRECTORY
     return Entry(
         node.inode,
@@ -44,7 +46,7 @@ def entry_of(
         status.links - vnode.unlinked,
         status.owner,
         status.group,
-        status.length if dirty is None else dirty.length,
+        size,
         status.mtime if dirty is None else dirty.mtime,
         BLOCK_SIZE,
         kept_for(vnode.expires - PROMISE_MARGIN, open_until, now),

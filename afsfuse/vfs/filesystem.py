@@ -266,6 +266,8 @@ class FileSystem:
         self, node: Node, vnode: Vnode, flags: int, caller: Caller, who: Identity
     ) -> OpenFile:
         """Open what may be opened, and cut it if that is asked for. Free of await."""
+        if flags & os.O_APPEND and flags & WRITING:
+            self._writing.check_end(node, vnode)
         opened = self._files.open(node, vnode, caller, who, flags)
         if flags & os.O_TRUNC:
             writer = self._file_handles.get(opened.handle).writer

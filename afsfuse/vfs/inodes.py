@@ -72,6 +72,7 @@ class Node:
         "names",
         "nlookup",
         "parent",
+        "shown_size",
         "vnode",
     )
 
@@ -90,6 +91,8 @@ class Node:
         """Open files and directories."""
         self.vnode: Vnode | None = None
         """The vnode that this node shows, as far as it is known."""
+        self.shown_size = -1
+        """Of a file: the length that the kernel was told last, or has made it; -1: none."""
         self.parent: Node | None = None
         self.name = b""
         """Where the node was last seen."""

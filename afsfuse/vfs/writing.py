@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from afsfuse.cache.writeback import Writer
-from afsfuse.errors import AfsError, NotPermitted, ReadOnlyVolume
+from afsfuse.errors import AfsError, NotPermitted, ReadOnlyVolume, StaleInode
 from afsfuse.fileserver.changes import StatusChange
 from afsfuse.model import FileKind, Rights, VolumeType
 from afsfuse.vfs import access
@@ -81,6 +81,20 @@ class FileWriting:
         if not (access.owner_may(vnode.status, os.W_OK, rights) and await doors.owns(vnode, who)):
             raise access.refusal(node, doors.refusal(vnode.volume, who))
 
+    @staticmethod
+    def check_end(node: Node, vnode: Vnode) -> None:
+        """See that the kernel knows where a file ends that is opened to append to it.
+
+        It does not ask before it appends: what another client has appended would be overwritten.
+        ESTALE has it look the name up once more, and with that ask for the attributes, before it
+        opens the file again; nobody sees that error (do_filp_open in fs/namei.c of Linux). It is
+        given once, for there may be no name to look up.
+        """
+        length = vnode.status.length if vnode.dirty is None else vnode.dirty.length
+        if node.shown_size not in (-1, length):
+            node.shown_size = length
+            raise StaleInode(f"{node.path()}: the kernel does not know yet where it ends")
+
     # Data
 
     def write_at_once(self, opened: FileHandle, offset: int, data: bytes) -> int | None:
@@ -89,9 +103,11 @@ class FileWriting:
         vnode = opened.node.vnode
         if vnode is None or not self._writes.has_room(vnode, len(data), writer.who):
             return None
-        self._writes.write(vnode, offset, data, writer, opened.node.path)
+        node = opened.node
+        self._writes.write(vnode, offset, data, writer, node.path)
+        node.shown_size = max(node.shown_size, offset + len(data))
         if isinstance(vnode.holder, tuple):
-            self._tell_others(opened.node, vnode)
+            self._tell_others(node, vnode)
         return len(data)
 
     async def write(self, opened: FileHandle, offset: int, data: bytes) -> int:
@@ -106,6 +122,7 @@ class FileWriting:
     def truncate(self, node: Node, vnode: Vnode, length: int, writer: Writer) -> None:
         """Give a file another length; it is stored like what is written."""
         self._writes.truncate(vnode, length, writer, node.path)
+        node.shown_size = length
         self._tell_others(node, vnode)
 
     def _tell_others(self, node: Node, vnode: Vnode) -> None:
@@ -194,12 +211,10 @@ class FileWriting:
             number = errno.EISDIR if kind is FileKind.DIRECTORY else errno.EINVAL
             raise AfsError(f"{node.path()}: not a file", errno=number)
         if opened is not None and opened.writer is not None:
-            await self._writes.make_room(vnode, 0, opened.who)
             self.truncate(node, vnode, size, opened.writer)
             return
         check_writable(node, vnode)
         await self.require(node, vnode, who)
         writer = Writer(who)
-        await self._writes.make_room(vnode, 0, who)
         self.truncate(node, vnode, size, writer)
         await self._writes.settle(vnode, writer)

@@ -15,24 +15,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that is measured. `target` is the ratio to reach, better always being larger."""
+    """A figure that is measured. `target` is the ratio to reach, better always being larger: to the
+    peer, or to another figure of our own (`against`).
+    """
 
     key: str
     title: str
     unit: str
     higher_is_better: bool = True
     target: float | None = None
+    against: str | None = None
 
 
 METRICS = (
     Metric("sequential-cold", "cold sequential read, 256 MiB", "MiB/s", target=1.8),
     Metric("sequential-warm", "warm sequential read, 256 MiB", "MiB/s", target=2.0),
+    Metric(
+        "reread",
+        "the same after a restart of the daemon",
+        "MiB/s",
+        target=10.0,
+        against="sequential-cold",
+    ),
     Metric("walk-cold", "cold scandir + stat, 2,000 files", "files/s", target=1.5),
     Metric("walk-warm", "warm scandir + stat, 2,000 files", "files/s"),
     Metric("small-files-cold", "cold read of 2,000 small files", "files/s", target=1.3),
     Metric("small-files-warm", "warm read of 2,000 small files", "files/s"),
     Metric("random-reads", "2,000 random reads of 4 KiB, cold", "reads/s"),
     Metric("long-line", "cold sequential read over 12.5 ms", "MiB/s", target=20.0),
+    Metric("write", "write and close, 256 MiB", "MiB/s", target=1.2),
+    Metric("write-large", "write and close, 1 GiB with 64 MiB of memory", "MiB/s"),
+    Metric("write-memory", "peak memory of the daemon then", "MiB", higher_is_better=False),
+    Metric("rewrite", "change of a byte in a file of 256 MiB, with close", "times/s"),
+    Metric("create", "create of 2,000 small files", "files/s", target=1.3),
+    Metric("unlink", "unlink of 2,000 small files", "files/s", target=1.0),
+    Metric("clone", "`git clone` of 1,000 files", "files/s"),
+    Metric("untar", "`tar x` of 1,000 files", "files/s"),
     Metric("first-listing", "from start to first ls", "s", higher_is_better=False),
     Metric("peak-memory", "peak memory of the daemon", "MiB", higher_is_better=False),
 )
@@ -58,8 +76,10 @@ class Report:
         return statistics.median(values) if values else None
 
     def ratio(self, metric: Metric, ours: str, peer: str) -> float | None:
-        """How many times better we are than the peer."""
+        """How many times better we are than the peer, or than ourselves at something else."""
         mine, other = self.median(metric.key, ours), self.median(metric.key, peer)
+        if metric.against is not None:
+            other = self.median(metric.against, ours)
         if not mine or not other:
             return None
         return mine / other if metric.higher_is_better else other / mine

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.bench import workload
 from tests.bench.subjects import AfsdFuse, Afsfuse, Mounted, Subject
+from tests.bench.writing import Writing
 from tests.realcell import seed
 from tests.tools.relay import Line, Relay
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 ROUND_TRIP_MS = 12.5
 PEER_LONG_LINE_BYTES = 32 * MIB  # at its 2.5 MiB/s the whole file would take two minutes
-VOLUMES = ("root.afs", "small", "big", "root.cell")
+VOLUMES = ("root.afs", "small", "big", "scratch", "home.alice", "root.cell")
 
 
 @dataclass
@@ -38,11 +39,15 @@ class Bench:
         """All metrics, the subjects alternating within each round."""
         subjects: tuple[Subject, ...] = (Afsfuse(), AfsdFuse())
         host = self.cell.clients["client1"]
+        writing = Writing(self.cell, self.report, self.say)
         for number in range(1, rounds + 1):
             for subject in subjects:
                 self.say(f"round {number} of {rounds}: {subject.name}")
                 self._usual(subject, host)
                 self._random(subject, host)
+                writing.run(subject, host, number)
+            writing.run_large(host)
+            writing.run_reread(host)
         self.say(f"the long line: {ROUND_TRIP_MS} ms")
         for subject in subjects:
             self._long_line(subject)

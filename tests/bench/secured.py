@@ -20,7 +20,7 @@ from afsfuse.auth.folders import OVERRIDE
 from afsfuse.auth.identity import Identity
 from afsfuse.auth.store import TokenStore
 from tests.bench import workload
-from tests.bench.subjects import Afsfuse
+from tests.bench.subjects import NO_DISK, Afsfuse
 from tests.realcell.tokens import made_token, service_keys
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def measure(
             for one in figures:
                 subject = Afsfuse(
                     profile=profile if one.level == "crypt" else None,
-                    options=f"noallow_other,crypt={one.level}",
+                    options=f"{NO_DISK},noallow_other,crypt={one.level}",
                     env={OVERRIDE: runtime},
                 )
                 with subject.mount(cell, cell.clients["client1"]) as mounted:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.001
 DATA_CACHE = "64M"
+NO_DISK = "cachedir=none"  # unless it is the disk that is measured
 # An installed program has its byte code beside it; here it is written by the first round.
 INSTALLED = {"PYTHONDONTWRITEBYTECODE": ""}
 
@@ -77,7 +78,7 @@ class Afsfuse(Subject):
         program = [sys.executable]
         if self._profile:
             program += ["-m", "cProfile", "-o", str(self._profile)]
-        options = f"confdir={cell.confdir},memory={DATA_CACHE},cachedir=none,{self._options}"
+        options = f"confdir={cell.confdir},memory={DATA_CACHE},{self._options or NO_DISK}"
         begin = time.perf_counter()
         daemon = host.popen(
             [*program, "-m", "afsfuse", "mount", "afs", str(point), "-f", "-o", options],

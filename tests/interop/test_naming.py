@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import pytest
 
 from tests.interop.mounts import RealMount, eventually, mounted
 from tests.mount.harness import wait_until
+from tests.realcell.configuration import USER_IDS
 from tests.tools.peer import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.interop.desk import Desk
     from tests.realcell.cell import RealCell
 
 pytestmark = [pytest.mark.realcell, pytest.mark.mount]
@@ -171,3 +174,77 @@ def test_what_a_killed_daemon_left_goes_with_the_next(
     assert len(names(folder)) == 2
     with mounted(real_cell, "client2", point):
         wait_until(lambda: names(folder) == {".__afs1234"}, "the name to be removed", 10.0)
+
+
+OWN = "noallow_other"  # a mount that acts for root, who has the desk's tokens
+
+
+def refused(call: Callable[..., object], *arguments: object) -> str:
+    with pytest.raises(OSError, match="Errno") as caught:
+        call(*arguments)
+    return errno.errorcode[caught.value.errno or 0]
+
+
+def test_the_server_judges_by_the_token(desk: Desk) -> None:
+    """Alice's home is closed to everybody else: with her token names are made, without none."""
+    desk.aklog()
+    with desk.mount(options=OWN) as mount:
+        home = mount.writable / "home.alice"
+        (home / "folder").mkdir()
+        touch(home / "folder/file")
+        (home / "folder/file").rename(home / "folder/second")
+        os.link(home / "folder/second", home / "folder/third")
+        made = (home / "folder/third").stat()
+        assert (made.st_uid, made.st_nlink) == (USER_IDS["alice"], 2)
+        assert names(home / "folder") == {"second", "third"}
+        assert refused(touch, mount.writable / "rights/read/file2") == "EACCES"
+        assert refused((mount.writable / "rights/read/file").unlink) == "EACCES"
+        assert refused((mount.writable / "home.bob/folder").mkdir) == "EACCES"
+        desk.afsfuse("unlog")
+        assert refused(touch, home / "folder/fourth") == "EACCES"
+        assert refused((home / "folder/third").unlink) == "EACCES"
+        desk.aklog()
+        assert names(home / "folder") == {"second", "third"}
+        (home / "folder/third").unlink()
+        (home / "folder/second").unlink()
+        (home / "folder").rmdir()
+
+
+def test_a_mount_point_takes_the_right_to_administer(desk: Desk, afs: RealMount) -> None:
+    desk.aklog()
+    with desk.mount(options=OWN) as mount:
+        home = mount.writable / "home.alice"
+        (home / "point").symlink_to("#tree.")
+        assert names(home / "point") == names(afs.writable / "tree")
+        assert refused((home / "point").rmdir) == "EBUSY"
+        assert refused((home / "point").unlink) == "EISDIR"
+        (home / "point").rename(home / "moved")
+        assert names(home / "moved") == names(afs.writable / "tree")
+
+
+def test_what_was_left_goes_once_its_user_has_a_token(desk: Desk) -> None:
+    desk.aklog()
+    point = desk.folder / "doomed"
+    point.mkdir()
+    doomed = RealMount(desk.cell, desk.cell.clients["client1"], "afs", point, OWN)
+    try:
+        doomed.wait_until_mounted()
+        home = doomed.writable / "home.alice"
+        touch(home / "file")
+        holder = os.open(home / "file", os.O_RDONLY)
+        (home / "file").unlink()
+        left = {name for name in names(home) if name.startswith(".__afs")}
+        assert len(left) == 1
+        doomed.daemon.kill()
+        doomed.daemon.wait()
+        os.close(holder)
+    finally:
+        doomed.clear()
+    desk.afsfuse("unlog")
+    with desk.mount("next", OWN) as mount:
+        home = mount.writable / "home.alice"
+        notes = desk.runtime / "unlinked"
+        wait_until(lambda: any(path.stat().st_size for path in notes.iterdir()), "inheritance")
+        desk.aklog()
+        assert eventually(lambda: not left & names(home), 10.0)
+        assert eventually(lambda: not any(path.stat().st_size for path in notes.iterdir()), 10.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,26 @@ def test_appends_of_several_processes_do_not_overlap(
     assert sorted(lines) == sorted(f"writer {a} {b}" for a in range(4) for b in range(200))
 
 
+def test_appends_of_two_clients_in_turn(mount: WritableMount, children: Children) -> None:
+    """The kernel appends where it believes that the file ends, and asks nobody before it does."""
+    append = """
+import os, sys
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | int(sys.argv[3]))
+os.write(file, sys.argv[2].encode())
+os.close(file)
+"""
+    expected = b""
+    for number in range(4):
+        for flags in (0, os.O_CREAT):
+            line = f"ours {number} {flags}\n"
+            assert said(children, append, mount / "f0", line, str(flags)) == ""
+            expected += line.encode()
+            theirs = b"theirs %d %d\n" % (number, flags)
+            mount.order("append", "f0", theirs)
+            expected += theirs
+    assert mount.stored("f0") == expected
+
+
 def test_a_volume_at_two_places_shows_one_file(mount: WritableMount, children: Children) -> None:
     here, there = mount / "f0", mount.point / CELL / "f0"
     both = """
@@ -211,6 +232,16 @@ def test_much_more_than_there_is_room_for_ends_in_write(
     assert status("--discard", str(mount / "f0")).endswith("were given up\n")
     assert status.files() == []
     assert said(children, "import sys; print(len(open(sys.argv[1]).read()))", mount / "f0") == "0\n"
+
+
+def test_a_file_that_cannot_be_stored_can_be_cut(
+    mount: WritableMount, children: Children, status: Commands
+) -> None:
+    mount.order("quota", 1)
+    assert said(children, WRITER, mount / "f0", str(3 << 20)) == f"close {errno.EDQUOT}\n"
+    assert said(children, "import os, sys; os.truncate(sys.argv[1], 10)", mount / "f0") == ""
+    assert status.files() == []
+    assert mount.stored("f0") == bytes(10)
 
 
 def test_what_was_given_up_is_told_to_who_wrote_it(

@@ -5,8 +5,8 @@ It is started as `writesd DIR CONFDIR ADDRESS OPTIONS`.
 The files `f0` to `f9` are there, and empty. Orders come in on standard input, one Python literal a
 line, each answered by a line: `("abort", PROCEDURE, CODE, TIMES)` and
 `("delay", PROCEDURE, SECONDS, TIMES)` have the server misbehave, `("clear",)` behave again,
-`("quota", KIB)` sets the volume's, `("server", NAME)` tells a file as the server has it, and
-`("calls",)` how often it was called.
+`("quota", KIB)` sets the volume's, `("append", NAME, DATA)` is another client's doing,
+`("server", NAME)` tells a file as the server has it, and `("calls",)` how often it was called.
 """
 
 from __future__ import annotations
@@ -49,6 +49,17 @@ def make_cell(address: str) -> DemoCell:
     return cell
 
 
+async def append(cell: DemoCell, name: str, data: bytes) -> None:
+    """As another client would. Returns when the mount has heard of it."""
+    volume = cell.volume("root.cell")
+    found = volume.root.directory.find(name.encode())
+    assert found is not None
+    vnode = volume.change(volume.vnode(*found))
+    vnode.file.write(vnode.file.length, data)
+    vnode.version += 1
+    await cell.servers["fs1"].changed(volume, volume.fid(vnode), by=None)
+
+
 def obey(cell: DemoCell, verb: str, *rest: Any) -> object:
     volume = cell.volume("root.cell")
     match verb, rest:
@@ -80,7 +91,13 @@ async def main(point: str, confdir: str, address: str, options: str) -> None:
     async def follow_orders() -> None:
         print("mounted", flush=True)
         while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            print(repr(obey(cell, *ast.literal_eval(line))), flush=True)
+            verb, *rest = ast.literal_eval(line)
+            answer: object = None
+            if verb == "append":
+                await append(cell, *rest)
+            else:
+                answer = obey(cell, verb, *rest)
+            print(repr(answer), flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
     async with cell.serving(), trio.open_nursery() as nursery:

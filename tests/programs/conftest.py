@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +17,6 @@ from tests.programs.place import VOLUME, LocalCell, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.interop.mounts import RealMount
 
@@ -38,11 +40,13 @@ def place(
 
 
 @pytest.fixture(scope="session")
-def afs(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMount]:
-    """The cell as client1 sees it."""
-    point = tmp_path_factory.mktemp("programs") / "afs"
-    with mounted(place.cell, "client1", point, options=place.options()) as mount:
-        yield mount
+def afs(place: Place) -> Iterator[RealMount]:
+    """The cell as client1 sees it, where all users can get at it."""
+    with tempfile.TemporaryDirectory(prefix="afsfuse-programs-") as base:
+        os.chmod(base, 0o755)
+        point = Path(base) / "afs"
+        with mounted(place.cell, "client1", point, options=place.options()) as mount:
+            yield mount
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.programs.repository import history
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,6 @@ pytestmark = pytest.mark.mount
 
 FILES = 300
 SOAK_FILES = 4000
-COMMITS = 5
 SECONDS = 240
 
 
@@ -48,25 +48,6 @@ class Git:
         )  # fmt: skip
         assert done.returncode == 0, f"git {' '.join(words)}: {done.stderr.decode()}"
         return done.stdout.decode()
-
-
-def history(files: int) -> tuple[bytes, dict[str, bytes]]:
-    """A stream for `git fast-import`, and what the last of its commits has."""
-    rng = random.Random(20)
-    stream, tree = [], {}
-    for commit in range(1, COMMITS + 1):
-        stream.append(b"commit refs/heads/main\nmark :%d\n" % commit)
-        stream.append(
-            b"committer T <t@example.org> %d +0000\ndata 2\nc\n" % (1_700_000_000 + commit)
-        )
-        if commit > 1:
-            stream.append(b"from :%d\n" % (commit - 1))
-        for number in range(files) if commit == 1 else rng.sample(range(files), files // 10):
-            path = f"d{number % 17}/e{number % 5}/file-{number}"
-            data = rng.randbytes(rng.choice((0, 30, 700, 5000))).hex().encode()
-            tree[path] = data
-            stream.append(b"M 644 inline %s\ndata %d\n%s\n" % (path.encode(), len(data), data))
-    return b"".join(stream), tree
 
 
 @pytest.mark.parametrize("files", [FILES, pytest.param(SOAK_FILES, marks=pytest.mark.soak)])

@@ -29,6 +29,14 @@ class MemoryJournal:
     def resized(self, key: DirtyKey, length: int) -> None:
         self.files[key].length = length
 
+    def mark(self) -> int:
+        return len(self.records)
+
+    def stored(self, key: DirtyKey, start: int, end: int, mark: int, version: int) -> None:
+        assert key in self.files
+        assert 0 <= start <= end
+        assert mark <= len(self.records)
+
     def read(self, token: int, start: int, size: int) -> bytes:
         data = self.records[token][start : start + size]
         if len(data) != size:

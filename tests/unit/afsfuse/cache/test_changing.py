@@ -9,7 +9,9 @@ import pytest
 import trio
 
 from afsfuse.auth.identity import NOBODY
+from afsfuse.cache.directories import MAX_PAGES, Directory
 from afsfuse.cell.records import Preference
+from afsfuse.democell import names
 from afsfuse.errors import AfsError, OutcomeUnknown
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import Fid
@@ -194,3 +196,24 @@ async def test_a_read_only_volume_is_not_even_asked(autojump_clock: object) -> N
             )
         assert caught.value.errno == errno.EROFS
         assert "CreateFile" not in desk.calls()
+
+
+async def test_a_full_directory_takes_no_more_and_what_fits_still(autojump_clock: object) -> None:
+    """As at OpenAFS's servers, where filling one takes a minute."""
+    async with naming_desk() as desk:
+        stored = desk.cell.volume("data")
+        taken = names.create(stored, stored.root, b"%0255d" % 0, fs.FileType.FILE)[1]
+        room = (64 - 13 - 2) // 9 + (MAX_PAGES - 1) * (63 // 9)  # such a name takes nine blobs
+        for number in range(1, room - 3):
+            names.link(stored, stored.root, b"%0255d" % number, stored.vnodes[taken.number])
+        await desk.cell.servers["fs1"].changed(stored, stored.fid(stored.root), by=None)
+        for number in range(room - 3, room):
+            await desk.walk.create(f"one/{number:0255}")
+        with pytest.raises(AfsError) as caught:
+            await desk.walk.create(f"one/{room:0255}")
+        assert caught.value.errno == errno.EFBIG
+        await desk.walk.create("one/short")
+        vnode = await desk.vnode("one")
+        assert vnode.directory is not None
+        assert list(vnode.directory) == list(Directory.parse(stored.root.directory.data()))
+        assert desk.cache.changer.reloads == 0
