@@ -53,6 +53,7 @@ class TreesMount:
         )  # fmt: skip
         self.log = folder / "log"
         words = f"confdir={confdir},bind={address.rpartition('.')[0]}.254,logfile={self.log}"
+        words += f",cachedir={folder / 'cache'}"
         self.daemon = children.start(
             sys.executable, "-m", "afsfuse", "mount", "afs", self.point, "-f",
             "-o", f"{words},{options}", cwd=ROOT,
@@ -228,6 +229,32 @@ def test_what_the_kernel_answers_by_itself_is_seen_as_use(
         inner.stat()
         time.sleep(0.1)
         assert "/v/002" in mount.trees() if _ % 20 == 19 else True
+
+
+def test_data_that_could_not_be_stored_keeps_its_tree(
+    mounted: Callable[..., TreesMount],
+) -> None:
+    mount = mounted()
+    mount.ask("quota", "v.002", "1")
+    path = mount.volume(2) / "file"
+    file = path.open("wb", buffering=0)
+    file.write(bytes(3 << 20))  # servers let a mebibyte pass
+    with pytest.raises(OSError, match="quota"):
+        file.close()
+    kept(mount, "/v/002", "unstored data")
+    assert mount.afsfuse("status", "--discard", path).returncode == 0
+    wait_until(lambda: mount.gone("/v/002"), "the tree goes", SETTLED)
+
+
+def test_data_outlasts_its_tree_on_the_disk(mounted: Callable[..., TreesMount]) -> None:
+    mount = mounted()
+    file = mount.volume(2) / "big"
+    before = file.read_bytes()
+    wait_until(lambda: mount.gone("/v/002", ""), "the trees go", SETTLED)
+    os.listdir(mount.volume(2))
+    fetched = mount.ask("calls", "FetchData64")
+    assert file.read_bytes() == before
+    assert mount.ask("calls", "FetchData64") == fetched, "a status is all that it takes"
 
 
 def test_never(mounted: Callable[..., TreesMount]) -> None:

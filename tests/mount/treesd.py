@@ -8,7 +8,8 @@
 The first volume has a mount point `below` for the second. Orders come in on standard input, one
 Python literal a line, each answered by a line: `("promises",)` how many are held;
 `("write", VOLUME, TEXT)` changes its file as another client would, and says how many were told;
-`("link", VOLUME)` gives the file another name, `twin`.
+`("link", VOLUME)` gives the file another name, `twin`; `("quota", VOLUME, KIB)`;
+`("calls", NAME)` how many calls of a procedure there were.
 """
 
 from __future__ import annotations
@@ -77,6 +78,12 @@ async def obey(cell: DemoCell, client: RawClient, what: str, *words: str) -> obj
             await client.store(child(cell, volume, b"file"), text.encode())
             await client.call(fs.GIVE_UP_ALL_CALLBACKS, Void())
             return before - server.hosts.promises
+        case "quota":
+            volume, kib = words
+            cell.volume(volume).quota = int(kib)
+            return "done"
+        case "calls":
+            return cell.faults.counts[words[0]]
         case "link":
             (volume,) = words
             number = cell.volume(volume).id
