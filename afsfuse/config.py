@@ -77,6 +77,10 @@ class Config:
     timeout: float = 80.0
     """Seconds after which a system call that waits for servers ends with ETIMEDOUT."""
 
+    expire: int = 600
+    """Seconds after which a volume that nobody uses is let go, between once and twice as many;
+    0: never."""
+
     requests: int = 4000
     """Requests that may wait at a time; a further one ends with EAGAIN."""
 
@@ -235,6 +239,7 @@ OPTIONS: dict[str, Option] = {
     "vnodes": Option("vnodes", "N", _number(100, 10_000_000), "vnodes kept beyond the kernel's"),
     "readahead": Option("read_ahead", "SIZE", _size(4096, 64 << 20), "kernel's read-ahead (root)"),
     "timeout": Option("timeout", "SECONDS", _number(1, 3600), "bound of every wait for servers"),
+    "expire": Option("expire", "SECONDS", _number(0, 30 * 86400), "let idle volumes go; 0: never"),
     "requests": Option("requests", "N", _number(64, 100_000), "requests that may wait at a time"),
     "sysname": Option("sysname", "NAME[:NAME]", _words, "what @sys stands for"),
     "cells": Option("cells", "WHICH", _choice("used", "configured", "auto"), "cells to list"),

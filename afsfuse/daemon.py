@@ -10,6 +10,8 @@ then the callback promises are given back to the servers; then the tasks are can
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import gc
 import logging
@@ -43,6 +45,7 @@ from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
+from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
 from afsfuse.errors import AfsError, UsageError
@@ -97,6 +100,7 @@ class Parts:
     credentials: Credentials
     numbers: UserNumbers
     recovery: Recovery
+    verbs: Verbs
 
 
 def compose(
@@ -129,7 +133,9 @@ def compose(
         disk=disk,
         dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
     )
-    options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
+    options = VfsOptions(
+        source=config.source, listed_cells=ListedCells(config.cells), expire=config.expire
+    )
     if config.sysname:
         options = replace(options, sysnames=tuple(name.encode() for name in config.sysname))
     notifier = KernelNotifier()
@@ -180,10 +186,25 @@ def compose(
         notifier,
         local_locks=LockMode(config.flock) is LockMode.LOCAL,
     )
+    filesystem.expiry.survey = session.survey
+    filesystem.expiry.trim = trim_memory
+    verbs = Verbs(tokens, unstored=UnstoredFiles((cache.writes, recovery), config.directory))
+    verbs.add(
+        TreeVerbs(
+            filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
+        ).verbs
+    )
     return Parts(
         client, cache, filesystem, callbacks, session, tokens, credentials,
-        UserNumbers(endpoint, cells, tokens, credentials), recovery,
+        UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
     )  # fmt: skip
+
+
+def trim_memory() -> None:
+    """Give memory that is free inside the C library back to the system, where that is glibc."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # another library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def _volume_of(locator: VolumeLocator, key: DirtyKey) -> Volume:
@@ -204,7 +225,7 @@ async def hold_tokens(
     store: TokenStore,
     nursery: trio.Nursery,
     numbers: UserNumbers | None = None,
-    unstored: UnstoredFiles | None = None,
+    verbs: Verbs | None = None,
 ) -> None:
     """Take over the tokens that are there, and begin to listen for more, and for questions.
 
@@ -217,7 +238,7 @@ async def hold_tokens(
         if numbers is not None:
             await nursery.start(numbers.run)
         settled = numbers.known if numbers is not None else None
-        control = ControlServer(store, verbs=Verbs(store, unstored=unstored), settled=settled)
+        control = ControlServer(store, verbs=verbs, settled=settled)
         path = await nursery.start(control.run)
     except (UsageError, OSError) as exc:
         log.warning("no tokens can be kept: %s", exc)
@@ -286,8 +307,8 @@ async def serve(
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
-                unstored = UnstoredFiles((parts.cache.writes, parts.recovery), config.directory)
-                await hold_tokens(parts.tokens, services, parts.numbers, unstored)
+                await services.start(parts.filesystem.expiry.run)
+                await hold_tokens(parts.tokens, services, parts.numbers, parts.verbs)
                 await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 # Before anybody can write anew to what was left.

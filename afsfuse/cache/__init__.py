@@ -6,8 +6,8 @@ statuses), `doors` (who may see what), `directories` and `listings` (whole direc
 (what is written and not stored yet), `journal` (what outlives this process of that), `recovery`
 (what an earlier process left), `disk` (the second level under the chunks, and the journal's files),
 `changing` (changes of directories), `leftovers` (names to be removed, on disk), `revalidation`
-(after a break), `listener` (the way up), `locktable`, `filelocks`, `serverlocks` and `locks` (locks
-that processes ask for), `manager` (the facade).
+(after a break), `leaving` (volumes that nobody uses), `listener` (the way up), `locktable`,
+`filelocks`, `serverlocks` and `locks` (locks that processes ask for), `manager` (the facade).
 
 The concurrency contract
 ========================
@@ -26,8 +26,8 @@ Tasks
 - `CacheManager.run` has kinds of its own: `Reader.run` (a task for each read-ahead or prefetch
   call), `Writes.run` (a task for each store, and one that tries again what failed),
   `Revalidator.run` (up to four groups of broken vnodes at a time), `DirectoryChanger.run` (doubts
-  about changes of unknown outcome), a watch for suspend, and `DiskCache.run` (it waits for its
-  thread at the end, some seconds at most).
+  about changes of unknown outcome), `Leaving.run` (up to four calls that give promises back), a
+  watch for suspend, and `DiskCache.run` (it waits for its thread at the end, some seconds at most).
 - `Recovery.run` stores what an earlier daemon left, before the mount is there as far as it can.
 - A task that closes a file stores it itself if one call does; if it is cancelled, the background
   begins anew.
@@ -106,10 +106,12 @@ Invariants
     a part belongs to a version of a file, or to several that have them in common.
 17. What the journal has is at least what is not stored: a record is there before its write is
     answered, and dead only when a reply said that the server has it.
+18. A promise that was given back is believed by nobody: whatever was learnt of its file before the
+    call that gave it back has ended counts as broken then (`Leaving`).
 
 Sections free of await
 ----------------------
-`break_callback`, `break_server`, `break_all`; `StatusKeeper.apply` and `changed`; what
+`break_callback`, `break_server`, `break_all`, `let_go`; `StatusKeeper.apply` and `changed`; what
 `DirectoryChanger` does between a reply and the release of its lock; `Reader._plan` and `_confirm`;
 `Listings._install`; everything in `vnodes`, `chunks`, `callbacks`, `directories`, `extents`,
 `dirty`, `journal`; all outcomes in `storing`; what writers do in `writeback`; and from the

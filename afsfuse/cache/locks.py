@@ -28,7 +28,7 @@ from afsfuse.interfaces.fileserver import LockType
 from afsfuse.model import VolumeType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.volumes import Volume
@@ -142,6 +142,10 @@ class Locks:
     def posix(self) -> bool:
         """Whether any process has a POSIX lock."""
         return bool(self._posix)
+
+    def volumes(self) -> Iterator[Volume]:
+        """Of each file that is locked, its volume."""
+        return (file.volume for file in self._files.values())
 
     def lock_at_once(self, volume: Volume, fid: Fid, request: LockRequest) -> bool:
         """Take a lock if that needs neither waiting nor a server; whether it is taken.

@@ -17,6 +17,7 @@ from afsfuse.cache.disk import DiskStatistics, NoDisk
 from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
+from afsfuse.cache.leaving import Leaving
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
 from afsfuse.cache.locks import LockMode, Locks
@@ -85,6 +86,7 @@ class CacheStatistics:
     revalidated: int
     revalidation_failures: int
     revalidation_queue: int
+    given_up: int  # promises that were not needed any more
     disk: DiskStatistics
 
 
@@ -144,6 +146,8 @@ class CacheManager:
         """All that is written and not stored yet."""
         self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
         self._revalidator = Revalidator(self._statuses, self._listings)
+        self.leaving = Leaving(client, self._table, self._store, self._withdraw)
+        """What is let go since nobody uses it."""
         self.changer = DirectoryChanger(
             client, self._table, self._statuses, self._listings, self._log, self._lose_promise
         )
@@ -167,6 +171,7 @@ class CacheManager:
             await nursery.start(self.writes.run)
             nursery.start_soon(self._revalidator.run, self.listener)
             nursery.start_soon(self.changer.run)
+            nursery.start_soon(self.leaving.run)
             nursery.start_soon(self._watch_suspend)
             task_status.started()
 
@@ -307,17 +312,19 @@ class CacheManager:
         Returns the vnodes that lost a promise. Whether `server` may say so is for the caller to
         judge; the fids alone decide here, since a server has addresses that nobody registered.
         """
+        broken = list(fids)
+        for fid in broken:
+            self.locks.broken(fid)
+        lost = self._withdraw(broken)
+        self._breaks += len(lost)
+        return lost
+
+    def _withdraw(self, fids: Iterable[Fid]) -> list[Vnode]:
+        """Promises hold no more, those that are on their way included; vnode 0: of a volume."""
         lost: list[Vnode] = []
         for fid in fids:
-            if fid.vnode == 0:
-                self._log.note(fid.volume)
-                vnodes = self._table.of_volume(fid.volume)
-            else:
-                self._log.note(fid)
-                vnodes = self._table.with_fid(fid)
-            self.locks.broken(fid)
-            lost += [vnode for vnode in vnodes if self._lose_promise(vnode)]
-        self._breaks += len(lost)
+            self._log.note(fid if fid.vnode else fid.volume)
+            lost += [vnode for vnode in self._table.promised(fid) if self._lose_promise(vnode)]
         return lost
 
     def break_server(self, server: tuple[str, int], uuid: UUID | None = None) -> list[Vnode]:
@@ -447,6 +454,7 @@ class CacheManager:
         """
         await self.locks.give_up_all()
         self._revalidator.close()
+        self.leaving.close()
         self._store.save()
         servers = {
             vnode.server
@@ -508,5 +516,6 @@ class CacheManager:
             revalidated=self._revalidator.revalidated,
             revalidation_failures=self._revalidator.failed,
             revalidation_queue=len(self._revalidator),
+            given_up=self.leaving.given_up,
             disk=self._disk.statistics(),
         )

@@ -21,7 +21,7 @@ from afsfuse.errors import AfsError
 from afsfuse.fileserver.changes import StatusChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.callbacks import BreakLog
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from afsfuse.cache.dirty import Trouble
     from afsfuse.cache.journal import Journal
     from afsfuse.cache.vnodes import Vnode
+    from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
 
 log = logging.getLogger(__name__)
@@ -404,6 +405,10 @@ class Writes:
                     )
                 )
         return sorted(found, key=lambda one: one.since)
+
+    def volumes(self) -> Iterator[Volume]:
+        """Of each file that has something to be stored, its volume."""
+        return (file.vnode.volume for file in self._files)
 
     def discard(self, path: str, who: Identity | None) -> int:
         """Give up what is not stored of the file at a path, in one name or in all.

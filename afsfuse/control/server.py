@@ -138,20 +138,20 @@ class ControlServer:
                     pending += chunk
                 line = bytes(pending[:end])
                 pending[: end + 1] = b""
-                answer, newly_known = self._answer(line, peer)
+                answer, newly_known = await self._answer(line, peer)
                 if newly_known is not None and self._settled is not None:
                     await self._settled(newly_known)
                 await _send(connection, answer)
             if scope.cancelled_caught:
                 return
 
-    def _answer(self, line: bytes, peer: Peer) -> tuple[bytes, Identity | None]:
+    async def _answer(self, line: bytes, peer: Peer) -> tuple[bytes, Identity | None]:
         """The answer to a request, and who has a token by it that is to be settled before."""
         try:
             if len(line) > LINE_MAX:
                 raise ControlRefused("the request is too long")
             request = read_request(line)
-            answer = self._verbs.do(request, peer)
+            answer = await self._verbs.perform(request, peer)
         except AfsError as exc:
             return error_line(str(exc)), None
         if request["do"] == "set" and request.get("wait") is not False:

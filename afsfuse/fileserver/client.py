@@ -35,6 +35,7 @@ from afsfuse.interfaces.fileserver import (
     GET_CAPABILITIES,
     GET_VOLUME_STATUS,
     GIVE_UP_ALL_CALLBACKS,
+    GIVE_UP_CALLBACKS,
     INLINE_BULK_STATUS,
     Capability,
     FetchData64Args,
@@ -42,6 +43,7 @@ from afsfuse.interfaces.fileserver import (
     FidArgs,
     FidsArgs,
     GetVolumeStatusArgs,
+    GiveUpCallBacksArgs,
 )
 from afsfuse.model import Status
 from rxrpc import CallAborted, ProtocolError
@@ -285,6 +287,16 @@ class FileServerClient:
     async def give_up_all_callbacks(self, server: FileServer) -> None:
         """Give all promises of a server back."""
         await self._rotation.call(server, GIVE_UP_ALL_CALLBACKS, Void())
+
+    async def give_up_callbacks(self, server: FileServer, fids: Sequence[Fid]) -> None:
+        """Give the promises for up to 50 files of a server back."""
+        if len(fids) > FIDS_MAX:
+            raise ValueError(f"{len(fids)} fids in one call")
+        await self._rotation.call(server, GIVE_UP_CALLBACKS, GiveUpCallBacksArgs(tuple(fids), ()))
+
+    def forget(self, volume: Volume) -> None:
+        """Nobody uses a volume any more."""
+        self._rotation.forget(volume)
 
     async def get_capabilities(self, server: FileServer) -> Capability:
         """What a server can do."""

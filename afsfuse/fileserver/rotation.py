@@ -296,6 +296,10 @@ class Rotation:
         address = self.health.address(server)
         return None if address in tried else address
 
+    def forget(self, volume: Volume) -> None:
+        """Nobody uses a volume any more: which server answered last is of no interest."""
+        self._chosen.pop((volume.cell.name, volume.id), None)
+
     def _missing(self, volume: Volume) -> AfsError:
         return VolumeMissing(
             "no file server has the volume", cell=volume.cell.name, volume=volume.name

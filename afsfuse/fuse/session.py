@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import pyfuse3
 import trio
 
-from afsfuse.fuse import mount, tuning, workers
+from afsfuse.fuse import mount, tuning, usage, workers
 from afsfuse.fuse.handshake import Wishes, shake_hands
 from afsfuse.fuse.interrupts import Interrupts
 from afsfuse.fuse.locks import LockRequests
 from afsfuse.fuse.operations import FileSystemApi, Operations
 from afsfuse.fuse.requestlog import RequestLog
+from afsfuse.vfs.trees import Survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,6 +89,7 @@ class FuseSession:
         self._locks = LockRequests(filesystem.locking, limits.requests)
         self._main_scope = trio.CancelScope(shield=True)
         self._settled = True
+        self._device: str | None = None
         self._interrupts = Interrupts(
             timeout=limits.timeout, most=limits.requests, shared=options.allow_other
         )
@@ -105,6 +107,20 @@ class FuseSession:
         """Requests that have no answer at the moment."""
         return len(self._interrupts) + len(self._locks)
 
+    @property
+    def device(self) -> str | None:
+        """As what the kernel knows the mount, `major:minor`; None before it is made."""
+        return self._device
+
+    async def survey(self) -> Survey:
+        """Which directories of the mount processes are in; nobody's before it is made."""
+        if self._device is None:
+            return Survey([], [], [])
+        mounted = usage.Mounted(self._device, self._options.allow_other)
+        look = partial(usage.survey, mounted)
+        # Left behind if need be: it must not hold up the end of the mount.
+        return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Mount, then serve until somebody unmounts it or this is cancelled.
 
@@ -113,7 +129,7 @@ class FuseSession:
         """
         directory = await _in_thread(mount.prepare, self._directory)
         connection = await _in_thread(mount.mount, directory, self._options)
-        device = mount.device_of(directory)
+        device = self._device = mount.device_of(directory)
         self._requests.install()
         workers.install(self._gate)
         if not self._local_locks:

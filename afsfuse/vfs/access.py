@@ -172,3 +172,20 @@ class Sight:
         if not await self.allows(node, vnode, who):
             why = NotPermitted(NOT_ALLOWED)
             raise refusal(node, self._doors.refusal(vnode.volume, who) if vnode else why)
+
+    def path_is_open(self, node: Node, who: Identity) -> bool:
+        """Whether an identity is known to be allowed to look into all directories above a node.
+
+        Asks nobody.
+        """
+        while node.inode != ROOT_INODE:
+            above = node.parent
+            if above is None:
+                return False
+            vnode = above.vnode
+            if not isinstance(above, MadeUp) and (
+                vnode is None or not self._doors.lets_in(vnode, LOOK, who)
+            ):
+                return False
+            node = above
+        return True

@@ -16,6 +16,8 @@ from afsfuse.vfs.neighbours import Neighbours
 from afsfuse.vfs.writing import WRITING, check_writable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from afsfuse.auth.identity import Caller, Identity
     from afsfuse.cache import CacheManager, ReadState, Vnode
     from afsfuse.model import Inode
@@ -35,6 +37,9 @@ class HandleTable(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._open.values())
 
     def add(self, thing: T, marks: int = 0) -> int:
         """A new number for `thing`; `marks` are bits of it that mean something, from 61 on."""

@@ -24,6 +24,7 @@ from afsfuse.vfs import access, xattrs
 from afsfuse.vfs.background import Background
 from afsfuse.vfs.dirops import DirectoryOperations
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
+from afsfuse.vfs.expiry import Expiry, busy_volumes, opened_nodes
 from afsfuse.vfs.files import FileHandle, Files, HandleTable, Holders
 from afsfuse.vfs.invalidation import OwnChanges
 from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
@@ -119,6 +120,13 @@ class FileSystem:
         self._locking = Locking(cache.locks, self._file_handles)
         self._writing = FileWriting(cache, notifier)
         self._spaces = Spaces(client, options.space_lifetime)
+        self.expiry = Expiry(nodes, cache, locator, notifier, options.expire)
+        """The background task that lets idle trees go; to be run beside `run`."""
+        self.expiry.keepers += [
+            lambda: opened_nodes("open file", self._file_handles),
+            lambda: opened_nodes("open directory", self._directory_handles),
+            lambda: busy_volumes(cache),
+        ]
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
         nodes.plant(self._root)
@@ -151,6 +159,10 @@ class FileSystem:
         """
         if isinstance(self._root, MountPoint):
             await self._lookups.vnode(self._root, NOBODY)
+
+    def may_see(self, node: Node, who: Identity) -> bool:
+        """Whether an identity is known to be allowed to look at all of a node's path."""
+        return self._lookups.sight.path_is_open(node, who)
 
     def statistics(self) -> VfsStatistics:
         """How many nodes and handles there are."""

@@ -51,6 +51,8 @@ def test_options_are_words_separated_by_commas_and_the_last_one_wins(tmp_path: P
         ("readahead=512k", "read_ahead", 512 << 10),
         ("timeout=30", "timeout", 30),
         ("requests=100", "requests", 100),
+        ("expire=90", "expire", 90),
+        ("expire=0", "expire", 0),
         ("vnodes=1000", "vnodes", 1000),
         ("bind=127.0.0.1", "bind", "127.0.0.1"),
         ("sysname=amd64_linux26:i386_linux26", "sysname", ("amd64_linux26", "i386_linux26")),

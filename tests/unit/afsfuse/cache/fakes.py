@@ -175,6 +175,8 @@ class FakeClient(SmallFiles):
     in_flight: int = 0
     most_in_flight: int = 0
     given_up: int = 0
+    returned: list[list[Fid]] = field(default_factory=list)  # by each call that gives some back
+    forgotten: list[Volume] = field(default_factory=list)
 
     def as_client(self) -> FileServerClient:
         return cast("FileServerClient", self)
@@ -341,6 +343,16 @@ class FakeClient(SmallFiles):
             return DataReply(len(data), status, promise, VolSync(self.creation_time), self.server)
         finally:
             self.in_flight -= 1
+
+    async def give_up_callbacks(self, server: FileServer, fids: Sequence[Fid]) -> None:
+        """As the server does it: when half the way is gone."""
+        self.returned.append(list(fids))
+        await self._travel()
+        self.promised.difference_update(fids)
+        await self._travel()
+
+    def forget(self, volume: Volume) -> None:
+        self.forgotten.append(volume)
 
     async def give_up_all_callbacks(self, server: FileServer) -> None:
         await self._travel()
