@@ -167,7 +167,7 @@ class DirectoryChanger:
     ) -> None:
         """Take the name of `file` (or symbolic link, or mount point) away."""
         async with self._changing(volume, directory) as ticket:
-            last = self._last_name(volume, file)
+            last = await self._last_name(volume, file, who)
             reply = await self._client.changes.remove_file(volume, directory, name, who)
             vnode = self._changed(volume, directory, reply, ticket, who)
             self._edit(vnode, reply.status, lambda d: d.remove(name))
@@ -206,7 +206,7 @@ class DirectoryChanger:
             return directory.add(new_name, moved.vnode, moved.unique)
 
         changes = self._client.changes
-        last = self._last_name(volume, replaced)
+        last = await self._last_name(volume, replaced, who)
         if old == new:
             async with self._changing(volume, old) as ticket:
                 reply = await changes.rename(volume, old, old_name, new, new_name, who)
@@ -305,13 +305,21 @@ class DirectoryChanger:
             copy.data_version = -1
         self._listings.edited(vnode)
 
-    def _last_name(self, volume: Volume, fid: Fid | None) -> bool:
+    async def _last_name(self, volume: Volume, fid: Fid | None, who: Identity) -> bool:
         """Whether a vnode goes with the next of its names. Ask before the change is made: a server
         tells of one link less while we wait, and then it looks like the last one.
+
+        Its server is asked only if something of the file is not stored: that is given up with the
+        last name, and with no other.
         """
         vnode = None if fid is None else self._table.find(volume, fid)
-        if vnode is None or vnode.status.kind is not FileKind.FILE:
+        if fid is None or vnode is None or vnode.status.kind is not FileKind.FILE:
             return True
+        if vnode.dirty is not None and not vnode.valid(trio.current_time()):
+            try:
+                vnode, _ = await self._statuses.fetch(volume, fid, who)
+            except AfsError:
+                return False
         return vnode.status.links == 1 and vnode.valid(trio.current_time())
 
     def _name_gone(self, volume: Volume, fid: Fid, *, last: bool) -> None:

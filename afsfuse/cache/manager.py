@@ -364,6 +364,7 @@ class CacheManager:
 
     def _dropped(self, vnode: Vnode) -> None:
         """A vnode has left the table: nothing may remain of it."""
+        self.writes.removed(vnode)  # while it is dirty it leaves with its last name only
         self._drop_data(vnode)
         self._listings.drop(vnode)
         self._revalidator.forget(vnode)

@@ -319,12 +319,11 @@ class FileSystem:
         """Close a file. Never raises."""
         opened = self._file_handles.find(handle)
         vnode = None if opened is None else opened.node.vnode
-        if opened is not None:
-            self._writing.close(opened)
         self._locking.released(handle)
         self._files.release(handle)
-        if vnode is not None:
+        if opened is not None and vnode is not None:
             self._orphans.closed(vnode)
+            self._writing.close(opened, vnode)
 
     @property
     def locking(self) -> Locking:

@@ -176,6 +176,8 @@ class Orphans:
     def closed(self, vnode: Vnode) -> None:
         """Somebody has closed a file. Never waits or fails."""
         if vnode in self._kept and not _is_open(vnode):
+            if vnode.unlinked:
+                self._cache.writes.removed(vnode)  # nobody can read any more what is not stored
             vnode.unlinked = 0
             self._begin(self._kept.pop(vnode))
 

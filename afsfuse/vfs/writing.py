@@ -160,12 +160,11 @@ class FileWriting:
             safe = safe and opened.writer is not None
             await self._writes.settle(vnode, writer, safe=safe)
 
-    def close(self, opened: FileHandle) -> None:
+    def close(self, opened: FileHandle, vnode: Vnode) -> None:
         """The handle is gone. What was written after the last flush is stored in the background:
         pages of a mapping come that late.
         """
-        vnode = opened.node.vnode
-        if opened.writer is not None and vnode is not None and vnode.dirty is not None:
+        if opened.writer is not None and vnode.dirty is not None:
             self._writes.rush(vnode.dirty)
 
     # Attributes

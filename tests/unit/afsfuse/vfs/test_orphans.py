@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,6 +16,8 @@ from tests.unit.afsfuse.vfs.naming import NamingDesk, errno_of, naming_desk, soo
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conftest import ExpectedWarnings
 
 
 def plant(desk: NamingDesk, name: bytes, data: bytes = b"contents") -> None:
@@ -187,3 +190,37 @@ async def test_a_name_that_somebody_gave_the_file_again_stays(autojump_clock: ob
         desk.vfs.release(handle)
         await soon(lambda: desk.on_server() == {"saved"})
         assert (await desk.walk.entry("one/saved", writable=True)).nlink == 1
+
+
+async def test_what_is_written_to_a_removed_file_is_read_and_never_stored(
+    autojump_clock: object,
+) -> None:
+    async with naming_desk() as desk:
+        parent, name = await desk.walk.parent("one/file")
+        opened, _ = await desk.vfs.create(parent, name, 0o644, os.O_RDWR, ANONYMOUS)
+        await desk.walk.unlink("one/file")
+        await desk.vfs.write(opened.handle, 0, b"for nobody else")
+        assert bytes(await desk.vfs.read(opened.handle, 4, 6)) == b"nobody"
+        desk.vfs.release(opened.handle)
+        await soon(lambda: not desk.on_server())
+        assert "StoreData64" not in desk.calls()
+        assert desk.cache.writes.unstored() == []
+
+
+async def test_a_name_that_goes_takes_along_what_could_not_be_stored(
+    autojump_clock: object, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("8 bytes cannot be stored, and are kept")
+    async with naming_desk() as desk:
+        parent, name = await desk.walk.parent("one/file")
+        opened, _ = await desk.vfs.create(parent, name, 0o644, os.O_RDWR, ANONYMOUS)
+        desk.cell.faults.abort(fs.STORE_DATA64, errno.EDQUOT, times=1000)
+        await desk.vfs.write(opened.handle, 0, b"too much")
+        assert await errno_of(desk.vfs.flush(opened.handle, 0)) == errno.EDQUOT
+        desk.vfs.release(opened.handle)
+        assert [one.path for one in desk.cache.writes.unstored()] == ["/.names.test/one/file"]
+        await desk.walk.unlink("one/file")
+        assert desk.cache.writes.unstored() == []
+        stores = desk.calls()["StoreData64"]
+        await trio.sleep(200)
+        assert desk.calls()["StoreData64"] == stores
