@@ -121,9 +121,10 @@ sections, so it must neither await nor call back.
 
 from afsfuse.cache.directories import Directory, DirectoryEntry
 from afsfuse.cache.entries import CacheEntry
+from afsfuse.cache.figures import CacheStatistics
 from afsfuse.cache.listener import KernelListener, NullListener
 from afsfuse.cache.locks import LockMode
-from afsfuse.cache.manager import CacheManager, CacheStatistics
+from afsfuse.cache.manager import CacheManager
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.vnodes import Vnode
 

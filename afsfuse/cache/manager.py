@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -13,10 +12,11 @@ from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.callbacks import BreakLog
 from afsfuse.cache.changing import DirectoryChanger
 from afsfuse.cache.chunks import ChunkStore
-from afsfuse.cache.disk import DiskStatistics, NoDisk
+from afsfuse.cache.disk import NoDisk
 from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
+from afsfuse.cache.figures import CacheStatistics
 from afsfuse.cache.leaving import Leaving
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
@@ -51,43 +51,6 @@ MAX_LINK = 1024  # bytes of a symlink's or mount point's body. Source: AFSPATHMA
 _GIVE_UP_TIME = 5.0  # seconds for all servers together, at the end
 _SUSPEND_CHECK = 2.0  # seconds between looks at whether the machine has slept
 _SUSPENDED = 1.0  # seconds by which the clocks must differ for that
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStatistics:
-    """A snapshot of the cache. Counts are since the start unless they say what there is."""
-
-    vnodes: int
-    directories: int
-    directory_bytes: int
-    data_bytes: int  # buffers of fetches under way included
-    chunks: int
-    chunks_evicted: int
-    status_fetches: int
-    status_shared: int  # requests that waited for a fetch of the same status
-    bulk_calls: int
-    directory_fetches: int
-    reads: int
-    chunk_hits: int
-    disk_hits: int  # chunks
-    chunk_misses: int
-    chunk_waits: int
-    data_fetches: int
-    ahead_fetches: int
-    fetched_bytes: int
-    read_restarts: int
-    dirty_bytes: int  # written and not stored yet, as far as they are in memory
-    stores: int
-    stored_bytes: int
-    store_failures: int
-    store_conflicts: int  # times that another client was seen to store between our own calls
-    breaks: int  # of promises
-    server_breaks: int  # of all promises of a server at once
-    revalidated: int
-    revalidation_failures: int
-    revalidation_queue: int
-    given_up: int  # promises that were not needed any more
-    disk: DiskStatistics
 
 
 class CacheManager:

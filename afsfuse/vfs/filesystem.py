@@ -7,10 +7,8 @@ Each method finds the node and hands over to whoever knows more. Errors are `Afs
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,11 +18,12 @@ from afsfuse.cache.doors import READ
 from afsfuse.cache.leftovers import Leftovers
 from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind
-from afsfuse.vfs import access, xattrs
+from afsfuse.vfs import access
 from afsfuse.vfs.background import Background
 from afsfuse.vfs.dirops import DirectoryOperations
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
 from afsfuse.vfs.expiry import Expiry, busy_volumes, opened_nodes
+from afsfuse.vfs.figures import VfsStatistics
 from afsfuse.vfs.files import FileHandle, Files, HandleTable, Holders
 from afsfuse.vfs.invalidation import OwnChanges
 from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
@@ -37,6 +36,7 @@ from afsfuse.vfs.resolving import Resolver
 from afsfuse.vfs.space import Spaces
 from afsfuse.vfs.trimming import Trimmer
 from afsfuse.vfs.writing import WRITING, FileWriting
+from afsfuse.vfs.xattrs import ExtendedAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,23 +48,12 @@ if TYPE_CHECKING:
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.model import Inode
     from afsfuse.vfs.entry import Attributes, Entry, Listing, OpenFile, VolumeSpace
-    from afsfuse.vfs.inodes import Node, NodeStatistics, NodeTable, VnodeNode
+    from afsfuse.vfs.inodes import Node, NodeTable, VnodeNode
     from afsfuse.vfs.invalidation import KernelNotifier, Settle
     from afsfuse.vfs.options import VfsOptions
 
-log = logging.getLogger(__name__)
-
 BY_UID = Identities({}).of
 """Who callers are while there are no PAGs."""
-
-
-@dataclass(frozen=True, slots=True)
-class VfsStatistics:
-    """A snapshot of what the vfs holds."""
-
-    nodes: NodeStatistics
-    open_files: int
-    open_directories: int
 
 
 class FileSystem:
@@ -120,6 +109,7 @@ class FileSystem:
         self._locking = Locking(cache.locks, self._file_handles)
         self._writing = FileWriting(cache, notifier)
         self._spaces = Spaces(client, options.space_lifetime)
+        self._xattrs = ExtendedAttributes(client, cache, self._lookups, self._require_sight)
         self.expiry = Expiry(nodes, cache, locator, notifier, options.expire)
         """The background task that lets idle trees go; to be run beside `run`."""
         self.expiry.keepers += [
@@ -487,39 +477,15 @@ class FileSystem:
 
     async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes:
         """The value of an extended attribute; ENODATA if there is none."""
-        node = self._nodes.get(inode)
-        if name not in xattrs.NAMES or isinstance(node, MadeUp):
-            raise xattrs.no_such_attribute(name)
-        who = self._identify(caller)
-        mount, fid = await self._lookups.place(node, who)
-        await self._lookups.vnode(node, who)
-        await self._require_sight(node, who)
-        return await xattrs.value(self._client, mount.volume, fid, name, who)
+        return await self._xattrs.get(self._nodes.get(inode), name, self._identify(caller))
 
     async def setxattr(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set `afs.acl`, see `xattrs.set_acl`; of a mount point that of its target.
-
-        EOPNOTSUPP for any other attribute, and for what is made up.
-        """
-        node = self._nodes.get(inode)
-        if name != xattrs.ACL or isinstance(node, MadeUp):
-            raise xattrs.refuse_setting(name)
-        who = self._identify(caller)
-        mount, fid = await self._lookups.place(node, who)
-        try:
-            acl = await xattrs.set_acl(self._client, self._cache, mount.volume, fid, value, who)
-        except AfsError as exc:
-            log.info("%s: the access list was not set: %s", node.path(), exc)
-            raise
-        log.info("%s: the access list is now: %s", node.path(), acl)
+        """Set an extended attribute; EOPNOTSUPP for all but the access list."""
+        await self._xattrs.set(self._nodes.get(inode), name, value, self._identify(caller))
 
     async def removexattr(self, inode: Inode, name: bytes, caller: Caller) -> None:
         """ENODATA for what is not there; EPERM for what is, since nothing of it can be removed."""
-        node = self._nodes.get(inode)
-        if name not in xattrs.NAMES or isinstance(node, MadeUp):
-            raise xattrs.no_such_attribute(name)
-        await self._require_sight(node, self._identify(caller))
-        raise AfsError(f"the extended attribute {name!r} cannot be removed", errno=errno.EPERM)
+        await self._xattrs.remove(self._nodes.get(inode), name, self._identify(caller))
 
     async def listxattr(self, inode: Inode, caller: Caller) -> list[bytes]:
         """None: see `xattrs.NAMES`."""

@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING
 
 from afsfuse.acl import AccessList
 from afsfuse.errors import AfsError, NotPermitted, ReadOnlyVolume
+from afsfuse.vfs.dynroot import MadeUp
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from afsfuse.auth.identity import Identity
     from afsfuse.cache import CacheManager
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.interfaces.common import Fid
+    from afsfuse.vfs.inodes import Node
+    from afsfuse.vfs.lookups import Lookups
 
 log = logging.getLogger(__name__)
 
@@ -89,3 +94,51 @@ async def set_acl(
     cache.rights_changed(volume, fid)
     await cache.learn_rights(volume, fid, who)
     return wanted
+
+
+class ExtendedAttributes:
+    """Those of all nodes."""
+
+    def __init__(
+        self,
+        client: FileServerClient,
+        cache: CacheManager,
+        lookups: Lookups,
+        require_sight: Callable[[Node, Identity], Awaitable[None]],
+    ) -> None:
+        """`require_sight` raises `NotPermitted` for whom a node may not be shown."""
+        self._client = client
+        self._cache = cache
+        self._lookups = lookups
+        self._require_sight = require_sight
+
+    async def get(self, node: Node, name: bytes, who: Identity) -> bytes:
+        """The value of an attribute; ENODATA if there is none."""
+        if name not in NAMES or isinstance(node, MadeUp):
+            raise no_such_attribute(name)
+        mount, fid = await self._lookups.place(node, who)
+        await self._lookups.vnode(node, who)
+        await self._require_sight(node, who)
+        return await value(self._client, mount.volume, fid, name, who)
+
+    async def set(self, node: Node, name: bytes, text: bytes, who: Identity) -> None:
+        """Set `afs.acl`, see `set_acl`; of a mount point that of its target.
+
+        EOPNOTSUPP for any other attribute, and for what is made up.
+        """
+        if name != ACL or isinstance(node, MadeUp):
+            raise refuse_setting(name)
+        mount, fid = await self._lookups.place(node, who)
+        try:
+            acl = await set_acl(self._client, self._cache, mount.volume, fid, text, who)
+        except AfsError as exc:
+            log.info("%s: the access list was not set: %s", node.path(), exc)
+            raise
+        log.info("%s: the access list is now: %s", node.path(), acl)
+
+    async def remove(self, node: Node, name: bytes, who: Identity) -> None:
+        """Nothing can be removed: EPERM for what is there, ENODATA for what is not."""
+        if name not in NAMES or isinstance(node, MadeUp):
+            raise no_such_attribute(name)
+        await self._require_sight(node, who)
+        raise AfsError(f"the extended attribute {name!r} cannot be removed", errno=errno.EPERM)
