@@ -13,7 +13,8 @@ statuses of the next names of an open directory (`listings`, one or two a handle
 """
 
 from afsfuse.vfs.entry import NO_INODE, Entry, Listing, OpenFile, VolumeSpace
-from afsfuse.vfs.filesystem import FileSystem, VfsStatistics
+from afsfuse.vfs.figures import VfsStatistics
+from afsfuse.vfs.filesystem import FileSystem
 from afsfuse.vfs.inodes import ROOT_INODE, NodeTable
 from afsfuse.vfs.invalidation import KernelInvalidator, KernelNotifier, NullNotifier
 from afsfuse.vfs.mountpoints import MountTarget, parse_mountpoint
