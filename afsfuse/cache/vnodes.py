@@ -36,7 +36,6 @@ class Vnode:
     __slots__ = (
         "applied",
         "asked_by",
-        "author",
         "data",
         "directory",
         "dirty",
@@ -69,7 +68,6 @@ class Vnode:
         self.data: FileData | None = None  # chunks of the data version in `status`
         self.dirty: DirtyFile | None = None  # what of a file is not stored yet
         self.unsafe = False  # stored by us, but not known to be on the server's disk
-        self.author: Identity | None = None  # who created it through us: may write without a right
         self.directory: Directory | None = None  # may be older than `status`: compare versions
         self.evicted_version: int | None = None  # of a directory seen before but not kept
         self.link: tuple[int, bytes] | None = None  # data version and body of a symlink

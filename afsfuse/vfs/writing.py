@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 """The flags of open(2) of those who change a file."""
 
-_WRITE, _INSERT = int(Rights.WRITE), int(Rights.INSERT)
+_WRITE = int(Rights.WRITE)
 _PERMISSIONS = 0o7777
 
 
@@ -48,15 +48,6 @@ def check_writable(node: Node, vnode: Vnode) -> None:
         raise access.refusal(node)
 
 
-def may_write(vnode: Vnode, rights: int, who: Identity) -> bool:
-    """Whether somebody with these rights may write to a file.
-
-    Who has the right to insert only may still write what he has created.
-    Source: Check_PermissionRights in afsfileprocs.c.
-    """
-    return bool(rights & _WRITE) or bool(rights & _INSERT and vnode.author == who)
-
-
 class FileWriting:
     """Writes, truncates, and sets attributes, through handles and without."""
 
@@ -70,12 +61,12 @@ class FileWriting:
     def may_at_once(self, vnode: Vnode, who: Identity) -> bool:
         """Whether an identity is known to have the right to write; asks nobody."""
         rights = self._cache.doors.known_rights(vnode, who)
-        return rights is not None and may_write(vnode, rights, who)
+        return rights is not None and bool(rights & _WRITE)
 
     async def require(self, node: Node, vnode: Vnode, who: Identity) -> None:
         """`NotPermitted` unless an identity may write; asks the server if need be."""
         rights = await self._cache.doors.rights(vnode, who)
-        if not may_write(vnode, rights, who):
+        if not rights & _WRITE:
             raise access.refusal(node)
 
     @staticmethod
