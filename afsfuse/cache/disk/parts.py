@@ -29,6 +29,10 @@ ABSENT, WRITTEN, CHECKED = 0, 1, 2
 _FOLDER_SHIFT = 10  # parts of neighbouring numbers share a folder
 _SEED = struct.Struct("<QI")
 _OVERHEAD = 1024  # bytes of a part beside its blocks: inode, name
+# Bytes for which zlib.crc32 does not let other threads in. Each time it does, the thread that
+# writes and the event loop change places, which costs both of them more than the checksum.
+# Source: zlib_crc32_impl in CPython's zlibmodule.c
+_HELD = 5 * 1024
 _LARGE, _LARGE_OVERHEAD = 128 << 10, 4096  # ... and a block of extents
 
 
@@ -111,7 +115,11 @@ class Part:
 
     def sum_of(self, index: int, data: Buffer) -> int:
         """The checksum of a chunk, never 0. Bytes of another chunk or part have another one."""
-        return zlib.crc32(data, zlib.crc32(_SEED.pack(self.number, index))) or 1
+        view = memoryview(data)
+        total = zlib.crc32(_SEED.pack(self.number, index))
+        for start in range(0, len(view), _HELD):
+            total = zlib.crc32(view[start : start + _HELD], total)
+        return total or 1
 
     def read(self, descriptor: Descriptor, start: int, stop: int, flags: int) -> memoryview:
         """Bytes of the part, from chunks that are there.
