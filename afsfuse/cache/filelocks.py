@@ -71,7 +71,7 @@ class Surroundings(Protocol):
 
     client: FileServerClient
     complaints: set[int]
-    look: Callable[[Volume, Fid], Awaitable[bool]]
+    look: Callable[[Volume, Fid, bool], Awaitable[bool]]
     store: Callable[[Volume, Fid], Awaitable[None]]
 
     def leave(self, file: FileLocks) -> None: ...
@@ -114,8 +114,8 @@ class FileLocks:
         self.claims.clear()
         self._around.leave(self)
 
-    async def look(self) -> bool:
-        return await self._around.look(self.volume, self.fid)
+    async def look(self, *, anew: bool) -> bool:
+        return await self._around.look(self.volume, self.fid, anew)
 
     async def store(self) -> None:
         await self._around.store(self.volume, self.fid)

@@ -131,7 +131,8 @@ def test_two_machines_share_an_sqlite_database(
         ]
         for process in running:
             _, err = process.communicate(timeout=200)
-            assert process.returncode == 0, err.decode()
+            said = one.log.read_text() + two.log.read_text()
+            assert process.returncode == 0, err.decode() + said
         for path in paths:
             database = sqlite3.connect(path)
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -126,7 +126,7 @@ async def test_a_change_in_the_gap_is_told_of(
     expected_warnings: ExpectedWarnings,
 ) -> None:
     """Somebody had the lock, wrote, and gave it back, all in between."""
-    expected_warnings("changed the file while the lock was made stronger")
+    expected_warnings("changed the file while it was made stronger")
     await here.fcntl(1, READ)
 
     def write(name: str) -> None:
