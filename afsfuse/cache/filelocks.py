@@ -143,7 +143,11 @@ class FileLocks:
         return True
 
     def unlock(self, owner: Owner, start: int, end: int) -> None:
-        """Let go of a range. A claim goes with the last of an owner's locks."""
+        """Let go of a range. A claim goes with the last of an owner's locks, and so does what he
+        was still to be told of them: he relies on them no more.
+        """
+        handles = self.table.handles(owner)
         self.table.unlock(owner, start, end)
         if not self.table.spans(owner):
             self.claims.pop(owner, None)
+            self._around.complaints.difference_update(handles)

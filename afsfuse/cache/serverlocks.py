@@ -174,9 +174,9 @@ class ServerLock:
         """Give a read lock back and set a write lock, and see whether others came in between.
 
         A server tells those who wait before it answers that a lock was given back, so who waited
-        for that answer would always come too late: the calls follow each other closely, and the last
-        one has the read lock back. Whatever their order at the server, one of the two is there then,
-        unless somebody else is writing. If it was the wrong order, they are made again.
+        for that answer would always come too late: the calls follow each other closely, and the
+        last one has the read lock back. Whatever their order at the server, one of the two is there
+        then, unless somebody else is writing. If it was the wrong order, they are made again.
         """
         before = self._who
         assert before is not None
