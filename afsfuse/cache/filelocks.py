@@ -71,7 +71,7 @@ class Surroundings(Protocol):
 
     client: FileServerClient
     complaints: set[int]
-    look: Callable[[Volume, Fid], Awaitable[bool]]
+    look: Callable[[Volume, Fid, bool], Awaitable[bool]]
     store: Callable[[Volume, Fid], Awaitable[None]]
 
     def leave(self, file: FileLocks) -> None: ...
@@ -114,8 +114,8 @@ class FileLocks:
         self.claims.clear()
         self._around.leave(self)
 
-    async def look(self) -> bool:
-        return await self._around.look(self.volume, self.fid)
+    async def look(self, *, anew: bool) -> bool:
+        return await self._around.look(self.volume, self.fid, anew)
 
     async def store(self) -> None:
         await self._around.store(self.volume, self.fid)
@@ -143,7 +143,11 @@ class FileLocks:
         return True
 
     def unlock(self, owner: Owner, start: int, end: int) -> None:
-        """Let go of a range. A claim goes with the last of an owner's locks."""
+        """Let go of a range. A claim goes with the last of an owner's locks, and so does what he
+        was still to be told of them: he relies on them no more.
+        """
+        handles = self.table.handles(owner)
         self.table.unlock(owner, start, end)
         if not self.table.spans(owner):
             self.claims.pop(owner, None)
+            self._around.complaints.difference_update(handles)

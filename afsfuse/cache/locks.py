@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LAST_PAUSE = 1.0, 5.0
 """Seconds between two attempts to get a lock that others have; servers have no queue."""
+POLITE_SECONDS = 0.05
+"""How long who hears that a lock may be free waits: it may be on its way to become stronger."""
 UNLOCK_SECONDS = 10.0
 """How long an unlock waits for the server at most; it is done then all the same."""
 SPANS_MAX = 2_000
@@ -76,14 +78,14 @@ class Locks:
         client: FileServerClient,
         mode: LockMode,
         *,
-        look: Callable[[Volume, Fid], Awaitable[bool]],
+        look: Callable[[Volume, Fid, bool], Awaitable[bool]],
         watch: Callable[[Volume, Fid, Identity], Awaitable[object]],
         store: Callable[[Volume, Fid], Awaitable[None]],
     ) -> None:
-        """`look` asks a server for the status of a file, so that changes come to be known, and
-        says whether it has answered. `watch` sees that a server tells
-        of changes of a file, and with them of its locks; it may raise `AfsError`. `store` brings
-        to the server what was written to a file, before its lock is given back.
+        """`look` makes sure of the status of a file, so that changes come to be known, and says
+        whether that worked; with True it asks the server in any case. `watch` sees that a server
+        tells of changes of a file, and with them of its locks; it may raise `AfsError`. `store`
+        brings to the server what was written to a file, before its lock is given back.
         """
         self.client = client
         self.look = look
@@ -245,6 +247,7 @@ class Locks:
             except AfsError as exc:
                 log.debug("%s: nobody will tell when it is unlocked: %s", file.server, exc)
             await changed.wait()
+            await trio.sleep(POLITE_SECONDS)
 
     def _never_ends(self, file: FileLocks, request: LockRequest) -> bool:
         """Whether whoever is in the way waits, through however many others, for this owner."""

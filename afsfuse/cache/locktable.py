@@ -136,6 +136,10 @@ class LockTable:
             self._spans.pop(owner, None)
             self._handles.pop(owner, None)
 
+    def handles(self, owner: Owner) -> frozenset[int]:
+        """The open files through which an owner has asked for his locks."""
+        return frozenset(self._handles.get(owner, ()))
+
     def locked_through(self, handle: int) -> list[Owner]:
         """Who has locks that were asked for through an open file."""
         return [owner for owner, handles in self._handles.items() if handle in handles]

@@ -387,14 +387,17 @@ class CacheManager:
         if vnode is not None:
             await self.writes.store(vnode)
 
-    async def _look(self, volume: Volume, fid: Fid) -> bool:
-        """Have the status of a file asked for anew; whether the server gave it."""
+    async def _look(self, volume: Volume, fid: Fid, anew: bool) -> bool:
+        """Make sure of the status of a file, `anew` also if there is a promise; whether it could
+        be compared with what was known."""
         known = self._table.find(volume, fid)
+        if known is None:
+            return False
         try:
-            await self.refetch(volume, fid, NOBODY if known is None else known.asked_by)
+            await (self.refetch if anew else self.status)(volume, fid, known.asked_by)
         except AfsError:
             return False
-        return known is not None
+        return True
 
     async def _watch_suspend(self) -> None:
         """End all promises after the machine has slept: their clock stood still meanwhile."""

@@ -36,8 +36,10 @@ EXTEND_SECONDS = LOCK_SECONDS / 2
 RETRY_SECONDS = 10.0
 """... and if that fails, tried again after so long. Source: afs_lock_work of Linux."""
 
-PAUSES = (0.0, 0.002, 0.02)
-"""Seconds between the calls that make a lock stronger, at the first attempt and at further ones."""
+PAUSES = (0.001, 0.001, 0.001, 0.005)
+"""Seconds between the calls that make a lock stronger, at each attempt. OpenAFS's servers do calls
+that come at once in any order; a millisecond is less than it takes others to hear of the release.
+"""
 
 _GONE = (errno.ENOENT, errno.ESTALE)
 
@@ -60,8 +62,11 @@ class LockedFile(Protocol):
     foreign: int
     """How often others were seen to have stored something in it."""
 
-    async def look(self) -> bool:
-        """See what the server has, so that `foreign` is true now; False if that cannot be."""
+    async def look(self, *, anew: bool) -> bool:
+        """See what the server has, so that `foreign` is true now; False if that cannot be.
+
+        Without `anew` a callback promise counts: the server would have told.
+        """
         ...
 
     async def store(self) -> None:
@@ -169,27 +174,25 @@ class ServerLock:
         """Give a read lock back and set a write lock, and see whether others came in between.
 
         A server tells those who wait before it answers that a lock was given back, so who waited
-        for that answer would always come too late: all calls are made at once, also one that has
-        the read lock back. Whatever their order at the server, one of the two is there then, unless
-        somebody else is writing. If it was the wrong order, they are made with pauses between them.
+        for that answer would always come too late: the calls follow each other closely, and the
+        last one has the read lock back. Whatever their order at the server, one of the two is there
+        then, unless somebody else is writing. If it was the wrong order, they are made again.
         """
         before = self._who
         assert before is not None
-        sure = await self._file.look()
-        foreign = self._file.foreign
-        failures: dict[str, AfsError] = {}
         for pause in PAUSES:
             if await self.count_of_others(who) != 0:
-                failures["write"] = AfsError("others have it locked", errno=errno.EAGAIN)
-                break
+                raise AfsError("others have it locked", errno=errno.EAGAIN)
+            sure = await self._file.look(anew=False)
+            foreign = self._file.foreign
             failures = await self._exchange(who, before, pause)
+            if self.held is None:
+                self._lose(failures["write"])
+            elif not (sure and await self._file.look(anew=False) and self._file.foreign == foreign):
+                self._file.lost("another machine changed the file while it was made stronger")
             refusal = failures.get("write")
             if self.held is not LockType.READ or refusal is None or refusal.errno != errno.EAGAIN:
                 break
-        if self.held is None:
-            self._lose(failures["write"])
-        elif not (sure and await self._file.look() and self._file.foreign == foreign):
-            self._file.lost("another machine changed the file while the lock was made stronger")
         if self.held is not LockType.WRITE:
             raise failures["write"]
 
@@ -211,7 +214,7 @@ class ServerLock:
                 ("read", lambda: self._set(LockType.READ, before)),
             ):
                 nursery.start_soon(attempt, name, call)
-                await trio.sleep(pause)  # a pause of 0, too, has them sent in this order
+                await trio.sleep(pause)
         if len(failures) == 3:  # it may be there still, which an extension tells
             self.held, self._until, self.extend_at = LockType.READ, until, trio.current_time()
         return failures
@@ -241,7 +244,7 @@ class ServerLock:
         except AfsError as exc:
             self._lose(exc)
             return
-        if await self._file.look() and self._file.foreign == seen:
+        if await self._file.look(anew=True) and self._file.foreign == seen:
             log.info("the server forgot a lock on %s; it was set again", self)
         else:
             self._file.lost(reason)

@@ -57,7 +57,7 @@ class _Handles:
         return _Opened(self._handles[handle])
 
 
-async def _look(volume: Volume, fid: Fid) -> bool:
+async def _look(volume: Volume, fid: Fid, anew: bool) -> bool:
     raise AssertionError("no server is ever asked")
 
 

@@ -100,7 +100,7 @@ class Machine:
         )
         server.machines.append(self)
 
-    async def _look(self, volume: Volume, fid: Fid) -> bool:
+    async def _look(self, volume: Volume, fid: Fid, anew: bool) -> bool:
         await self.server.call("look", NOBODY, lambda: None)
         if self.known_version != self.server.version:
             self.known_version = self.server.version

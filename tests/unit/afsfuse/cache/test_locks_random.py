@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from afsfuse.cache import serverlocks
 from afsfuse.cache.locks import END, LockMode
 from afsfuse.errors import AfsError
 from tests.unit.afsfuse.cache.lockworld import FID, READ, WRITE, LockServer, Machine, machine
@@ -111,8 +112,9 @@ class Crowd:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("mode", [LockMode.OPENAFS, LockMode.STRICT, LockMode.WRITE])
 async def test_nobody_has_what_another_one_excludes(
-    autojump_clock: MockClock, mode: LockMode, seed: int
+    autojump_clock: MockClock, mode: LockMode, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(serverlocks, "PAUSES", (0.0,))  # a gap in which nobody comes first
     server = LockServer()
     crowd = Crowd(mode, random.Random(seed))
     async with AsyncExitStack() as stack:

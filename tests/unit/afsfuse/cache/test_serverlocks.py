@@ -126,7 +126,7 @@ async def test_a_change_in_the_gap_is_told_of(
     expected_warnings: ExpectedWarnings,
 ) -> None:
     """Somebody had the lock, wrote, and gave it back, all in between."""
-    expected_warnings("changed the file while the lock was made stronger")
+    expected_warnings("changed the file while it was made stronger")
     await here.fcntl(1, READ)
 
     def write(name: str) -> None:
@@ -222,6 +222,22 @@ async def test_a_lock_that_was_not_extended_in_time_is_told_of_once(
     await there.flock(1, None)
     await here.flock(2, WRITE)
     assert server.count == -1
+
+
+async def test_who_lets_go_of_a_lost_lock_has_nothing_to_be_told(
+    autojump_clock: MockClock,
+    server: LockServer,
+    here: Machine,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    expected_warnings("did not hold")
+    await here.fcntl(1, WRITE)
+    server.failing["extend"] = ServerUnreachable("away")
+    await trio.sleep(LOCK_SECONDS + 1)
+    await here.fcntl(1, None, 0, 10)
+    assert 101 in here.locks.complaints  # he has the rest still
+    await here.fcntl(1, None)
+    here.locks.check(101)
 
 
 async def test_what_is_closed_has_nothing_to_be_told(
