@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from afsfuse.cache.chunks import ChunkStore
-    from afsfuse.cache.vnodes import VnodeTable
+    from afsfuse.cache.vnodes import Vnode, VnodeTable
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CALLS = 4  # under way at a time, over all servers
+_GATHERING = 1.0  # seconds: vnodes that leave one by one go into one call
 _VNODE_COST = 900  # bytes of a vnode and its status; measured with tracemalloc
 
 
@@ -66,6 +67,8 @@ class Leaving:
         self._void = void
         self._queue: dict[FileServer, dict[Fid, None]] = {}
         self._wake = trio.Event()
+        self._done = trio.Event()
+        self._done.set()
         self.given_up = 0
         """Promises that were given back, since the start."""
 
@@ -86,12 +89,33 @@ class Leaving:
                 continue
             if vnode.expires > now and vnode.server is not None:
                 fid = vnode.fid if volume.type is VolumeType.RW else Fid(volume.id, 0, 0)
-                self._queue.setdefault(vnode.server, {})[fid] = None
-                self._wake.set()
+                self._enqueue(vnode.server, fid)
             if vnode.data is not None:
                 self._store.retire(vnode.data)
             self._table.remove(vnode)
         self._table.clear_shelf(volume)
+
+    def evicted(self, vnode: Vnode) -> None:
+        """A vnode is about to leave for want of room: its promise goes with it. Free of await.
+
+        One for a whole volume stays, as others may rely on it.
+        """
+        if (
+            vnode.server is not None
+            and vnode.volume.type is VolumeType.RW
+            and vnode.expires > trio.current_time()
+        ):
+            self._enqueue(vnode.server, vnode.fid)
+
+    def _enqueue(self, server: FileServer, fid: Fid) -> None:
+        self._queue.setdefault(server, {})[fid] = None
+        if not self._wake.is_set():
+            self._wake.set()
+            self._done = trio.Event()
+
+    async def settled(self) -> None:
+        """Wait until there is nothing more to be given back."""
+        await self._done.wait()
 
     def footprint(self, volume: Volume) -> Footprint:
         """What there is of a volume."""
@@ -109,6 +133,7 @@ class Leaving:
     def close(self) -> None:
         """All promises are about to be given back at once."""
         self._queue.clear()
+        self._done.set()
 
     async def run(self) -> None:
         """Give promises back until cancelled."""
@@ -116,10 +141,12 @@ class Leaving:
         async with trio.open_nursery() as nursery:
             while True:
                 await self._wake.wait()
-                self._wake = trio.Event()
+                await trio.sleep(_GATHERING)
                 while self._queue:
                     await places.acquire_on_behalf_of(token := object())
                     nursery.start_soon(self._give_up, places, token)
+                self._wake = trio.Event()
+                self._done.set()
 
     async def _give_up(self, places: trio.CapacityLimiter, token: object) -> None:
         """One call, for the server that has waited longest."""

@@ -111,6 +111,7 @@ class CacheManager:
         self._revalidator = Revalidator(self._statuses, self._listings)
         self.leaving = Leaving(client, self._table, self._store, self._withdraw)
         """What is let go since nobody uses it."""
+        self._table.evicting = self.leaving.evicted
         self.changer = DirectoryChanger(
             client, self._table, self._statuses, self._listings, self._log, self._lose_promise
         )

@@ -149,6 +149,8 @@ class VnodeTable:
     ) -> None:
         """`dropped` is called with each vnode that leaves."""
         self.limit = limit
+        self.evicting: Callable[[Vnode], None] = lambda vnode: None
+        """Called with each vnode that leaves for want of room, before it does."""
         self._held = held
         self._dropped = dropped
         self._shelves: dict[tuple[str, int], Shelf] = {}
@@ -246,6 +248,7 @@ class VnodeTable:
                 vnode.used = False
                 self._order.move_to_end(vnode)
                 continue
+            self.evicting(vnode)
             self.remove(vnode)
             if len(self._order) <= self.limit:
                 return

@@ -127,10 +127,11 @@ class Expiry:
                 await self._tick_for_ever()
 
     async def _trim(self) -> None:
-        """Give memory back a moment after much was let go, when nobody thinks of it any more."""
+        """Give memory back after much was let go, when nobody thinks of it any more."""
         while True:
             await self._much_went.wait()
             await trio.sleep(_GRACE)
+            await self._cache.leaving.settled()
             self._much_went = trio.Event()
             self._nodes.compact()
             self._cache.leaving.compact()

@@ -28,17 +28,16 @@ if TYPE_CHECKING:
 class Setting:
     """A cache whose server is half a second away, and a volume of so many files."""
 
-    def __init__(self, files: int) -> None:
+    def __init__(self, files: int, **options: Any) -> None:
         self.client = FakeClient(line=Line(rtt=1.0))
         self.listener = Listener(all=False)
-        self.cache: CacheManager = make_cache(self.client, listener=self.listener)
+        self.cache: CacheManager = make_cache(self.client, listener=self.listener, **options)
         self.volume: Volume = make_volume()
         self.fids = [self.client.put(fid(2 * number), b"x") for number in range(1, files + 1)]
 
     async def learn(self) -> None:
         for each in self.fids:
             await self.cache.status(self.volume, each)
-        assert self.client.promised == set(self.fids)
 
     @property
     def given_back(self) -> list[Fid]:
@@ -54,6 +53,7 @@ async def small(nursery: trio.Nursery) -> Setting:
     setting = Setting(3)
     await nursery.start(setting.cache.run)
     await setting.learn()
+    assert setting.client.promised == set(setting.fids)
     return setting
 
 
@@ -168,3 +168,19 @@ async def test_at_the_end_all_go_in_one_call(autojump_clock: MockClock, small: S
     await small.cache.give_up_all()
     await settled()
     assert small.client.returned == []
+
+
+async def test_what_leaves_for_want_of_room_is_given_back_together(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    setting = Setting(30, vnode_limit=20)
+    await nursery.start(setting.cache.run)
+    await setting.learn()
+    await settled()
+    gone = [each for each in setting.fids if setting.cache.peek(setting.volume, each) is None]
+    assert len(gone) == 10
+    assert sorted(setting.given_back, key=lambda each: each.vnode) == gone
+    assert setting.client.promised == set(setting.fids) - set(gone)
+    assert len(setting.client.returned) <= 10
+    with trio.fail_after(1):
+        await setting.cache.leaving.settled()
