@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _USUAL_RTT = 0.05  # seconds, while none was measured
 _INCOMING = (CallState.RECEIVING, CallState.REQUEST)
+_STREAMING = (CallState.SENDING, *_INCOMING, CallState.REPLYING)
 
 
 class Call(HotPath):
@@ -411,13 +412,21 @@ class Call(HotPath):
         """Whether it is the peer's turn."""
         return self.receiving.starved
 
+    def _done_by_peer(self) -> int | None:
+        """Bytes that it has sent and taken; None while it works on the call, or it is our turn."""
+        if self.state not in _STREAMING or not self._waits_for_peer():
+            return None
+        return self.receiving.bytes + self.sending.first * self.packetizer.size
+
     def on_timer(self, now: float) -> None:
         """Whatever is due."""
         if self.over:
             self.receiving.on_timer(now)
             if now >= self._over_at + self.context.parameters.linger_time:
                 self._connection.forget(self)
-        elif what := self._clocks.expired(now, self.heard, self._progress_at()):
+        elif what := self._clocks.expired(
+            now, self.heard, self._progress_at(), self._done_by_peer()
+        ):
             self.fail(CallTimeout(what), now)
         else:
             self._on_timer_alive(now)
