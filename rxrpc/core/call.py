@@ -367,10 +367,12 @@ class Call(HotPath):
     def _after_transmit(self, now: float) -> None:
         """Packets were sent."""
 
-    def ping(self, now: float) -> None:
-        """Ask the peer for a sign of life."""
+    def ping(self, now: float) -> bool:
+        """Ask the peer for a sign of life. False if nothing may be sent to it now."""
         self._clocks.pinged = now
-        self._ping_serial = self._packets.ack(self.receiving, AckReason.PING, 0, now)
+        serial = self._packets.ack(self.receiving, AckReason.PING, 0, now)
+        self._ping_serial = serial or self._ping_serial
+        return serial > 0
 
     def _send_abort(self, now: float) -> None:
         """Tell the peer that the call is over; also in answer to whatever still comes of it."""
