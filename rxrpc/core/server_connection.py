@@ -31,7 +31,7 @@ class ServerConnection(Connection):
 
     is_client = False
     service: ServiceEntry
-    _proven = False  # that the client's address is its own: for good, whatever its peer becomes
+    terse = True  # until the client's address is proven to be its own; then for good
     _credit = 0  # bytes that came and were not answered, until then
     _heard_any = False
     _challenges = 0
@@ -39,17 +39,12 @@ class ServerConnection(Connection):
 
     def receive(self, header: Header, body: bytes, now: float) -> None:
         """Feed one packet. As many bytes as came may go back before the client is proven."""
-        if not self._proven:
-            self._proven = self._is_reached(now)
+        if self.terse:
+            self.terse = not self._is_reached(now)
             size = HEADER_SIZE + len(body)
             self._credit = self._credit + size if self._heard_any else max(size, _PING_SIZE)
             self._heard_any = True
         super().receive(header, body, now)
-
-    @property
-    def terse(self) -> bool:
-        """Whether ACKs are to be as short as can be."""
-        return not self._proven
 
     def send(
         self,
@@ -69,7 +64,7 @@ class ServerConnection(Connection):
         more there than he sends himself. What is withheld is as good as lost on the way: who asks
         in earnest asks again, and that brings more credit.
         """
-        if not self._proven and not self._is_reached(now):
+        if self.terse and not self._is_reached(now):
             size = HEADER_SIZE + len(body)
             if size > self._credit:
                 detail = f"{kind.name} withheld"
@@ -79,7 +74,7 @@ class ServerConnection(Connection):
                 return 0
             self._credit -= size
         else:
-            self._proven = True
+            self.terse = False
         return super().send(
             kind, body, now, channel=channel, call_number=call_number, seq=seq, flags=flags,
             checksum=checksum,

@@ -14,7 +14,7 @@ from afsfuse.errors import AfsError, OutcomeUnknown
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import Fid
 from tests.cell.site import ROOT, raw_client
-from tests.unit.afsfuse.vfs.naming import naming_desk
+from tests.unit.afsfuse.vfs.naming import errno_of, naming_desk
 
 if TYPE_CHECKING:
     from rxrpc.rpc import Rpc
@@ -194,3 +194,17 @@ async def test_a_read_only_volume_is_not_even_asked(autojump_clock: object) -> N
             )
         assert caught.value.errno == errno.EROFS
         assert "CreateFile" not in desk.calls()
+
+
+async def test_a_reply_that_makes_no_sense_leaves_nothing_to_rely_on(
+    autojump_clock: object,
+) -> None:
+    """The change was made, whatever was said of it."""
+    async with naming_desk() as desk:
+        await desk.walk.create("one/there")
+        desk.cell.faults.change(
+            fs.REMOVE_FILE,
+            lambda reply: reply._replace(status=reply.status._replace(file_type=1)),
+        )
+        assert await errno_of(desk.walk.unlink("one/there")) == errno.EIO
+        assert await desk.names() == set() == desk.on_server()
