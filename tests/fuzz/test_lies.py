@@ -184,14 +184,14 @@ async def test_lies_are_errors_of_that_file_only(
 async def test_a_store_cannot_make_another_thing_of_a_file(
     autojump_clock: trio.testing.MockClock, expected_warnings: ExpectedWarnings, kind: int
 ) -> None:
+    def of_kind(reply: Any) -> Any:
+        return reply._replace(status=reply.status._replace(file_type=kind))
+
     expected_warnings("cannot be stored, and are kept")
     async with naming_desk() as desk:
         liar = Liar(desk, random.Random(1))
         await desk.walk.create("one/file")
-        desk.cell.faults.change(
-            fs.STORE_DATA64,
-            lambda reply: reply._replace(status=reply.status._replace(file_type=kind)),
-        )
+        desk.cell.faults.change(fs.STORE_DATA64, of_kind)
         with pytest.raises(AfsError, match="another kind of file"):
             await liar.write("one/file")
         await trio.sleep(200)  # it is tried again

@@ -200,11 +200,12 @@ async def test_a_reply_that_makes_no_sense_leaves_nothing_to_rely_on(
     autojump_clock: object,
 ) -> None:
     """The change was made, whatever was said of it."""
+
+    def no_directory(reply: Any) -> Any:
+        return reply._replace(status=reply.status._replace(file_type=1))
+
     async with naming_desk() as desk:
         await desk.walk.create("one/there")
-        desk.cell.faults.change(
-            fs.REMOVE_FILE,
-            lambda reply: reply._replace(status=reply.status._replace(file_type=1)),
-        )
+        desk.cell.faults.change(fs.REMOVE_FILE, no_directory)
         assert await errno_of(desk.walk.unlink("one/there")) == errno.EIO
         assert await desk.names() == set() == desk.on_server()
