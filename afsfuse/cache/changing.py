@@ -21,7 +21,7 @@ import trio
 
 from afsfuse.cache.directories import Directory
 from afsfuse.cache.keylocks import KeyLocks
-from afsfuse.errors import AfsError, OutcomeUnknown
+from afsfuse.errors import AfsError, DataCorrupt, OutcomeUnknown
 from afsfuse.fileserver.changes import StatusChange
 from afsfuse.fileserver.replies import ChangeReply, StatusReply
 from afsfuse.model import FileKind
@@ -392,7 +392,10 @@ class _Changing:
         trace: TracebackType | None,
     ) -> None:
         # What is no error of ours is a cancellation, most likely: nobody knows whether it was done.
-        certain = isinstance(error, AfsError) and not isinstance(error, OutcomeUnknown)
+        # Nor is it after an answer that makes no sense.
+        certain = isinstance(error, AfsError) and not isinstance(
+            error, OutcomeUnknown | DataCorrupt
+        )
         if error is not None and (not certain or _surprises(error)):
             self._distrust(certain)
         self._log.end()

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.cache.dirty import trouble
-from afsfuse.errors import AfsError
+from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.changes import StatusChange
+from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,12 @@ class StoreCounters:
         self.stored_bytes = 0
         self.failures = 0
         self.conflicts = 0  # times that somebody else was seen to store in between
+
+
+def _check(file: DirtyFile, reply: ChangeReply) -> None:
+    """Raise `DataCorrupt` for a status that the file cannot have after this store."""
+    if (reply.status.kind is FileKind.FILE) is not (file.vnode.status.kind is FileKind.FILE):
+        raise DataCorrupt(f"a server says that {file.path} has become another kind of file")
 
 
 class Storer:
@@ -128,6 +135,7 @@ class Storer:
         failure: AfsError | None = AfsError("the store was not finished")
         try:
             reply = await self._call(flight)
+            _check(file, reply)
             file.flights.remove(flight)
             self._landed(flight, reply, ticket)
             failure = None

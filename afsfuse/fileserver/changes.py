@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
-from afsfuse.errors import AfsError
+from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.operation import Effect, Operation
 from afsfuse.fileserver.replies import (
     ChangeReply,
     CreateReply,
     LinkReply,
+    Promise,
     RenameReply,
     promise_of,
 )
 from afsfuse.interfaces import fileserver as fs
-from afsfuse.model import Status
+from afsfuse.model import FileKind, Status
 from rxrpc import CallAborted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.volumes import Volume
@@ -73,6 +74,27 @@ class StatusChange(NamedTuple):
 
 UNCHANGED = StatusChange()
 
+_FILES = (FileKind.FILE,)
+_DIRECTORIES = (FileKind.DIRECTORY,)
+_LINKS = (FileKind.SYMLINK, FileKind.MOUNTPOINT)
+
+
+def _made(
+    directory: Fid,
+    kinds: Collection[FileKind],
+    reply: fs.CreateReply | fs.SymlinkReply,
+    promise: Promise | None,
+    site: Site,
+) -> CreateReply:
+    """What a server says that it has made, if that can be: a new vnode of the same volume."""
+    status, fid = Status.from_wire(reply.status), reply.fid
+    if status.kind not in kinds:
+        raise DataCorrupt(f"a server made a {status.kind.value} where it was to make another thing")
+    if fid.volume != directory.volume or fid == directory:
+        raise DataCorrupt(f"a server says that it has made {fid} in {directory}")
+    above = Status.from_wire(reply.directory_status)
+    return CreateReply(fid, status, above, promise, reply.sync, site.server)
+
 
 class Changes:
     """Makes changes at the file servers of all cells."""
@@ -88,17 +110,18 @@ class Changes:
         self, volume: Volume, directory: Fid, name: bytes, change: StatusChange, who: Identity
     ) -> CreateReply:
         """A new empty file."""
-        return await self._create(fs.CREATE_FILE, volume, directory, name, change, who)
+        return await self._create(fs.CREATE_FILE, _FILES, volume, directory, name, change, who)
 
     async def make_dir(
         self, volume: Volume, directory: Fid, name: bytes, change: StatusChange, who: Identity
     ) -> CreateReply:
         """A new directory, with the access list of the one in which it is made."""
-        return await self._create(fs.MAKE_DIR, volume, directory, name, change, who)
+        return await self._create(fs.MAKE_DIR, _DIRECTORIES, volume, directory, name, change, who)
 
     async def _create(
         self,
         rpc: Rpc[fs.CreateArgs, fs.CreateReply],
+        kinds: Collection[FileKind],
         volume: Volume,
         directory: Fid,
         name: bytes,
@@ -110,14 +133,8 @@ class Changes:
         async def attempt(site: Site) -> CreateReply:
             before = trio.current_time()
             reply = await site.connection.call(rpc, args, timeouts=site.timeouts)
-            return CreateReply(
-                reply.fid,
-                Status.from_wire(reply.status),
-                Status.from_wire(reply.directory_status),
-                promise_of(reply.callback, site.server, before),
-                reply.sync,
-                site.server,
-            )
+            promise = promise_of(reply.callback, site.server, before)
+            return _made(directory, kinds, reply, promise, site)
 
         return await self._do(rpc.name, volume, attempt, who)
 
@@ -135,14 +152,7 @@ class Changes:
 
         async def attempt(site: Site) -> CreateReply:
             reply = await site.connection.call(fs.SYMLINK, args, timeouts=site.timeouts)
-            return CreateReply(
-                reply.fid,
-                Status.from_wire(reply.status),
-                Status.from_wire(reply.directory_status),
-                None,
-                reply.sync,
-                site.server,
-            )
+            return _made(directory, _LINKS, reply, None, site)
 
         return await self._do("Symlink", volume, attempt, who)
 

@@ -62,6 +62,10 @@ class RetryLimits:
     failover_time: float = 6.0
     """... and at a server that another one can stand in for."""
 
+    pace: float = 128.0
+    """Bytes a second that a server must send or take on average, once it has begun, or the call
+    ends. 64 calls that share a line of 256 kbit/s have four times as much each."""
+
     busy_time: float = 30.0
     """How long an operation waits in all while the volume is busy at every site."""
 
@@ -131,8 +135,9 @@ class Rotation:
         self._credentials = credentials or Credentials()
         self._chosen: dict[tuple[str, int], FileServer] = {}  # who answered last, by volume
         self.channels = CALLS_A_CONNECTION * endpoint.parameters.max_connections_per_bundle
-        self._alone = CallTimeouts(dead=self.limits.dead_time)
-        self._replaceable = CallTimeouts(dead=self.limits.failover_time)
+        pace = self.limits.pace
+        self._alone = CallTimeouts(dead=self.limits.dead_time, pace=pace)
+        self._replaceable = CallTimeouts(dead=self.limits.failover_time, pace=pace)
 
     async def execute(self, operation: Operation[T]) -> T:
         """Do it, at whichever server of the volume can; raise `AfsError` saying why none could."""
@@ -336,7 +341,8 @@ class Rotation:
             raise ServerUnreachable("the file server has no address", cell=server.cell)
         connection = self._connect(address)
         try:
-            return await connection.call(rpc, args, timeouts=CallTimeouts(dead=limit))
+            timeouts = CallTimeouts(dead=limit, hard=self.limits.dead_time)
+            return await connection.call(rpc, args, timeouts=timeouts)
         except CallAborted as exc:
             raise from_abort(exc.code, cell=server.cell, server=address[0]) from exc
         except CallError as exc:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _USUAL_RTT = 0.05  # seconds, while none was measured
 _INCOMING = (CallState.RECEIVING, CallState.REQUEST)
+_STREAMING = (CallState.SENDING, *_INCOMING, CallState.REPLYING)
 
 
 class Call(HotPath):
@@ -366,10 +367,12 @@ class Call(HotPath):
     def _after_transmit(self, now: float) -> None:
         """Packets were sent."""
 
-    def ping(self, now: float) -> None:
-        """Ask the peer for a sign of life."""
+    def ping(self, now: float) -> bool:
+        """Ask the peer for a sign of life. False if nothing may be sent to it now."""
         self._clocks.pinged = now
-        self._ping_serial = self._packets.ack(self.receiving, AckReason.PING, 0, now)
+        serial = self._packets.ack(self.receiving, AckReason.PING, 0, now)
+        self._ping_serial = serial or self._ping_serial
+        return serial > 0
 
     def _send_abort(self, now: float) -> None:
         """Tell the peer that the call is over; also in answer to whatever still comes of it."""
@@ -411,13 +414,21 @@ class Call(HotPath):
         """Whether it is the peer's turn."""
         return self.receiving.starved
 
+    def _done_by_peer(self) -> int | None:
+        """Bytes that it has sent and taken; None while it works on the call, or it is our turn."""
+        if self.state not in _STREAMING or not self._waits_for_peer():
+            return None
+        return self.receiving.bytes + self.sending.first * self.packetizer.size
+
     def on_timer(self, now: float) -> None:
         """Whatever is due."""
         if self.over:
             self.receiving.on_timer(now)
             if now >= self._over_at + self.context.parameters.linger_time:
                 self._connection.forget(self)
-        elif what := self._clocks.expired(now, self.heard, self._progress_at()):
+        elif what := self._clocks.expired(
+            now, self.heard, self._progress_at(), self._done_by_peer()
+        ):
             self.fail(CallTimeout(what), now)
         else:
             self._on_timer_alive(now)

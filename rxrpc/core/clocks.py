@@ -36,11 +36,17 @@ class CallTimeouts:
     """The server says nothing but BUSY. The call is repeated meanwhile, then it ends with
     `CallBusy`; 0 ends it at the first, as AF_RXRPC does."""
 
+    pace: float | None = None
+    """Not a time: bytes a second that the peer must send or take, over `idle`, or the call ends
+    (``"slow"``). So one that sends a byte now and then cannot keep it for ever. It is judged while
+    a stream is under way, and is for programs that read at once and write what they have."""
+
 
 class Clocks:
     """The clocks of one call. ``heard`` is always when its peer last sent something sensible."""
 
-    __slots__ = ("_idle_time", "_ping_interval", "busy_time", "dead_time", "hard_at", "pinged")
+    __slots__ = ("_done", "_idle_time", "_least", "_look_at", "_ping_interval", "busy_time",
+                 "dead_time", "hard_at", "pinged")  # fmt: skip
 
     def __init__(self, parameters: Parameters, timeouts: CallTimeouts, now: float) -> None:
         idle = timeouts.idle if timeouts.idle is not None else parameters.idle_time
@@ -52,6 +58,9 @@ class Clocks:
         # A peer that is to prove that it lives in a short time has to be asked in time.
         self._ping_interval = min(parameters.ping_interval, self.dead_time * _PING_SHARE)
         self.pinged = now
+        self._least = 0.0 if timeouts.pace is None else timeouts.pace * self._idle_time
+        self._look_at = now + self._idle_time if self._least else NEVER
+        self._done: int | None = None  # what the peer had done when its pace was last looked at
 
     def ping_due(self, heard: float) -> float:
         """When to ask for a sign of life."""
@@ -59,14 +68,24 @@ class Clocks:
 
     def next(self, heard: float, progress: float) -> float:
         """When one of them runs out; ``progress``: when the peer last did its part."""
-        return min(heard + self.dead_time, progress + self._idle_time, self.hard_at)
+        return min(heard + self.dead_time, progress + self._idle_time, self.hard_at, self._look_at)
 
-    def expired(self, now: float, heard: float, progress: float) -> str | None:
-        """Which of them has run out."""
+    def expired(
+        self, now: float, heard: float, progress: float, done: int | None = None
+    ) -> str | None:
+        """Which of them has run out.
+
+        ``done``: bytes that the peer has sent and taken so far; None while no stream is under way.
+        """
         if now >= self.hard_at:
             return "hard"
         if now >= heard + self.dead_time:
             return "dead peer"
         if now >= progress + self._idle_time:
             return "idle"
+        if now >= self._look_at:
+            before, self._done = self._done, done
+            self._look_at = now + self._idle_time
+            if before is not None and done is not None and done - before < self._least:
+                return "slow"
         return None

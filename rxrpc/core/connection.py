@@ -40,6 +40,8 @@ class Connection(ABC):
     is_client: bool
     seeks_upgrade = False
     """Client: the server is asked for a better service, and has not answered yet."""
+    terse = False
+    """Server: the client need not be who he says, so he gets ACKs without a trailer."""
 
     def __init__(
         self,

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 # so that a client survives a change of its address. Source: rx.c (rx_InitHost, rxi_FindConnection).
 _EPOCH_FIXED = 0x8000_0000
 _EPOCH_CLEAR = 0x4000_0000
+_OPCODE_SIZE = 4
 _CID_STEP = CHANNEL_MASK + 1
 _CID_MASK = MASK & ~CHANNEL_MASK
 
@@ -278,7 +279,7 @@ class EndpointCore:
         if journal.every_packet:
             journal.packet_received(now, address, header, body)
         if header.type is PacketType.VERSION:
-            self._on_version(header, address, now)
+            self._on_version(header, body, address, now)
             return
         if header.type is PacketType.DEBUG:
             self._debug.receive(header, body, address, now)
@@ -290,14 +291,17 @@ class EndpointCore:
         key = (address, header.epoch, header.cid & _CID_MASK, not header.from_client)
         connection = self._connections.get(key)
         if connection is None and header.from_client:
-            connection = self._accept(header, address, now)
+            connection = self._accept(header, len(body), address, now)
         elif connection is None:
             journal.drop(now, address, DropReason.UNKNOWN_CONNECTION, header)
         if connection is not None:
             connection.receive(header, bytes(body), now)
 
-    def _on_version(self, header: Header, address: Address, now: float) -> None:
-        """Tell our version, to who asks as a client; an answer of another is no question."""
+    def _on_version(self, header: Header, body: memoryview, address: Address, now: float) -> None:
+        """Tell our version, to who asks as a client; an answer of another is no question.
+
+        `rxdebug` asks with a single byte, so longer answers count as those to DEBUG packets do.
+        """
         journal = self.context.journal
         if not header.from_client:
             peer = self._peers.get(address)
@@ -305,7 +309,11 @@ class EndpointCore:
                 journal.drop(now, address, DropReason.UNEXPECTED, header)
         elif self._may_answer(header, address, now):
             reply = self._reply_header(header, PacketType.VERSION)
-            self.context.post(reply, Version(self.parameters.version).build(), address, now)
+            answer = Version(self.parameters.version).build()
+            if self._debug.may_send(len(answer), len(body), address[0], now):
+                self.context.post(reply, answer, address, now)
+            else:
+                journal.drop(now, address, DropReason.RATE_LIMITED, header)
 
     def _reply_header(self, header: Header, kind: PacketType) -> Header:
         """A header for somebody with whom there is no connection."""
@@ -326,7 +334,9 @@ class EndpointCore:
 
     # Strangers
 
-    def _accept(self, header: Header, address: Address, now: float) -> ServerConnection | None:
+    def _accept(
+        self, header: Header, length: int, address: Address, now: float
+    ) -> ServerConnection | None:
         """A connection for a packet of an unknown client; only DATA of a new call makes one."""
         journal = self.context.journal
         if header.type is not PacketType.DATA or header.call_number == 0:
@@ -341,7 +351,7 @@ class EndpointCore:
         found = self.services.find(header)
         if found is None:
             journal.drop(now, address, DropReason.UNKNOWN_SERVICE, header)
-            self._refuse(header, address, now)
+            self._refuse(header, length, address, now)
             return None
         peer = self._peer(address) or self._new_stranger(address, now)
         if peer is None or not self._make_room(now):
@@ -361,9 +371,9 @@ class EndpointCore:
         self.context.timers.update(connection)  # it may never carry a call
         return connection
 
-    def _refuse(self, header: Header, address: Address, now: float) -> None:
-        """There is no such service here."""
-        if self._may_answer(header, address, now):
+    def _refuse(self, header: Header, length: int, address: Address, now: float) -> None:
+        """There is no such service here; what is too short for an opcode is not worth a word."""
+        if length >= _OPCODE_SIZE and self._may_answer(header, address, now):
             reply = self._reply_header(header, PacketType.ABORT)
             self.context.post(reply, Abort(RxCode.INVALID_OPERATION).build(), address, now)
 

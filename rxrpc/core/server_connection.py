@@ -10,11 +10,16 @@ from rxrpc.core.states import CallState
 from rxrpc.core.timers import NEVER
 from rxrpc.errors import RxCode, SecurityError
 from rxrpc.trace import DropReason
-from rxrpc.wire.packet import CHANNELS, Header, PacketType
+from rxrpc.wire.packet import CHANNELS, HEADER_SIZE, Header, PacketType
 from rxrpc.wire.serial import add, before
 
 if TYPE_CHECKING:
     from rxrpc.core.services import ServiceEntry
+
+
+# A ping to a stranger. His first packet counts as one at least: requests of AFS without arguments
+# have 32 bytes, and would else have to come twice.
+_PING_SIZE = 49
 
 
 class ServerConnection(Connection):
@@ -26,8 +31,54 @@ class ServerConnection(Connection):
 
     is_client = False
     service: ServiceEntry
+    terse = True  # until the client's address is proven to be its own; then for good
+    _credit = 0  # bytes that came and were not answered, until then
+    _heard_any = False
     _challenges = 0
     _ask_at = NEVER  # when to ask the client again
+
+    def receive(self, header: Header, body: bytes, now: float) -> None:
+        """Feed one packet. As many bytes as came may go back before the client is proven."""
+        if self.terse:
+            self.terse = not self._is_reached(now)
+            size = HEADER_SIZE + len(body)
+            self._credit = self._credit + size if self._heard_any else max(size, _PING_SIZE)
+            self._heard_any = True
+        super().receive(header, body, now)
+
+    def send(
+        self,
+        kind: PacketType,
+        body: bytes,
+        now: float,
+        *,
+        channel: int = 0,
+        call_number: int = 0,
+        seq: int = 0,
+        flags: int = 0,
+        checksum: int = 0,
+    ) -> int:
+        """Hand out a packet; its serial number, or 0 if it is withheld.
+
+        Somebody who writes another's address into his packets must not be able to have us send
+        more there than he sends himself. What is withheld is as good as lost on the way: who asks
+        in earnest asks again, and that brings more credit.
+        """
+        if self.terse and not self._is_reached(now):
+            size = HEADER_SIZE + len(body)
+            if size > self._credit:
+                detail = f"{kind.name} withheld"
+                self.context.journal.drop(
+                    now, self.peer.address, DropReason.RATE_LIMITED, None, detail
+                )
+                return 0
+            self._credit -= size
+        else:
+            self.terse = False
+        return super().send(
+            kind, body, now, channel=channel, call_number=call_number, seq=seq, flags=flags,
+            checksum=checksum,
+        )  # fmt: skip
 
     def _on_call_packet(self, header: Header, body: bytes, now: float) -> None:
         channel = header.channel
@@ -102,9 +153,10 @@ class ServerConnection(Connection):
             if self._is_reached(now):
                 self._ask_at = now + self.context.parameters.challenge_interval
                 self._challenge(now)
-            else:
+            elif call.ping(now):
                 self._ask_at = now + self.context.parameters.reach_interval
-                call.ping(now)
+            else:
+                self._ask_at = NEVER  # the next packet brings credit
             self.context.timers.update(self)
 
     def _challenge(self, now: float) -> None:

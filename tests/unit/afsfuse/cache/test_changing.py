@@ -16,7 +16,7 @@ from afsfuse.errors import AfsError, OutcomeUnknown
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import Fid
 from tests.cell.site import ROOT, raw_client
-from tests.unit.afsfuse.vfs.naming import naming_desk
+from tests.unit.afsfuse.vfs.naming import errno_of, naming_desk
 
 if TYPE_CHECKING:
     from rxrpc.rpc import Rpc
@@ -242,3 +242,18 @@ async def test_what_a_server_does_after_we_gave_up_is_seen(autojump_clock: objec
         await trio.sleep(60)
         assert desk.on_server() == {"late"}
         assert await desk.names() == {"late"}
+
+
+async def test_a_reply_that_makes_no_sense_leaves_nothing_to_rely_on(
+    autojump_clock: object,
+) -> None:
+    """The change was made, whatever was said of it."""
+
+    def no_directory(reply: Any) -> Any:
+        return reply._replace(status=reply.status._replace(file_type=1))
+
+    async with naming_desk() as desk:
+        await desk.walk.create("one/there")
+        desk.cell.faults.change(fs.REMOVE_FILE, no_directory)
+        assert await errno_of(desk.walk.unlink("one/there")) == errno.EIO
+        assert await desk.names() == set() == desk.on_server()

@@ -136,7 +136,7 @@ class Host:
 
             service.handles(rpc)(guarded)
 
-        for rpc, reply in _CHANGES.items():
+        for rpc, reply in CHANGES.items():
             serve(rpc, self._change(reply))
         serve(fs.STORE_DATA64, self._store_data)
         serve(fs.STORE_DATA, self._store_data)
@@ -212,7 +212,7 @@ class Host:
 _DIRECTORY = wire_status(file_type=2)
 _MADE = Fid(VOLUME_ID, 4, 9)
 _CHANGED = fs.StatusReply(wire_status(), SYNC)
-_CHANGES: dict[Rpc[Any, Any], object] = {
+CHANGES: dict[Rpc[Any, Any], Any] = {
     fs.CREATE_FILE: fs.CreateReply(_MADE, wire_status(), _DIRECTORY, callback(), SYNC),
     fs.MAKE_DIR: fs.CreateReply(_MADE, _DIRECTORY, _DIRECTORY, callback(), SYNC),
     fs.SYMLINK: fs.SymlinkReply(_MADE, wire_status(file_type=3), _DIRECTORY, SYNC),

@@ -13,6 +13,7 @@ from afsfuse.auth.security import TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.errors import (
     AfsError,
+    DataCorrupt,
     OutcomeUnknown,
     ReadOnlyVolume,
     ServerUnreachable,
@@ -22,7 +23,14 @@ from afsfuse.fileserver import StatusChange
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.model import FileKind, VolumeType
 from tests.unit.afsfuse.auth.realm import Clock, Realm
-from tests.unit.afsfuse.fileserver.servers import FILE, VOLUME_ID, World, world
+from tests.unit.afsfuse.fileserver.servers import (
+    CHANGES,
+    FILE,
+    VOLUME_ID,
+    World,
+    wire_status,
+    world,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from afsfuse.fileserver import Changes
+    from rxrpc.rpc import Rpc
 
     Change = Callable[[Changes, World], Awaitable[Any]]
 
@@ -267,3 +276,28 @@ async def test_a_lock_that_another_one_has_is_refused_as_servers_say_it(
         with pytest.raises(AfsError) as caught:
             await ONCE["SetLock"](w.client.changes, w)
         assert caught.value.errno == errno.EAGAIN
+
+
+@pytest.mark.parametrize(
+    ("rpc", "wrong"),
+    [
+        (fs.CREATE_FILE, {"fid": fs.Fid(VOLUME_ID + 1, 4, 9)}),
+        (fs.CREATE_FILE, {"fid": FOLDER}),
+        (fs.CREATE_FILE, {"status": wire_status(file_type=3)}),
+        (fs.CREATE_FILE, {"status": wire_status(file_type=2)}),
+        (fs.MAKE_DIR, {"status": wire_status()}),
+        (fs.SYMLINK, {"status": wire_status()}),
+        (fs.SYMLINK, {"fid": fs.Fid(0, 4, 9)}),
+    ],
+)
+async def test_what_cannot_have_been_made_is_refused(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    rpc: Rpc[Any, Any],
+    wrong: dict[str, Any],
+) -> None:
+    """A fid of another volume, or of the directory itself, or another thing than was asked for."""
+    monkeypatch.setitem(CHANGES, rpc, CHANGES[rpc]._replace(**wrong))
+    async with world() as here:
+        with pytest.raises(DataCorrupt, match="a server"):
+            await ONCE[rpc.name](here.client.changes, here)

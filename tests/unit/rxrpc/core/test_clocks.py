@@ -42,3 +42,20 @@ def test_who_must_answer_soon_is_asked_in_time() -> None:
     assert clocks.ping_due(heard=0.0) == 0.5
     assert clocks.busy_time == 7.0
     assert Clocks(PARAMETERS, CallTimeouts(), now=0.0).busy_time == PARAMETERS.busy_time
+
+
+def test_a_pace_is_looked_at_once_in_an_idle_time() -> None:
+    clocks = Clocks(PARAMETERS, CallTimeouts(pace=10.0), now=0.0)
+    assert clocks.next(heard=99.0, progress=99.0) == 100.0
+    assert clocks.expired(100.0, 99.0, 99.0, 5) is None, "it may have begun just now"
+    assert clocks.expired(200.0, 199.0, 199.0, 1005) is None
+    assert clocks.expired(299.0, 298.0, 298.0, 1006) is None
+    assert clocks.expired(300.0, 299.0, 299.0, 2004) == "slow"
+
+
+def test_a_pace_is_not_for_who_works_or_waits_for_us() -> None:
+    clocks = Clocks(PARAMETERS, CallTimeouts(pace=10.0), now=0.0)
+    assert clocks.expired(100.0, 99.0, 99.0, 5) is None
+    assert clocks.expired(200.0, 199.0, 199.0, None) is None
+    assert clocks.expired(300.0, 299.0, 299.0, 6) is None, "whatever it was between"
+    assert clocks.expired(400.0, 399.0, 399.0, 6) == "slow"

@@ -43,6 +43,7 @@ async def test_both_roles_on_one_socket(
     back = other.connect(CLIENT, 77)
     assert (await there.call(ECHO, Bytes(b"there"))).data == b"there"
     assert (await back.call(ECHO, Bytes(b"back"))).data == b"back"
+    assert (await there.call(ECHO, Bytes(b"again"))).data == b"again"  # strangers get no ACKs
     assert one.connect(SERVER, 77) is there
     assert there.address == SERVER
     assert there.rtt() is not None
