@@ -139,7 +139,7 @@ def resident(mount: RealMount) -> int:
 
 
 def test_memory_stays_flat_while_much_is_written(real_cell: RealCell, tmp_path: Path) -> None:
-    with mounted(real_cell, "client1", tmp_path / "small", options="cachesize=8M") as mount:
+    with mounted(real_cell, "client1", tmp_path / "small", options="memory=8M") as mount:
         path = mount.writable / "scratch/slot13"
         block = os.urandom(MIB)
         path.write_bytes(block * 8)

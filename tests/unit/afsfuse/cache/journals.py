@@ -29,6 +29,13 @@ class MemoryJournal:
     def resized(self, key: DirtyKey, length: int) -> None:
         self.files[key].length = length
 
+    def mark(self) -> int:
+        return len(self.records)
+
+    def stored(self, key: DirtyKey, start: int, end: int, mark: int, version: int) -> None:
+        assert mark <= len(self.records)
+        self.files[key].base_version = version
+
     def read(self, token: int, start: int, size: int) -> bytes:
         data = self.records[token][start : start + size]
         if len(data) != size:
@@ -40,6 +47,12 @@ class MemoryJournal:
 
     def recovered(self) -> list[RecoveredFile]:
         return []
+
+    def taken_over(self, key: DirtyKey) -> None:
+        assert key in self.files
+
+    def close(self) -> None:
+        assert not self.files
 
     def kept(self) -> list[RecoveredFile]:
         """What another daemon would find."""

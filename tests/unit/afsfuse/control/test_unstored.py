@@ -61,7 +61,7 @@ def writes() -> FakeWrites:
 
 @pytest.fixture
 def verbs(store: TokenStore, writes: FakeWrites) -> Verbs:
-    return Verbs(store, unstored=UnstoredFiles(cast("Any", writes), "/afs/"))
+    return Verbs(store, unstored=UnstoredFiles([cast("Any", writes)], "/afs/"))
 
 
 def shown(verbs: Verbs, peer: Peer) -> list[tuple[str, int]]:
