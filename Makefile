@@ -35,7 +35,7 @@ test: lint types
 	@.venv/bin/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 soak: setup
-	@.venv/bin/pytest -m soak -n 2 --dist loadgroup $(PYTEST_ARGS)
+	@.venv/bin/pytest -m soak -n 2 --dist loadgroup -rP --no-header $(PYTEST_ARGS)
 
 bench:
 	@CELL=required .ci/setup

@@ -128,6 +128,10 @@ def parser() -> argparse.ArgumentParser:
     umount.add_argument(
         "-l", dest="lazy", action="store_true", help="detach it now, even when it is in use"
     )
+    umount.add_argument(
+        "--tree", action="store_true",
+        help="DIR is a volume's root in a mount: let only that go, with all below it",
+    )  # fmt: skip
     umount.set_defaults(run=_umount)
 
     demo = commands.add_parser(
@@ -392,6 +396,10 @@ def _kill(pid: int) -> None:
 
 
 def _umount(known: argparse.Namespace) -> int:
+    if known.tree:
+        from afsfuse.tools.umount import let_go
+
+        return let_go(known.directory)
     from afsfuse.fuse import mount
 
     directory = mount.real_directory(known.directory)

@@ -27,6 +27,10 @@ CALLBACK_PORT = 7001
 """UDP port of cache managers. Source: AFSCONF_CALLBACKPORT in OpenAFS's cellconfig.h"""
 
 
+LOCK_MODES = ("local", "openafs", "strict", "write")
+"""As the kernel's own client has them: `afsfuse.cache.LockMode`."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that can be set for one mount."""
@@ -73,6 +77,10 @@ class Config:
     timeout: float = 80.0
     """Seconds after which a system call that waits for servers ends with ETIMEDOUT."""
 
+    expire: int = 600
+    """Seconds after which a volume that nobody uses is let go, between once and twice as many;
+    0: never."""
+
     requests: int = 4000
     """Requests that may wait at a time; a further one ends with EAGAIN."""
 
@@ -90,6 +98,10 @@ class Config:
 
     read_only: bool = False
     """Let nobody change anything through this mount."""
+
+    flock: str = "openafs"
+    """Which locks other machines see: `local` (none), `openafs` (those on whole files), `strict`
+    (also those on ranges, as the whole file) or `write` (ranges as write locks)."""
 
     flags: tuple[str, ...] = ()
     """Further flags of mount(2): noexec, noatime, nodiratime, nosymfollow."""
@@ -227,6 +239,7 @@ OPTIONS: dict[str, Option] = {
     "vnodes": Option("vnodes", "N", _number(100, 10_000_000), "vnodes kept beyond the kernel's"),
     "readahead": Option("read_ahead", "SIZE", _size(4096, 64 << 20), "kernel's read-ahead (root)"),
     "timeout": Option("timeout", "SECONDS", _number(1, 3600), "bound of every wait for servers"),
+    "expire": Option("expire", "SECONDS", _number(0, 30 * 86400), "let idle volumes go; 0: never"),
     "requests": Option("requests", "N", _number(64, 100_000), "requests that may wait at a time"),
     "sysname": Option("sysname", "NAME[:NAME]", _words, "what @sys stands for"),
     "cells": Option("cells", "WHICH", _choice("used", "configured", "auto"), "cells to list"),
@@ -236,6 +249,9 @@ OPTIONS: dict[str, Option] = {
     "rw": Option("read_only", "", lambda _: False, "let changes through (the default)"),
     "subtype": Option("subtype", "", bool, "show the type fuse.afs (the default)"),
     "nosubtype": Option("subtype", "", lambda _: False, "show the type fuse"),
+    "flock": Option(
+        "flock", "MODE", _choice(*LOCK_MODES), "locks that others see; else those on whole files"
+    ),
     "crypt": Option(
         "crypt", "LEVEL", _choice("clear", "auth", "crypt"), "protection with a token; else crypt"
     ),

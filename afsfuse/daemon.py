@@ -10,6 +10,8 @@ then the callback promises are given back to the servers; then the tasks are can
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import gc
 import logging
@@ -31,7 +33,7 @@ from afsfuse.auth.hardening import harden
 from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
-from afsfuse.cache import CacheManager
+from afsfuse.cache import CacheManager, LockMode
 from afsfuse.cache.disk import default_folder, open_cache
 from afsfuse.cache.leftovers import Leftovers
 from afsfuse.cache.recovery import Recovery
@@ -40,8 +42,10 @@ from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
 from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
+from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
+from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
 from afsfuse.errors import AfsError, UsageError
@@ -94,7 +98,9 @@ class Parts:
     session: FuseSession
     tokens: TokenStore
     credentials: Credentials
+    numbers: UserNumbers
     recovery: Recovery
+    verbs: Verbs
 
 
 def compose(
@@ -123,10 +129,13 @@ def compose(
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
         channels=client.channels,
+        lock_mode=LockMode(config.flock),
         disk=disk,
         dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
     )
-    options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
+    options = VfsOptions(
+        source=config.source, listed_cells=ListedCells(config.cells), expire=config.expire
+    )
     if config.sysname:
         options = replace(options, sysnames=tuple(name.encode() for name in config.sysname))
     notifier = KernelNotifier()
@@ -175,8 +184,27 @@ def compose(
         ),
         SessionLimits(config.requests, config.timeout, config.read_ahead),
         notifier,
+        local_locks=LockMode(config.flock) is LockMode.LOCAL,
     )
-    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials, recovery)
+    filesystem.expiry.survey = session.survey
+    filesystem.expiry.trim = trim_memory
+    verbs = Verbs(tokens, unstored=UnstoredFiles((cache.writes, recovery), config.directory))
+    verbs.add(
+        TreeVerbs(
+            filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
+        ).verbs
+    )
+    return Parts(
+        client, cache, filesystem, callbacks, session, tokens, credentials,
+        UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
+    )  # fmt: skip
+
+
+def trim_memory() -> None:
+    """Give memory that is free inside the C library back to the system, where that is glibc."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # another library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def _volume_of(locator: VolumeLocator, key: DirtyKey) -> Volume:
@@ -194,7 +222,10 @@ def open_disk(config: Config) -> NoDisk:
 
 
 async def hold_tokens(
-    store: TokenStore, nursery: trio.Nursery, unstored: UnstoredFiles | None = None
+    store: TokenStore,
+    nursery: trio.Nursery,
+    numbers: UserNumbers | None = None,
+    verbs: Verbs | None = None,
 ) -> None:
     """Take over the tokens that are there, and begin to listen for more, and for questions.
 
@@ -204,7 +235,10 @@ async def hold_tokens(
         store.load()
         await nursery.start(Follower(store).run)
         await nursery.start(Renewer(store).run)
-        control = ControlServer(store, verbs=Verbs(store, unstored=unstored))
+        if numbers is not None:
+            await nursery.start(numbers.run)
+        settled = numbers.known if numbers is not None else None
+        control = ControlServer(store, verbs=verbs, settled=settled)
         path = await nursery.start(control.run)
     except (UsageError, OSError) as exc:
         log.warning("no tokens can be kept: %s", exc)
@@ -273,8 +307,8 @@ async def serve(
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
-                unstored = UnstoredFiles((parts.cache.writes, parts.recovery), config.directory)
-                await hold_tokens(parts.tokens, services, unstored)
+                await services.start(parts.filesystem.expiry.run)
+                await hold_tokens(parts.tokens, services, parts.numbers, parts.verbs)
                 await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 # Before anybody can write anew to what was left.

@@ -24,6 +24,7 @@ import trio
 
 from afsfuse import config as settings
 from afsfuse import daemon
+from afsfuse.auth.hardening import harden
 from afsfuse.democell import DemoCell
 from afsfuse.democell.contents import DIARY, PASSWORD, USER, furnish
 from afsfuse.democell.folder import Folder
@@ -57,6 +58,7 @@ class Demonstration:
 
 def run(asked: Demonstration) -> int:
     """Serve and mount until it is ended; returns the exit status. Raises `AfsError`."""
+    harden()  # it may be given tokens, as every mount
     made = _make_directory(asked.directory)
     try:
         with tempfile.TemporaryDirectory(prefix="afsfuse-demo-") as confdir:

@@ -129,6 +129,7 @@ def _first(wanted: Wanted, names: Iterator[str], ask: Callable[[str], Ticket], s
                 ticket=ticket.data,
                 start=ticket.start,
                 end=ticket.end,
+                service=ticket.server,
             )
     if reason is not None and reason.kerberos != Krb5.SERVICE_UNKNOWN:
         raise reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -23,10 +24,14 @@ class Folder:
     """The files of one folder, which nobody else may write to."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError when it is not there."""
+        """Raises OSError when it is not there, or open to others."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         self.path = path
         self._descriptor = os.open(path, flags)
+        status = os.fstat(self._descriptor)  # whatever stood there when somebody looked before
+        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            os.close(self._descriptor)
+            raise PermissionError(errno.EPERM, "others may write there", str(path))
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -75,14 +75,33 @@ def prepare(folder: Path) -> None:
     ):
         try:
             path.mkdir(mode, exist_ok=True)
-            status = path.lstat()
-            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
-                if stat.S_IMODE(status.st_mode) != mode:
-                    path.chmod(mode)  # a umask, or somebody's curiosity
-                continue
+        except FileExistsError:  # and no folder
+            pass
         except OSError as exc:
             raise UsageError(f"{path}: cannot be made: {exc.strerror}") from None
-        raise UsageError(f"{path}: belongs to somebody else, or is no folder: remove it")
+        if not _is_proper(path, mode):
+            raise UsageError(f"{path}: belongs to somebody else, or is no folder: remove it")
+
+
+def _is_proper(path: Path, mode: int) -> bool:
+    """Whether it is a folder of this user's; gives it this mode then.
+
+    One descriptor for all of it: what is looked at is what is changed.
+    """
+    try:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.geteuid():
+            return False
+        if stat.S_IMODE(status.st_mode) != mode:  # a umask, or somebody's curiosity
+            os.chmod(f"/proc/self/fd/{descriptor}", mode)
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def in_memory(folder: Path, mounts: str = "/proc/self/mountinfo") -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from afsfuse.auth.acquire import Wanted, by_keytab, realm_of, services
 from afsfuse.auth.complaints import MISSING_SERVICE
+from afsfuse.auth.hardening import harden
 from afsfuse.auth.kerberos import Kerberos, Ticket
 from afsfuse.auth.token import Secret, Token
 from afsfuse.errors import TicketRefused, TokenMalformed
@@ -124,6 +125,7 @@ def _from_granting(renewal: Renewal, granting: Ticket) -> tuple[Token, Renewal]:
                 ticket=ticket.data,
                 start=ticket.start,
                 end=ticket.end,
+                service=ticket.server,
             )
             return token, replace(renewal, granting=fresh)
     raise refused or TicketRefused("the cell has no service")
@@ -131,6 +133,7 @@ def _from_granting(renewal: Renewal, granting: Ticket) -> tuple[Token, Renewal]:
 
 def main() -> None:
     """Renew as standard input says, under the uid that it names; tell on standard output."""
+    harden()
     order = json.load(sys.stdin)
     renewal = Renewal.decode(order["renewal"])
     with Kerberos():  # its library may be out of the user's reach, as the interpreter's files
@@ -139,6 +142,7 @@ def main() -> None:
         os.setgroups([])
         os.setgid(_NOBODY)
         os.setuid(order["uid"])
+        harden()  # to change the uid sets it to what fs.suid_dumpable says
     try:
         token, again = perform(renewal)
         told = {"token": token.encode(), "renewal": again.encode()}

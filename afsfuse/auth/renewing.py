@@ -56,7 +56,8 @@ class Renewer:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew until cancelled."""
-        lock = os.open(self._store.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(self._store.folder / LOCK, flags, 0o600)
         wake = trio.Event()
         self._store.on_keep = lambda: wake.set()
         task_status.started()

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 LEVELS: Final = {level.name.lower(): level for level in SecurityLevel}
 """Names of the levels: clear, auth, crypt."""
+UNKNOWN: Final = "a server"
 _LOOK_SECONDS = 60.0  # the wall clock may be set: no sleep is longer
 _NAP_SECONDS = 0.05
 _SKEW_SECONDS = 300.0  # Source: clockskew in krb5.conf(5)
@@ -61,7 +62,12 @@ class Credentials:
         return False
 
     def instead(
-        self, who: Identity, cell: str, tried: ClientSecurity, error: CallAborted
+        self,
+        who: Identity,
+        cell: str,
+        tried: ClientSecurity,
+        error: CallAborted,
+        server: str = UNKNOWN,
     ) -> ClientSecurity | None:
         """What to try once in place of a security with which a call failed; None: nothing."""
         return None
@@ -74,17 +80,19 @@ class Credentials:
         *,
         public: bool = False,
         as_nobody: bool = True,
+        server: str = UNKNOWN,
     ) -> T:
         """Make an attempt in an identity's name, and one more where that can mend a refused token.
 
         `public`: what is asked for is told to anybody, so a token that is no good does not matter.
         `as_nobody`: an expired token is tried without, as what anybody may see is to be seen still.
+        `server`: which one is asked, for messages.
         """
         tried = self.of(who, cell)
         try:
             return await attempt(tried)
         except CallAborted as exc:
-            instead = self.instead(who, cell, tried, exc)
+            instead = self.instead(who, cell, tried, exc, server)
             if instead is None and public and tried is not NULL and is_about_token(exc):
                 instead = NULL
             if instead is None or (instead is NULL and not as_nobody):
@@ -131,7 +139,12 @@ class TokenCredentials(Credentials):
         return held is not None and self._is_over(held)
 
     def instead(
-        self, who: Identity, cell: str, tried: ClientSecurity, error: CallAborted
+        self,
+        who: Identity,
+        cell: str,
+        tried: ClientSecurity,
+        error: CallAborted,
+        server: str = UNKNOWN,
     ) -> ClientSecurity | None:
         """What to try once in place of `tried`, if it was for the token that a call failed.
 
@@ -154,15 +167,19 @@ class TokenCredentials(Credentials):
             self._tell_of_end(held)
             return NULL
         if code == RxkadCode.LEVEL_FAIL and tried.level < SecurityLevel.CRYPT:
-            log.info("%s demands encryption: the token of %s is used with it", cell, held.whose)
+            log.warning(
+                "%s of %s demands level crypt, not %s: the token of %s is used with that from now"
+                " on; mount with -o crypt=crypt, or without this option",
+                *(server, cell, tried.level.name.lower(), held.whose),
+            )
             held.client = self._make(held, SecurityLevel.CRYPT)
             return held.client
         if not held.refused:
             held.refused = True
             log.warning(
-                "a server of %s refuses the token of %s: %s; get a new one with `afsfuse aklog`, or"
+                "%s of %s refuses the token of %s: %s; get a new one with `afsfuse aklog`, or"
                 " drop it with `afsfuse unlog`",
-                *(cell, held.whose, abort_name(code)),
+                *(server, cell, held.whose, abort_name(code)),
             )
         return None
 

@@ -15,6 +15,7 @@ import logging
 import re
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from afsfuse.auth.files import Folder
@@ -114,15 +115,31 @@ class TokenStore:
     def set(self, identity: Identity, token: Token) -> None:
         """Give an identity a token, in place of the one that it had for the cell.
 
-        Raises `ControlRefused` when it cannot be kept.
+        Of the same principal's the number stays known. Raises `ControlRefused` when it cannot be
+        kept.
         """
         if Identity.parse(identity.text) is None:
             raise ControlRefused("it is not clear who is asking, so no token can be kept")
         if not _CELL.fullmatch(token.cell):
             raise ControlRefused(f"{token.cell:.80}: no token can be kept for a cell of this name")
-        known = (identity, token.cell) in self._tokens
-        if not known and len(self.of(identity)) >= CELLS_MAX:
+        known = self._tokens.get((identity, token.cell))
+        if known is None and len(self.of(identity)) >= CELLS_MAX:
             raise ControlRefused(f"there are tokens for {CELLS_MAX} cells already: drop some first")
+        if known is not None and token.viceid is None and known.client == token.client:
+            token = replace(token, viceid=known.viceid)
+        self._write(identity, token)
+        self._put(identity, token.cell, token)
+
+    def number(self, identity: Identity, token: Token, viceid: int) -> None:
+        """Add its owner's number to a token, if it is still there. The token is the same one to
+        all who use it, so nobody is told. Raises `ControlRefused` when it cannot be kept.
+        """
+        if self.get(identity, token.cell) == token:
+            token = replace(token, viceid=viceid)
+            self._write(identity, token)
+            self._put(identity, token.cell, token)
+
+    def _write(self, identity: Identity, token: Token) -> None:
         data = bytearray(token.encode().encode())
         try:
             self._files[TOKENS].write(_name(identity, token.cell), data)
@@ -130,7 +147,6 @@ class TokenStore:
             raise ControlRefused(f"the token cannot be kept: {exc.strerror or exc}") from None
         finally:
             data[:] = bytes(len(data))
-        self._put(identity, token.cell, token)
 
     def drop(self, identity: Identity, cells: Iterable[str] | None = None) -> list[str]:
         """Wipe tokens of an identity: those for some cells, or all. -> cells that it had one for"""

@@ -92,12 +92,26 @@ class Token:
     start: int
     end: int
     kvno: int = KERBEROS_V5
-    viceid: int | None = None
+    service: str | None = None
+    """The principal of the cell's service; None: it is of the realm that is called as the cell."""
+    viceid: int | None = field(default=None, compare=False)
     """The number of `client` in the cell's protection database, where somebody asked for it."""
 
     def expired(self, now: float) -> bool:
         """Whether servers refuse it by now."""
         return now >= self.end
+
+    @property
+    def user(self) -> str:
+        """What `client` is called in the protection database.
+
+        Who is of another realm than the cell's service is there with his realm. Source: aklog.c
+        and h_FindClient_r in viced/host.c of OpenAFS, which make the same of principals.
+        """
+        name, _, realm = self.client.rpartition("@")
+        home = self.service.rpartition("@")[2] if self.service else self.cell
+        user = name if realm.lower() == home.lower() else f"{name}@{realm}"
+        return user.replace("/", ".").lower()
 
     def encode(self) -> str:
         """One line of text, with the key in it."""
@@ -106,6 +120,7 @@ class Token:
                 "format": _FORMAT,
                 "cell": self.cell,
                 "client": self.client,
+                "service": self.service,
                 "viceid": self.viceid,
                 "kvno": self.kvno,
                 "enctype": self.enctype,
@@ -142,6 +157,9 @@ class Token:
         numbers = (*(values[n] for n in ("kvno", "enctype", "start", "end")), viceid or 0)
         if not all(-(2**31) <= number < 2**40 for number in numbers):
             raise TokenMalformed("a number of the token cannot be")
+        service = values.get("service")
+        if service is not None and not (type(service) is str and _is_name(service)):
+            raise TokenMalformed("the token has no proper service")
         for name in ("cell", "client"):
             if not _is_name(values[name]):
                 raise TokenMalformed(f"the token has no proper {name}")
@@ -154,6 +172,7 @@ class Token:
             start=values["start"],
             end=values["end"],
             kvno=values["kvno"],
+            service=service,
             viceid=viceid,
         )
 

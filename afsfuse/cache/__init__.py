@@ -2,21 +2,22 @@
 
 Rooms: `vnodes` (the table), `callbacks` (breaks against fetches), `statuses` (fetching and applying
 statuses), `doors` (who may see what), `directories` and `listings` (whole directories), `chunks`,
-`readahead` and `reading` (file data), `changing` (changes of directories), `leftovers` (names to be
-removed, on disk), `extents`, `dirty`, `overlay`, `storing` and `writeback` (what is written and not
-stored yet), `journal` (what outlives this process of that), `recovery` (what an earlier process
-left), `disk` (the second level under the chunks, and the journal's files), `revalidation` (after a
-break), `listener` (the way up), `manager` (the facade).
+`readahead` and `reading` (file data), `extents`, `dirty`, `overlay`, `storing` and `writeback`
+(what is written and not stored yet), `journal` (what outlives this process of that), `recovery`
+(what an earlier process left), `disk` (the second level under the chunks, and the journal's files),
+`changing` (changes of directories), `leftovers` (names to be removed, on disk), `revalidation`
+(after a break), `leaving` (volumes that nobody uses), `listener` (the way up), `locktable`,
+`filelocks`, `serverlocks` and `locks` (locks that processes ask for), `manager` (the facade).
 
 The concurrency contract
 ========================
 
 Everything runs in one thread, under trio, but for what `disk` does: one thread writes there, for as
 long as `CacheManager.run`, and reads that would wait for a disk run in others. `disk.parts` and
-`disk.store` say what these may touch. So a section without ``await`` is atomic, and the cache is
-built of such sections with calls to servers between them. Reading needs no locks. What takes their
-place is the *flight*: a fetch under way, registered under its key before its first ``await`` and
-deregistered after its last, which others wait for instead of fetching the same again.
+`disk.store` say what these may touch. So a section without ``await`` is atomic, and the cache
+is built of such sections with calls to servers between them. Reading needs no locks. What takes
+their place is the *flight*: a fetch under way, registered under its key before its first ``await``
+and deregistered after its last, which others wait for instead of fetching the same again.
 
 Tasks
 -----
@@ -25,11 +26,15 @@ Tasks
 - `CacheManager.run` has kinds of its own: `Reader.run` (a task for each read-ahead or prefetch
   call), `Writes.run` (a task for each store, and one that tries again what failed),
   `Revalidator.run` (up to four groups of broken vnodes at a time), `DirectoryChanger.run` (doubts
-  about changes of unknown outcome), a watch for suspend, and `DiskCache.run` (it waits for its
-  thread at the end, some seconds at most).
+  about changes of unknown outcome), `Leaving.run` (up to four calls that give promises back), a
+  watch for suspend, and `DiskCache.run` (it waits for its thread at the end, some seconds at most).
 - `Recovery.run` stores what an earlier daemon left, before the mount is there as far as it can.
 - A task that closes a file stores it itself if one call does; if it is cancelled, the background
   begins anew.
+- `Locks.run` has a task for each call about a lock: who asked may stop waiting, but what the server
+  then says must be known. Calls about one file are made one after the other, under the mutex of its
+  `ServerLock`, the only one in the cache; nothing else is waited for under it but such a call, and
+  before a lock is given back the storing of the file.
 - The callback service calls `break_*` from its own tasks.
 
 Flights
@@ -83,29 +88,31 @@ Invariants
    as the server names them. If the change may have been made but nobody knows, the promise is void.
 10. A refusal is told to whom it was said, and remembered for nobody: flights of statuses are joined
     by the same speaker only, and whoever waited in vain for a run of another one fetches itself.
-
-10. Extents of a file do not overlap. The bytes of one that a flight carries do not change, and no
+11. A lock that means something at its server is entered in the table of its file only while
+    `ServerLock.held` covers it, in one section; `held` is given up only when no claim needs it, or
+    when the server's lock did not hold, which voids all claims.
+12. Extents of a file do not overlap. The bytes of one that a flight carries do not change, and no
     other flight of the file has a byte in common with it.
-11. What a reader sees of a dirty file was in an extent when the read began, or is what the server
+13. What a reader sees of a dirty file was in an extent when the read began, or is what the server
     has, or was written since. An extent leaves the file only when a reply said that the server has
     it, when it was overwritten or cut off, or when a person gave it up.
-12. `DirtyFile.base` is the last version of which we know who made it. While flights are under way a
-    status with a version that they may have made is not entered (`DirtyFile.believes`): their
+14. `DirtyFile.base` is the last version of which we know who made it. While flights are under way
+    a status with a version that they may have made is not entered (`DirtyFile.believes`): their
     replies will tell. `Vnode.dirty` is set exactly while something is to be stored or under way,
     and such a vnode stays in the table.
-13. `Writes.used` is the bytes of all extents in memory, and passes its limit by no more than what
-    one writer was let through with.
-14. Bytes of a part on disk are written once, before its chunk's state says so, and never changed:
+15. `Writes.used` is the bytes of all extents in memory. Writers ask for room first (`has_room`), so
+    it never passes its limit.
+16. Bytes of a part on disk are written once, before its chunk's state says so, and never changed:
     a part belongs to a version of a file, or to several that have them in common.
-15. What the journal has is at least what is not stored: a record is there before its write is
+17. What the journal has is at least what is not stored: a record is there before its write is
     answered, and dead only when a reply said that the server has it.
+18. A promise that was given back is believed by nobody: whatever was learnt of its file before the
+    call that gave it back has ended counts as broken then (`Leaving`).
 
 Sections free of await
 ----------------------
-`break_callback`, `break_server`, `break_all`; `StatusKeeper.apply` and `changed`; what
+`break_callback`, `break_server`, `break_all`, `let_go`; `StatusKeeper.apply` and `changed`; what
 `DirectoryChanger` does between a reply and the release of its lock; `Reader._plan` and `_confirm`;
-`Listings._install`; everything in `vnodes`, `chunks`, `callbacks`, `directories`; and from the
-`break_callback`, `break_server`, `break_all`; `StatusKeeper.apply`; `Reader._plan` and `_confirm`;
 `Listings._install`; everything in `vnodes`, `chunks`, `callbacks`, `directories`, `extents`,
 `dirty`, `journal`; all outcomes in `storing`; what writers do in `writeback`; and from the
 check that all chunks are there to the joining of their bytes. The listener is called inside such
@@ -115,6 +122,7 @@ sections, so it must neither await nor call back.
 from afsfuse.cache.directories import Directory, DirectoryEntry
 from afsfuse.cache.entries import CacheEntry
 from afsfuse.cache.listener import KernelListener, NullListener
+from afsfuse.cache.locks import LockMode
 from afsfuse.cache.manager import CacheManager, CacheStatistics
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.vnodes import Vnode
@@ -126,6 +134,7 @@ __all__ = [
     "Directory",
     "DirectoryEntry",
     "KernelListener",
+    "LockMode",
     "NullListener",
     "ReadState",
     "Vnode",

@@ -175,6 +175,12 @@ class ChunkStore:
             self.used -= len(chunk.buffer)
         file.chunks.clear()
 
+    def retire(self, file: FileData) -> None:
+        """Nobody uses a file for now: what is in memory goes to the disk, as if evicted."""
+        for chunk in file.chunks.values():
+            file.disk.put(chunk.index, (chunk.buffer,))
+        self.drop(file)
+
     def save(self) -> None:
         """Have everything written to the disk that is not there."""
         for chunk in self._order:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.errors import DataCorrupt, NotPermitted
+from afsfuse.errors import AfsError, DataCorrupt, NotPermitted
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import FileKind, Rights
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.statuses import StatusKeeper
     from afsfuse.cache.vnodes import Vnode, VnodeTable
+    from afsfuse.cell.volumes import Volume
 
 # As plain numbers: the operators of an IntFlag cost ten times as much.
 LOOK = int(Rights.LOOKUP)
@@ -40,6 +41,9 @@ _ADMINISTER = int(Rights.ADMINISTER)
 def needed_to_see(kind: FileKind) -> int:
     """The rights, in the directory in which it stands, that the status of a vnode takes."""
     return READ if kind is FileKind.FILE else LOOK
+
+
+NOT_ALLOWED = "the access list does not allow it"
 
 
 class Doors:
@@ -103,11 +107,12 @@ class Doors:
     async def require(self, vnode: Vnode, needed: int, who: Identity) -> None:
         """`NotPermitted` unless an identity has these rights."""
         if not await self.allows(vnode, needed, who):
-            raise NotPermitted(
-                "the access list does not allow it",
-                cell=vnode.volume.cell.name,
-                volume=vnode.volume.name,
-            )
+            raise self.refusal(vnode.volume, who)
+
+    def refusal(self, volume: Volume, who: Identity) -> AfsError:
+        """What is said to whom the access list does not let in: a kind of `NotPermitted`."""
+        error = NotPermitted(NOT_ALLOWED, cell=volume.cell.name, volume=volume.name)
+        return self._statuses.as_told_to(error, who, volume)
 
     async def owns(self, vnode: Vnode, who: Identity) -> bool:
         """Whether a file belongs to an identity; asks the server, in its name, each time.

@@ -17,8 +17,10 @@ from afsfuse.cache.disk import DiskStatistics, NoDisk
 from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
+from afsfuse.cache.leaving import Leaving
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
+from afsfuse.cache.locks import LockMode, Locks
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.reading import Reader
 from afsfuse.cache.revalidation import Revalidator
@@ -84,6 +86,7 @@ class CacheStatistics:
     revalidated: int
     revalidation_failures: int
     revalidation_queue: int
+    given_up: int  # promises that were not needed any more
     disk: DiskStatistics
 
 
@@ -101,6 +104,7 @@ class CacheManager:
         vnode_limit: int = 32768,
         channels: int = 32,
         listener: KernelListener | None = None,
+        lock_mode: LockMode = LockMode.OPENAFS,
         disk: NoDisk | None = None,
         journal: Journal | None = None,
     ) -> None:
@@ -142,10 +146,19 @@ class CacheManager:
         """All that is written and not stored yet."""
         self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
         self._revalidator = Revalidator(self._statuses, self._listings)
+        self.leaving = Leaving(client, self._table, self._store, self._withdraw)
+        """What is let go since nobody uses it."""
         self.changer = DirectoryChanger(
             client, self._table, self._statuses, self._listings, self._log, self._lose_promise
         )
         self._snapshots = EntrySnapshots()
+        self.locks = Locks(
+            client,
+            lock_mode,
+            look=self._look,
+            watch=self.status,
+            store=self._store_file,
+        )
         self._breaks = 0
         self._server_breaks = 0
 
@@ -154,9 +167,11 @@ class CacheManager:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._disk.run)
             await nursery.start(self._reader.ahead.run)
+            await nursery.start(self.locks.run)
             await nursery.start(self.writes.run)
             nursery.start_soon(self._revalidator.run, self.listener)
             nursery.start_soon(self.changer.run)
+            nursery.start_soon(self.leaving.run)
             nursery.start_soon(self._watch_suspend)
             task_status.started()
 
@@ -297,16 +312,19 @@ class CacheManager:
         Returns the vnodes that lost a promise. Whether `server` may say so is for the caller to
         judge; the fids alone decide here, since a server has addresses that nobody registered.
         """
+        broken = list(fids)
+        for fid in broken:
+            self.locks.broken(fid)
+        lost = self._withdraw(broken)
+        self._breaks += len(lost)
+        return lost
+
+    def _withdraw(self, fids: Iterable[Fid]) -> list[Vnode]:
+        """Promises hold no more, those that are on their way included; vnode 0: of a volume."""
         lost: list[Vnode] = []
         for fid in fids:
-            if fid.vnode == 0:
-                self._log.note(fid.volume)
-                vnodes = self._table.of_volume(fid.volume)
-            else:
-                self._log.note(fid)
-                vnodes = self._table.with_fid(fid)
-            lost += [vnode for vnode in vnodes if self._lose_promise(vnode)]
-        self._breaks += len(lost)
+            self._log.note(fid if fid.vnode else fid.volume)
+            lost += [vnode for vnode in self._table.promised(fid) if self._lose_promise(vnode)]
         return lost
 
     def break_server(self, server: tuple[str, int], uuid: UUID | None = None) -> list[Vnode]:
@@ -360,6 +378,8 @@ class CacheManager:
         """A status names another data version than the one known before."""
         self._drop_data(vnode)
         self.writes.version_moved(vnode)
+        if vnode.dirty is None or not vnode.dirty.flights:  # else it may be a version of ours
+            self.locks.changed(vnode.volume, vnode.fid)
         if not self.listener.interested(vnode):
             return
         if vnode.status.kind is FileKind.DIRECTORY:
@@ -370,6 +390,7 @@ class CacheManager:
     def _data_lost(self, vnode: Vnode) -> None:
         """What is cached of a file's data is not what its server has, or may not be."""
         self._drop_data(vnode)
+        self.locks.changed(vnode.volume, vnode.fid)
         if self.listener.interested(vnode):
             self.listener.data_changed(vnode)
 
@@ -396,6 +417,21 @@ class CacheManager:
         if self.listener.interested(vnode) and vnode.status.kind is not FileKind.DIRECTORY:
             self.listener.data_changed(vnode)
 
+    async def _store_file(self, volume: Volume, fid: Fid) -> None:
+        """Bring to the server what was written to a file, as far as that can be. Never raises."""
+        vnode = self._table.find(volume, fid)
+        if vnode is not None:
+            await self.writes.store(vnode)
+
+    async def _look(self, volume: Volume, fid: Fid) -> bool:
+        """Have the status of a file asked for anew; whether the server gave it."""
+        known = self._table.find(volume, fid)
+        try:
+            await self.refetch(volume, fid, NOBODY if known is None else known.asked_by)
+        except AfsError:
+            return False
+        return known is not None
+
     async def _watch_suspend(self) -> None:
         """End all promises after the machine has slept: their clock stood still meanwhile."""
         if not hasattr(time, "CLOCK_BOOTTIME"):
@@ -407,14 +443,18 @@ class CacheManager:
             if ahead - before > _SUSPENDED:
                 log.info("the machine slept for %.0f s; all files are checked", ahead - before)
                 self.break_all()
+                self.locks.slept(ahead - before)
             before = ahead
 
     async def give_up_all(self) -> None:
-        """Tell the servers that their promises are not needed any more; best effort, 5 s.
+        """Tell the servers that our locks and their promises are not needed any more; best effort,
+        8 s.
 
         This is the end of the cache: nothing is revalidated from here on.
         """
+        await self.locks.give_up_all()
         self._revalidator.close()
+        self.leaving.close()
         self._store.save()
         servers = {
             vnode.server
@@ -476,5 +516,6 @@ class CacheManager:
             revalidated=self._revalidator.revalidated,
             revalidation_failures=self._revalidator.failed,
             revalidation_queue=len(self._revalidator),
+            given_up=self.leaving.given_up,
             disk=self._disk.statistics(),
         )

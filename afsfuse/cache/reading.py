@@ -172,7 +172,10 @@ class Reader:
                 if chunk is None:
                     # What another one was refused is no answer to this one.
                     if run.failure is not None and (run is mine or self._same(run, stream)):
-                        raise run.failure.again() from run.failure
+                        failure = self._statuses.as_told_to(
+                            run.failure.again(), stream.who, run.file.vnode.volume
+                        )
+                        raise failure from run.failure
                     # A run of our own that brought nothing met another version. That is so, too,
                     # if the vnode has left the table, whose data nobody moves any more.
                     if run is mine or file.vnode.data is not file:

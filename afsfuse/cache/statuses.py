@@ -9,7 +9,7 @@ import trio
 
 from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.vnodes import PROMISE_MARGIN, Vnode
-from afsfuse.errors import AfsError, DataCorrupt
+from afsfuse.errors import AfsError, DataCorrupt, NotPermitted
 from afsfuse.fileserver.rotation import locate
 from afsfuse.interfaces.common import FIDS_MAX
 from afsfuse.model import FileKind, Rights, VolumeType
@@ -98,9 +98,20 @@ class StatusKeeper:
             return vnode
         return (await self.fetch(volume, fid, who))[0]
 
+    def as_told_to(self, error: AfsError, who: Identity, volume: Volume) -> AfsError:
+        """What an identity is told of an error of a call that was made in the name of its speaker:
+        a `TokenExpired` is for whom nobody speaks since then, and for nobody else.
+        """
+        return self._client.as_told_to(error, who, volume)
+
     async def fetch(self, volume: Volume, fid: Fid, who: Identity) -> tuple[Vnode, int]:
         """The vnode of a fid, and the rights of an identity to it, asked in its own name."""
-        who = self.speaker(who, volume)
+        try:
+            return await self._fetch_shared(volume, fid, self.speaker(who, volume))
+        except NotPermitted as exc:
+            raise self.as_told_to(exc, who, volume) from exc.__cause__
+
+    async def _fetch_shared(self, volume: Volume, fid: Fid, who: Identity) -> tuple[Vnode, int]:
         key = (volume.cell.name, fid, who)
         token = (who, volume.cell.name)
         while True:
@@ -168,17 +179,22 @@ class StatusKeeper:
         who: Identity = NOBODY,
     ) -> None:
         """Fetch these statuses whatever is known, and put the outcome of each into `found`."""
-        who = self.speaker(who, volume)
+        asker, who = who, self.speaker(who, volume)
         room = FIDS_MAX if directory is None else FIDS_MAX - 1
         head = [] if directory is None else [directory]
         batches = iter([[*head, *fids[i : i + room]] for i in range(0, len(fids), room)])
         workers = min(_BULK_CALLS, -(-len(fids) // room))
         if workers <= 1:
             await self._work(volume, batches, found, who)
-            return
-        async with trio.open_nursery() as nursery:
-            for _ in range(workers):
-                nursery.start_soon(self._work, volume, batches, found, who)
+        else:
+            async with trio.open_nursery() as nursery:
+                for _ in range(workers):
+                    nursery.start_soon(self._work, volume, batches, found, who)
+        if asker != who:
+            for fid in fids:
+                outcome = found[fid]
+                if isinstance(outcome, AfsError):
+                    found[fid] = self.as_told_to(outcome, asker, volume)
 
     async def _work(
         self,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from afsfuse.auth.identity import NOBODY
 
@@ -23,7 +24,15 @@ PROMISE_MARGIN = 10.0  # seconds: a promise that ends sooner counts as ended. So
 
 PERMITS_MAX = 64  # identities whose rights in one directory are remembered
 
+_SPARSE_BYTES = 1 << 14  # not worth a copy
+_SPARSE_ENTRY = 400  # bytes an entry; a full dictionary has 40 to 120, an ordered one twice that
+
 _EVICTION_STEPS = 8  # vnodes looked at for each one that is added, so that adding stays cheap
+
+
+def is_sparse(table: dict[Any, Any]) -> bool:
+    """Whether a dictionary has much more room than it needs; it never gives any back by itself."""
+    return sys.getsizeof(table) > _SPARSE_BYTES + _SPARSE_ENTRY * len(table)
 
 
 class Vnode:
@@ -36,7 +45,6 @@ class Vnode:
     __slots__ = (
         "applied",
         "asked_by",
-        "author",
         "data",
         "directory",
         "dirty",
@@ -70,7 +78,6 @@ class Vnode:
         self.data: FileData | None = None  # chunks of the data version in `status`
         self.dirty: DirtyFile | None = None  # what of a file is not stored yet
         self.unsafe = False  # stored by us, but not known to be on the server's disk
-        self.author: Identity | None = None  # who created it through us: may write without a right
         self.directory: Directory | None = None  # may be older than `status`: compare versions
         self.evicted_version: int | None = None  # of a directory seen before but not kept
         self.link: tuple[int, bytes] | None = None  # data version and body of a symlink
@@ -161,6 +168,31 @@ class VnodeTable:
         shelf = self._shelves.get((volume.cell.name, volume.id))
         return None if shelf is None else shelf.vnodes.get(fid)
 
+    def holds(self, vnode: Vnode) -> bool:
+        """Whether somebody above holds a vnode, so that it must stay."""
+        return self._held(vnode)
+
+    def on_shelf(self, volume: Volume) -> list[Vnode]:
+        """The vnodes of a volume."""
+        shelf = self._shelves.get((volume.cell.name, volume.id))
+        return [] if shelf is None else list(shelf.vnodes.values())
+
+    def clear_shelf(self, volume: Volume) -> None:
+        """Forget the shelf of a volume if there is nothing on it."""
+        shelf = self._shelves.get((volume.cell.name, volume.id))
+        if shelf is None or shelf.vnodes:
+            return
+        del self._shelves[volume.cell.name, volume.id]
+        others = self._by_number[volume.id]
+        others.remove(shelf)
+        if not others:
+            del self._by_number[volume.id]
+
+    def compact(self) -> None:
+        """Give back the room of vnodes that have gone."""
+        if is_sparse(self._order):
+            self._order = OrderedDict.fromkeys(list(self._order))
+
     def shelf(self, volume: Volume) -> Shelf:
         """The shelf of a volume, made when it is not there."""
         key = (volume.cell.name, volume.id)
@@ -198,6 +230,13 @@ class VnodeTable:
         return [
             vnode for shelf in self._by_number.get(number, ()) for vnode in shelf.vnodes.values()
         ]
+
+    def promised(self, fid: Fid) -> list[Vnode]:
+        """The vnodes, of whatever cell, for which a promise for this fid counts.
+
+        Vnode 0 stands for the whole volume.
+        """
+        return self.with_fid(fid) if fid.vnode else self.of_volume(fid.volume)
 
     def _evict(self) -> None:
         """Move the hand on a few steps; what nobody used or holds leaves."""

@@ -21,7 +21,7 @@ from afsfuse.errors import AfsError
 from afsfuse.fileserver.changes import StatusChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.callbacks import BreakLog
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from afsfuse.cache.dirty import Trouble
     from afsfuse.cache.journal import Journal
     from afsfuse.cache.vnodes import Vnode
+    from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
 
 log = logging.getLogger(__name__)
@@ -405,6 +406,10 @@ class Writes:
                 )
         return sorted(found, key=lambda one: one.since)
 
+    def volumes(self) -> Iterator[Volume]:
+        """Of each file that has something to be stored, its volume."""
+        return (file.vnode.volume for file in self._files)
+
     def discard(self, path: str, who: Identity | None) -> int:
         """Give up what is not stored of the file at a path, in one name or in all.
 
@@ -454,6 +459,11 @@ class Writes:
                 one.path, one.size, one.who, one.error or "there was no time",
             )  # fmt: skip
         return left
+
+    async def store(self, vnode: Vnode) -> None:
+        """Return when what was written to a file is on its server, or cannot be. Never raises."""
+        if vnode.dirty is not None:
+            await self._finish(vnode.dirty)
 
     async def _finish(self, file: DirtyFile) -> None:
         for who in file.owners():

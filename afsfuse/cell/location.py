@@ -77,6 +77,9 @@ class NotOffered(Exception):
 class LocationService:
     """Makes calls to the location services of all cells."""
 
+    what = "location"
+    """Of the servers, for messages."""
+
     def __init__(
         self,
         connector: Connector,
@@ -116,7 +119,7 @@ class LocationService:
         if race.winner is None:
             for address in race.silent:
                 self._dead[address] = now + self._limits.dead_time
-            error = CellUnreachable(_explain(order, race), cell=cell.name, volume=about)
+            error = CellUnreachable(_explain(self.what, order, race), cell=cell.name, volume=about)
             self._failures[cell.name] = (error, now + self._limits.failure_memory)
             raise error.again()
         self._failures.pop(cell.name, None)
@@ -217,10 +220,14 @@ class _Race:
             return await connection.call(self._rpc, self._args)
 
         credentials = self._service.credentials
-        return await credentials.run_as(self._who, self._cell.name, attempt, public=True)
+        where = f"the {self._service.what} server {address[0]}"
+        return await credentials.run_as(
+            self._who, self._cell.name, attempt, public=True, server=where
+        )
 
     def _trouble(self, address: Address, what: str) -> None:
-        log.info("location server %s of %s: %s: %s", address[0], self._cell, self._rpc, what)
+        kind = self._service.what
+        log.info("%s server %s of %s: %s: %s", kind, address[0], self._cell, self._rpc, what)
         self.troubles[address] = what
         self.silent.discard(address)
         self._news.set()
@@ -234,9 +241,9 @@ def _is_answer(abort: CallAborted) -> bool:
     return code == RxgenCode.OPCODE or (code in _VL_CODES and code not in _TROUBLE)
 
 
-def _explain(order: list[Address], race: _Race) -> str:
+def _explain(what: str, order: list[Address], race: _Race) -> str:
     """One line about all servers of a cell that does not answer."""
     if not order:
-        return "the cell has no location servers; name them in CellServDB"
+        return f"the cell has no {what} servers; name them in CellServDB"
     said = [f"{host}: {race.troubles.get((host, port), 'no answer')}" for host, port in order]
-    return f"no location server of the cell answers ({'; '.join(said)}); is the network up?"
+    return f"no {what} server of the cell answers ({'; '.join(said)}); is the network up?"

@@ -158,6 +158,14 @@ class VolumeLocator:
                 "the volume does not exist any more", cell=volume.cell.name, volume=volume.name
             )
 
+    def forget(self, volume: Volume) -> None:
+        """Nobody uses a volume any more: drop its record, unless other types of it are in use."""
+        numbers = [number for number in volume.info.ids if number and number != volume.id]
+        cell = volume.cell.name
+        if not any((cell, number) in self._volumes for number in numbers):
+            for name in (volume.info.name, *map(str, volume.info.ids)):
+                self._records.pop((cell, name), None)
+
     async def _find(self, cell: Cell, name_or_id: str, want: Preference, who: Identity) -> Volume:
         stem, forced = split_suffix(name_or_id)
         if forced is not None:

@@ -95,7 +95,7 @@ class Place:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(ANSWER_SECONDS)
         try:
-            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self.folder / CONTROL, flags)
             try:  # an address has room for 107 bytes only
                 connection.connect(f"/proc/self/fd/{descriptor}/{name}")

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.auth.folders import CONTROL
+from afsfuse.auth.identity import Identity
 from afsfuse.control.protocol import LINE_MAX, answer_line, error_line, read_request
 from afsfuse.control.verbs import Peer, Verbs
 from afsfuse.errors import AfsError, ControlRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from afsfuse.auth.store import TokenStore
@@ -57,8 +58,16 @@ class ControlServer:
     """Answers commands, on a socket of its own in the store's folder."""
 
     def __init__(
-        self, store: TokenStore, limits: ControlLimits | None = None, verbs: Verbs | None = None
+        self,
+        store: TokenStore,
+        limits: ControlLimits | None = None,
+        verbs: Verbs | None = None,
+        settled: Callable[[Identity], Awaitable[None]] | None = None,
     ) -> None:
+        """``settled``: what is waited for, in bounds of its own, before a new token of an
+        identity is acknowledged. It is in use by then.
+        """
+        self._settled = settled
         self._folder = store.folder / CONTROL
         self._verbs = verbs or Verbs(store)
         self._limits = limits or ControlLimits()
@@ -129,17 +138,25 @@ class ControlServer:
                     pending += chunk
                 line = bytes(pending[:end])
                 pending[: end + 1] = b""
-                await _send(connection, self._answer(line, peer))
+                answer, newly_known = await self._answer(line, peer)
+                if newly_known is not None and self._settled is not None:
+                    await self._settled(newly_known)
+                await _send(connection, answer)
             if scope.cancelled_caught:
                 return
 
-    def _answer(self, line: bytes, peer: Peer) -> bytes:
+    async def _answer(self, line: bytes, peer: Peer) -> tuple[bytes, Identity | None]:
+        """The answer to a request, and who has a token by it that is to be settled before."""
         try:
             if len(line) > LINE_MAX:
                 raise ControlRefused("the request is too long")
-            return answer_line(self._verbs.do(read_request(line), peer))
+            request = read_request(line)
+            answer = await self._verbs.perform(request, peer)
         except AfsError as exc:
-            return error_line(str(exc))
+            return error_line(str(exc)), None
+        if request["do"] == "set" and request.get("wait") is not False:
+            return answer_line(answer), Identity.parse(answer["identity"])
+        return answer_line(answer), None
 
 
 async def _send(connection: trio.socket.SocketType, data: bytes) -> None:
@@ -176,7 +193,8 @@ def _listen(folder: Path) -> tuple[socket.socket, Path]:
 @contextlib.contextmanager
 def short_path(folder: Path) -> Iterator[str]:
     """Another name for a folder: a socket's address has room for 107 bytes only."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(folder, flags)
     try:
         yield f"/proc/self/fd/{descriptor}"
     finally:

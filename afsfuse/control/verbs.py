@@ -18,7 +18,7 @@ from afsfuse.auth.token import Token
 from afsfuse.errors import ControlRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from afsfuse.auth.store import TokenStore
     from afsfuse.control.unstored import UnstoredFiles
@@ -66,6 +66,18 @@ class Verbs:
             "unstored": self._unstored,
             "discard": self._discard,
         }
+        self._slow: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {}
+
+    def add(
+        self, verbs: Mapping[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]]
+    ) -> None:
+        """Know these, too: what takes a mount, and some time."""
+        self._slow.update(verbs)
+
+    async def perform(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """The answer to a request, be it that it has to be waited for. Raises as `do`."""
+        verb = self._slow.get(request["do"])
+        return self.do(request, peer) if verb is None else await verb(request, peer)
 
     def do(self, request: Request, peer: Peer) -> dict[str, Any]:
         """The answer to a request. Raises `ControlRefused` or `TokenMalformed`."""

@@ -21,7 +21,7 @@ from afsfuse.errors import ViceCode
 from afsfuse.interfaces import fileserver, kauth, vldb
 from afsfuse.interfaces import protection as pr
 from afsfuse.model import VolumeType
-from rxrpc import NULL, Endpoint, Parameters
+from rxrpc import NULL, Endpoint, Parameters, SecurityLevel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -65,16 +65,18 @@ class DemoCell:
         *,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.time,
+        min_level: SecurityLevel = SecurityLevel.CLEAR,
     ) -> None:
         """A file server at each of these IPv4 addresses; the first one has the databases, too.
         `rng` makes the servers' UUIDs and keys; `clock` gives seconds since 1970, for tickets.
+        `min_level` is demanded of callers who have one.
         """
         self.name = name
         self.addresses = tuple(addresses)
         self.faults = Faults()
         """What is to go wrong."""
         self.people = People(name)
-        self.realm = Realm(name, clock, rng)
+        self.realm = Realm(name, clock, rng, min_level)
         self.locations = Locations(self.faults)
         self._rng = rng or random.Random()
         self.next_volume = FIRST_VOLUME

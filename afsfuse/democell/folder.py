@@ -73,7 +73,8 @@ class Folder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             # Its keys are nobody else's business. SQLite gives its other files the same mode.
-            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(self._file, flags, 0o600))
             self._base = sqlite3.connect(self._file, isolation_level=None, timeout=0.5)
         except (OSError, sqlite3.Error) as exc:
             raise StoreError(f"{path}: {exc}: {advice}") from exc

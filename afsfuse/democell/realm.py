@@ -56,8 +56,18 @@ class Ticket:
 class Realm:
     """The keys of a cell."""
 
-    def __init__(self, cell: str, clock: Callable[[], float], rng: random.Random | None) -> None:
-        """`clock` gives seconds since 1970, `rng` the keys; by default they are good ones."""
+    def __init__(
+        self,
+        cell: str,
+        clock: Callable[[], float],
+        rng: random.Random | None,
+        min_level: SecurityLevel = SecurityLevel.CLEAR,
+    ) -> None:
+        """`clock` gives seconds since 1970, `rng` the keys; by default they are good ones.
+
+        `min_level`: of callers with tickets; OpenAFS's servers demand no more than CLEAR.
+        """
+        self._min_level = min_level
         self.cell = cell
         self.name = cell.upper()
         self.clock = clock
@@ -73,7 +83,7 @@ class Realm:
 
     def security(self) -> RxkadServer:
         """How services are called by those who have tickets."""
-        return RxkadServer(self.keys, clock=self.clock)
+        return RxkadServer(self.keys, clock=self.clock, min_level=self._min_level)
 
     def set_password(self, user: str, password: str) -> None:
         """What a user types from now on."""

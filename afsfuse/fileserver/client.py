@@ -35,6 +35,7 @@ from afsfuse.interfaces.fileserver import (
     GET_CAPABILITIES,
     GET_VOLUME_STATUS,
     GIVE_UP_ALL_CALLBACKS,
+    GIVE_UP_CALLBACKS,
     INLINE_BULK_STATUS,
     Capability,
     FetchData64Args,
@@ -42,6 +43,7 @@ from afsfuse.interfaces.fileserver import (
     FidArgs,
     FidsArgs,
     GetVolumeStatusArgs,
+    GiveUpCallBacksArgs,
 )
 from afsfuse.model import Status
 from rxrpc import CallAborted, ProtocolError
@@ -96,11 +98,25 @@ class FileServerClient:
         """As whom an identity's calls reach the servers of a cell: without a token as nobody."""
         return NOBODY if self._credentials.of(who, cell).index == SecurityIndex.NULL else who
 
+    def as_told_to(self, error: AfsError, who: Identity, volume: Volume) -> AfsError:
+        """A refusal as an identity is to hear it: that its token has expired, if it has."""
+        return self._rotation.as_told_to(error, who, volume.cell.name)
+
     async def fetch_status(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> StatusReply:
         """Status of one file, with a promise."""
 
         async def attempt(site: Site) -> StatusReply:
             return await self._fetch_status(site, fid)
+
+        return await self._do("FetchStatus", volume, attempt, who)
+
+    async def lock_count(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> int:
+        """How many read locks a server counts on a file; -1: a write lock."""
+
+        async def attempt(site: Site) -> int:
+            reply = await site.connection.call(FETCH_STATUS, FidArgs(fid), timeouts=site.timeouts)
+            count = reply.status.lock_count
+            return count - ((count & 0x80000000) << 1)
 
         return await self._do("FetchStatus", volume, attempt, who)
 
@@ -124,7 +140,11 @@ class FileServerClient:
 
         if len(fids) > FIDS_MAX:
             raise ValueError(f"{len(fids)} fids in one bulk call")
-        return await self._do("InlineBulkStatus", volume, attempt, who)
+        replies = await self._do("InlineBulkStatus", volume, attempt, who)
+        return [
+            self.as_told_to(reply, who, volume) if isinstance(reply, AfsError) else reply
+            for reply in replies
+        ]
 
     async def fetch_data(
         self,
@@ -267,6 +287,16 @@ class FileServerClient:
     async def give_up_all_callbacks(self, server: FileServer) -> None:
         """Give all promises of a server back."""
         await self._rotation.call(server, GIVE_UP_ALL_CALLBACKS, Void())
+
+    async def give_up_callbacks(self, server: FileServer, fids: Sequence[Fid]) -> None:
+        """Give the promises for up to 50 files of a server back."""
+        if len(fids) > FIDS_MAX:
+            raise ValueError(f"{len(fids)} fids in one call")
+        await self._rotation.call(server, GIVE_UP_CALLBACKS, GiveUpCallBacksArgs(tuple(fids), ()))
+
+    def forget(self, volume: Volume) -> None:
+        """Nobody uses a volume any more."""
+        self._rotation.forget(volume)
 
     async def get_capabilities(self, server: FileServer) -> Capability:
         """What a server can do."""

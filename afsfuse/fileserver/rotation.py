@@ -255,7 +255,11 @@ class Rotation:
 
         cell = operation.volume.cell.name
         return await self._credentials.run_as(
-            operation.who, cell, attempt, as_nobody=operation.effect is Effect.NONE
+            operation.who,
+            cell,
+            attempt,
+            as_nobody=operation.effect is Effect.NONE,
+            server=f"the file server {address[0]}",
         )
 
     def _explain(
@@ -266,11 +270,18 @@ class Rotation:
         try:
             return explain(verdict, exc, volume, server)
         except NotPermitted as error:
-            if not self._credentials.has_expired(operation.who, volume.cell.name):
-                raise
-            raise TokenExpired(
-                TokenExpired.MESSAGE, **about(volume, server), code=error.code
-            ) from exc
+            raise self.as_told_to(error, operation.who, volume.cell.name) from exc
+
+    def as_told_to(self, error: AfsError, who: Identity, cell: str) -> AfsError:
+        """An error as a caller is to hear it: what may not be done by somebody whose token has
+        expired, and who is nobody since then, is `TokenExpired`.
+        """
+        if type(error) is not NotPermitted or not self._credentials.has_expired(who, cell):
+            return error
+        return TokenExpired(
+            TokenExpired.MESSAGE,
+            cell=error.cell, volume=error.volume, server=error.server, code=error.code,
+        )  # fmt: skip
 
     async def _address(
         self, server: FileServer, tried: set[tuple[str, int]]
@@ -284,6 +295,10 @@ class Rotation:
             return None
         address = self.health.address(server)
         return None if address in tried else address
+
+    def forget(self, volume: Volume) -> None:
+        """Nobody uses a volume any more: which server answered last is of no interest."""
+        self._chosen.pop((volume.cell.name, volume.id), None)
 
     def _missing(self, volume: Volume) -> AfsError:
         return VolumeMissing(

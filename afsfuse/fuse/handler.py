@@ -34,6 +34,10 @@ class Guarded(Protocol):
     requests: RequestLog
     gate: Gate
 
+    def user_of(self, arguments: tuple[object, ...]) -> int:
+        """The uid behind a request with these arguments."""
+        ...
+
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,9 +54,11 @@ def handler(
     async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         interrupts = self.interrupts
         try:
-            wait = interrupts.enter(name, self.requests.last)
+            wait = interrupts.enter(name, self.requests.last, user := self.user_of(args))
         except TooManyWaits:
-            log.warning("%d requests wait: %s is refused with EAGAIN", len(interrupts), name)
+            log.warning(
+                "%d requests wait: %s of uid %d is refused with EAGAIN", len(interrupts), name, user
+            )
             raise pyfuse3.FUSEError(errno.EAGAIN) from None
         try:
             with wait.scope:

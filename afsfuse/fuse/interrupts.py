@@ -116,13 +116,15 @@ def _exists(tid: int) -> bool:
 class Wait:
     """One request that has no answer yet."""
 
-    __slots__ = ("errno", "line", "look_at", "scope", "since", "tid", "what")
+    __slots__ = ("errno", "line", "look_at", "scope", "since", "tid", "user", "what")
 
-    def __init__(self, what: str, line: bytes, now: float) -> None:
+    def __init__(self, what: str, line: bytes, now: float, user: int) -> None:
         self.what = what
         """The name of the operation."""
         self.line = line
         """The request's line in the request log; read only when the request really waits."""
+        self.user = user
+        """The uid of who asks."""
         self.tid = -1
         """The waiting thread once the line has been read; 0 when there is nobody to interrupt."""
         self.since = now
@@ -138,7 +140,7 @@ class Wait:
 
 
 class TooManyWaits(Exception):
-    """More requests wait than the mount has workers for."""
+    """More requests wait, of all or of this user, than the mount has workers for."""
 
 
 class Interrupts:
@@ -148,6 +150,8 @@ class Interrupts:
     it is of those in `STORING`.
     `most`: so many may wait at a time; one more is refused, so that workers are left to answer
     what needs no waiting.
+    `shared`: a mount for several users, of whom none may have more that wait than are left: so one
+    takes half of them, two take a third each, and there is always room for another one.
     """
 
     def __init__(
@@ -155,11 +159,14 @@ class Interrupts:
         *,
         timeout: float = 80.0,
         most: int = 4000,
+        shared: bool = False,
         interrupted: Callable[[int], bool] = has_stopped_waiting,
     ) -> None:
         self.timeout = timeout
         self.most = most
+        self.shared = shared
         self._interrupted = interrupted
+        self._by_user: dict[int, int] = {}  # how many wait
         self._waits: dict[int, Wait] = {}  # by id(); in the order of their beginning
         self._asleep = False
         self._wake = trio.Event()
@@ -169,12 +176,18 @@ class Interrupts:
     def __len__(self) -> int:
         return len(self._waits)
 
-    def enter(self, what: str, line: bytes) -> Wait:
-        """Take note of a request; run it inside the `scope` of the returned object."""
-        if len(self._waits) >= self.most:
+    def enter(self, what: str, line: bytes, user: int = 0) -> Wait:
+        """Take note of a request; run it inside the `scope` of the returned object.
+
+        Raises `TooManyWaits`.
+        """
+        room = self.most - len(self._waits)
+        mine = self._by_user.get(user, 0)
+        if room <= 0 or (self.shared and mine >= room):
             raise TooManyWaits
-        wait = Wait(what, line, trio.current_time())
+        wait = Wait(what, line, trio.current_time(), user)
         self._waits[id(wait)] = wait
+        self._by_user[user] = mine + 1
         if self._asleep:
             self._asleep = False
             self._wake.set()
@@ -185,6 +198,11 @@ class Interrupts:
     def leave(self, wait: Wait) -> None:
         """The request has its answer."""
         del self._waits[id(wait)]
+        rest = self._by_user[wait.user] - 1
+        if rest:
+            self._by_user[wait.user] = rest
+        else:
+            del self._by_user[wait.user]
         if self._closed is not None and not self._waits:
             self._drained.set()
 

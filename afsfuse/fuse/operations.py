@@ -1,13 +1,14 @@
 """The request handlers: each translates its arguments, makes one call of the vfs, translates back.
 
 A mount with `-o ro` is read-only in the kernel's eyes (`MS_RDONLY`), so that no handler which would
-change something is ever called. FLUSH is what makes close(2) tell the truth. ACCESS has to tell it,
-too, since rights in AFS are not what the mode bits say.
+change something is ever called. FLUSH is what makes close(2) tell the truth, and what ends POSIX
+locks; that of files which were only read is answered by `_libfuse` as long as nobody has such a
+lock. ACCESS has to tell the truth, too, since rights in AFS are not what the mode bits say.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import pyfuse3
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from afsfuse.fuse.interrupts import Interrupts
+    from afsfuse.fuse.locks import LockApi, LockRequests
     from afsfuse.fuse.requestlog import RequestLog
     from afsfuse.fuse.workers import Gate
     from afsfuse.vfs.entry import Attributes, Entry, Listing, OpenFile, VolumeSpace
@@ -50,9 +52,13 @@ class FileSystemApi(Protocol):
     async def write(self, handle: int, offset: int, data: bytes) -> int: ...
     def write_at_once(self, handle: int, offset: int, data: bytes) -> int | None: ...
     def is_settled(self, handle: int) -> bool: ...
-    async def flush(self, handle: int) -> None: ...
+    async def flush(self, handle: int, owner: int) -> None: ...
     async def fsync(self, handle: int) -> None: ...
     def release(self, handle: int) -> None: ...
+    def caller_of(self, handle: int) -> Caller | None: ...
+    @property
+    def locking(self) -> LockApi: ...
+    def keep_locks(self) -> None: ...
     async def setattr(
         self, inode: Inode, wanted: Attributes, handle: int | None, caller: Caller
     ) -> Entry: ...
@@ -104,14 +110,29 @@ class Operations(pyfuse3.Operations):
         interrupts: Interrupts,
         requests: RequestLog,
         gate: Gate,
+        locks: LockRequests,
         about: Mapping[bytes, bytes],
     ) -> None:
         super().__init__()
         self.interrupts = interrupts
         self.requests = requests
         self.gate = gate
+        self.locks = locks
         self._vfs = filesystem
         self._about = about
+
+    def user_of(self, arguments: tuple[object, ...]) -> int:
+        """The uid that a request names, or that of whoever opened what is read."""
+        uid = getattr(arguments[-1], "uid", None)
+        if uid is None:
+            opener = self._vfs.caller_of(cast("int", arguments[0]))
+            return 0 if opener is None else opener.uid
+        return cast("int", uid)
+
+    def stacktrace(self) -> None:
+        """Nothing: pyfuse3 would log the stack of every thread, for whoever sets an attribute of
+        the name that it has for that.
+        """
 
     @handler
     async def lookup(
@@ -162,12 +183,16 @@ class Operations(pyfuse3.Operations):
 
     async def flush(self, fh: int) -> None:
         if not self._vfs.is_settled(fh):
-            await self.settle(fh)
+            # Whose it is is read before the first await, so it is this request's.
+            await self.settle(fh, self.locks.flush_owner())
 
     @handler
-    async def settle(self, fh: int) -> None:
+    async def settle(self, fh: int, owner: int) -> None:
         """What is left of a flush, if that is not answered at once."""
-        await self._vfs.flush(fh)
+        try:
+            await self._vfs.flush(fh, owner)
+        finally:
+            self.locks.note()
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
@@ -191,6 +216,7 @@ class Operations(pyfuse3.Operations):
     @quiet
     async def release(self, fh: int) -> None:
         self._vfs.release(fh)
+        self.locks.note()
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import pyfuse3
 import trio
 
-from afsfuse.fuse import mount, tuning, workers
+from afsfuse.fuse import mount, tuning, usage, workers
 from afsfuse.fuse.handshake import Wishes, shake_hands
 from afsfuse.fuse.interrupts import Interrupts
+from afsfuse.fuse.locks import LockRequests
 from afsfuse.fuse.operations import FileSystemApi, Operations
 from afsfuse.fuse.requestlog import RequestLog
+from afsfuse.vfs.trees import Survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,7 +51,8 @@ class SessionLimits:
     """What one mount may have in flight."""
 
     requests: int = 4000
-    """Requests that may wait at a time. A waiting one costs some 10 KiB."""
+    """Requests that may wait at a time. A waiting one costs some 10 KiB. Where others are let in,
+    nobody may have more of them than are left."""
     timeout: float = 80.0
     """Seconds after which a waiting request is answered ETIMEDOUT."""
     read_ahead: int = 1 << 20
@@ -72,28 +75,51 @@ class FuseSession:
         notifier: KernelNotifier,
         *,
         about: Mapping[bytes, bytes] | None = None,
+        local_locks: bool = False,
     ) -> None:
+        """`local_locks`: the kernel keeps all locks itself, so that nobody else sees them."""
         self._directory = directory
         self._options = options
         self._limits = limits
         self._notifier = notifier
         self._requests = RequestLog()
         self._gate = workers.Gate(MIN_WORKERS)
+        self._filesystem = filesystem
+        self._local_locks = local_locks
+        self._locks = LockRequests(filesystem.locking, limits.requests)
         self._main_scope = trio.CancelScope(shield=True)
         self._settled = True
-        self._interrupts = Interrupts(timeout=limits.timeout, most=limits.requests)
+        self._device: str | None = None
+        self._interrupts = Interrupts(
+            timeout=limits.timeout, most=limits.requests, shared=options.allow_other
+        )
         self._operations = Operations(
             filesystem,
             self._interrupts,
             self._requests,
             self._gate,
+            self._locks,
             {mount.PID_ATTRIBUTE.encode(): b"%d" % os.getpid(), **(about or {})},
         )
 
     @property
     def waiting(self) -> int:
         """Requests that have no answer at the moment."""
-        return len(self._interrupts)
+        return len(self._interrupts) + len(self._locks)
+
+    @property
+    def device(self) -> str | None:
+        """As what the kernel knows the mount, `major:minor`; None before it is made."""
+        return self._device
+
+    async def survey(self) -> Survey:
+        """Which directories of the mount processes are in; nobody's before it is made."""
+        if self._device is None:
+            return Survey([], [], [])
+        mounted = usage.Mounted(self._device, self._options.allow_other)
+        look = partial(usage.survey, mounted)
+        # Left behind if need be: it must not hold up the end of the mount.
+        return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Mount, then serve until somebody unmounts it or this is cancelled.
@@ -103,12 +129,15 @@ class FuseSession:
         """
         directory = await _in_thread(mount.prepare, self._directory)
         connection = await _in_thread(mount.mount, directory, self._options)
-        device = mount.device_of(directory)
+        device = self._device = mount.device_of(directory)
         self._requests.install()
         workers.install(self._gate)
+        if not self._local_locks:
+            self._locks.connect()
         try:
             wishes = Wishes(background=self._limits.requests)
             connection = await shake_hands(self._operations, connection, wishes)
+            self._serve_locks()
             try:
                 if device is not None:
                     tuning.set_read_ahead(device, self._limits.read_ahead)
@@ -117,8 +146,19 @@ class FuseSession:
                 self._end_libfuse()
         finally:
             workers.uninstall()
+            self._locks.disconnect()
             with trio.CancelScope(shield=True):
                 await _in_thread(_remove, directory, device)
+
+    def _serve_locks(self) -> None:
+        """Say who keeps locks."""
+        if self._locks.connected:
+            self._filesystem.keep_locks()
+        elif not self._local_locks:
+            log.warning(
+                "locks hold on this machine only: the module between pyfuse3 and libfuse was not"
+                " compiled, or does not fit them"
+            )
 
     async def _serve(
         self, connection: int, remove: Callable[[], None], task_status: trio.TaskStatus[None]
@@ -129,6 +169,7 @@ class FuseSession:
         """
         ended = trio.Event()
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._locks.run)
             nursery.start_soon(self._main_loop, ended)
             nursery.start_soon(self._interrupts.run)
             nursery.start_soon(self._watch, connection)
@@ -147,10 +188,10 @@ class FuseSession:
         until the mount is gone, since a reader whose request was refused asks again, and an
         invalidation of the page that it wants waits for that.
         """
-        self._interrupts.close(errno.ENOTCONN)
-        self._gate.close()
+        self._answer_all()
         with trio.move_on_after(ANSWER_SECONDS):
             await self._interrupts.drained()
+            await self._locks.drained()
         self._settled = await _in_thread(self._notifier.close, SETTLE_SECONDS)
         await _in_thread(remove)
         if not self._settled:
@@ -173,8 +214,12 @@ class FuseSession:
         with select.epoll() as errors:
             errors.register(connection, 0)
             await trio.lowlevel.wait_readable(errors.fileno())
-            self._interrupts.close(errno.ENOTCONN)
-            self._gate.close()
+            self._answer_all()
+
+    def _answer_all(self) -> None:
+        self._interrupts.close(errno.ENOTCONN)
+        self._locks.close(errno.ENOTCONN)
+        self._gate.close()
 
     def _end_libfuse(self) -> None:
         """Close the connection, which ends the mount for whoever still uses it."""

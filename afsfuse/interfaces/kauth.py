@@ -9,7 +9,7 @@ Source: kauth.rg, kautils.p.h, authclient.c and kaerrors.et in src/kauth of Open
 
 import enum
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Self
 
 from rxrpc.errors import ParseError
@@ -154,13 +154,13 @@ class TicketAnswer:
 
     label: bytes
     challenge: int  # one more than the time of the request, or 0
-    session_key: bytes
+    session_key: bytes = field(repr=False)
     start: int
     end: int
     kvno: int
     names: tuple[bytes, bytes, bytes, bytes, bytes]
     """Name, instance and cell of the client, name and instance of the service."""
-    ticket: bytes
+    ticket: bytes = field(repr=False)
     password_days: int | None = None
     """Until the password expires; `AuthenticateV2` alone tells."""
 

@@ -11,6 +11,7 @@ COMMANDS = {
     "klog": "get a token with a password or a keytab",
     "tokens": "show your tokens",
     "unlog": "drop your tokens",
+    "mounts": "show which volumes are in use, and what holds them",
     "pagsh": "start a shell whose tokens are its own",
     "status": "show what was written and is not stored yet",
 }

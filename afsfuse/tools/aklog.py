@@ -29,6 +29,13 @@ def parser() -> Parser:
     known.add_argument(
         "--keep", action="store_true", help="have the daemon renew it; needs a renewable ticket"
     )
+    known.add_argument(
+        "-noprdb",
+        "--noprdb",
+        dest="wait",
+        action="store_false",
+        help="do not wait for the cell to tell your AFS ID",
+    )
     known.add_confdir()
     return known
 
@@ -46,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
         say(f"Authenticating to cell {name}")
         try:
             token = within(KDC_SECONDS, partial(from_cache, wanted, say))
-            hand_over(token, renewal_with_ticket(wanted) if given.keep else None)
+            renewal = renewal_with_ticket(wanted) if given.keep else None
+            hand_over(token, renewal, wait=given.wait)
         except AfsError as exc:
             complain(f"{name}: {exc}")
             status = EXIT_FAILED

@@ -96,9 +96,12 @@ class Cells:
         return Wanted(cell, realm, hosts[0].split()[0].rstrip(",") if hosts else None)
 
 
-def hand_over(token: Token, renewal: str | None = None) -> None:
-    """Give a token to whoever keeps tokens here, and what to renew it with. Raises `AfsError`."""
-    answers = tell_all("set", token=token.encode())
+def hand_over(token: Token, renewal: str | None = None, *, wait: bool = True) -> None:
+    """Give a token to whoever keeps tokens here, and what to renew it with. Raises `AfsError`.
+
+    ``wait``: a moment for the daemon to learn the number of the token's owner.
+    """
+    answers = tell_all("set", token=token.encode(), wait=wait)
     if renewal is not None:
         for place, _ in answers:
             place.ask("keep", renewal=renewal)

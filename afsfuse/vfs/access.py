@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.auth.identity import NOBODY
-from afsfuse.cache.doors import LOOK, READ, needed_to_see
+from afsfuse.cache.doors import LOOK, NOT_ALLOWED, READ, needed_to_see
 from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind, Rights, VolumeType
 from afsfuse.vfs.dynroot import MadeUp
@@ -123,9 +123,11 @@ def refuse_writing(mask: int) -> None:
         raise AfsError("nobody can write here", errno=EROFS)
 
 
-def refusal(node: Node) -> NotPermitted:
-    """What is said to whom the access list does not let in."""
-    return NotPermitted(f"{node.path()}: the access list does not allow it")
+def refusal(node: Node, why: AfsError) -> AfsError:
+    """What is said to who is not let in: why, with the path."""
+    error = why.again()
+    error.message = f"{node.path()}: {why.message}"
+    return error
 
 
 class Sight:
@@ -168,4 +170,22 @@ class Sight:
     async def require(self, node: Node, vnode: Vnode | None, who: Identity) -> None:
         """`NotPermitted` unless an identity may be told."""
         if not await self.allows(node, vnode, who):
-            raise refusal(node)
+            why = NotPermitted(NOT_ALLOWED)
+            raise refusal(node, self._doors.refusal(vnode.volume, who) if vnode else why)
+
+    def path_is_open(self, node: Node, who: Identity) -> bool:
+        """Whether an identity is known to be allowed to look into all directories above a node.
+
+        Asks nobody.
+        """
+        while node.inode != ROOT_INODE:
+            above = node.parent
+            if above is None:
+                return False
+            vnode = above.vnode
+            if not isinstance(above, MadeUp) and (
+                vnode is None or not self._doors.lets_in(vnode, LOOK, who)
+            ):
+                return False
+            node = above
+        return True

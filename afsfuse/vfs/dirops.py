@@ -317,8 +317,8 @@ class DirectoryOperations:
     async def _read(self, place: Place) -> Directory:
         try:
             return await self._cache.directory(place.mount.volume, place.fid, place.who)
-        except NotPermitted:
-            raise access.refusal(place.node) from None
+        except NotPermitted as exc:
+            raise access.refusal(place.node, exc) from None
 
     async def _find(self, parent: Node, name: bytes, who: Identity) -> _Found:
         place = await self._place(parent, name, who)

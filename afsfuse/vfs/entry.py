@@ -54,6 +54,14 @@ class Entry:
         return stat.S_ISDIR(self.mode)
 
 
+READS_ONLY = 1 << 61
+"""Bit of a handle: nothing can be written through it, so that closing it stores nothing."""
+
+UNFLUSHED = 1 << 62
+"""Bit of a handle: closing it stores nothing and ends no POSIX lock, so nobody need hear of it but
+when it is closed by all. Both bits are known to `afsfuse/fuse/_libfuse.c`, too."""
+
+
 def negative(timeout: float) -> Entry:
     """The answer "no such name", to be believed for `timeout` seconds."""
     return Entry(NO_INODE, 0, 0, 0, 0, 0, 0, 0, BLOCK_SIZE, 0.0, timeout)

@@ -7,10 +7,10 @@ import os
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from afsfuse.cache.writeback import Writer
-from afsfuse.errors import AfsError
-from afsfuse.model import FileKind
+from afsfuse.errors import AfsError, NotPermitted
+from afsfuse.model import FileKind, VolumeType
 from afsfuse.vfs import access
-from afsfuse.vfs.entry import OpenFile
+from afsfuse.vfs.entry import READS_ONLY, UNFLUSHED, OpenFile
 from afsfuse.vfs.inodes import VnodeNode
 from afsfuse.vfs.neighbours import Neighbours
 from afsfuse.vfs.writing import WRITING, check_writable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from afsfuse.auth.identity import Caller, Identity
     from afsfuse.cache import CacheManager, ReadState, Vnode
+    from afsfuse.model import Inode
     from afsfuse.vfs.inodes import Node, NodeTable
 
 T = TypeVar("T")
@@ -40,9 +41,9 @@ class HandleTable(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(self._open.values())
 
-    def add(self, thing: T) -> int:
-        """A new number for `thing`."""
-        handle = self._next
+    def add(self, thing: T, marks: int = 0) -> int:
+        """A new number for `thing`; `marks` are bits of it that mean something, from 61 on."""
+        handle = self._next | marks
         self._next += self._step
         self._open[handle] = thing
         return handle
@@ -60,6 +61,34 @@ class HandleTable(Generic[T]):
     def pop(self, handle: int) -> T | None:
         """Close it; None if it was not open."""
         return self._open.pop(handle, None)
+
+
+class Holders:
+    """Who has which nodes open. Asked whenever somebody may not see a node, so it must not take
+    longer when a user has many things open.
+    """
+
+    def __init__(self) -> None:
+        self._times: dict[tuple[Inode, Identity], int] = {}
+
+    def add(self, node: Node, who: Identity) -> None:
+        """It is open once more; the node stays as long."""
+        node.handles += 1
+        key = (node.inode, who)
+        self._times[key] = self._times.get(key, 0) + 1
+
+    def remove(self, node: Node, who: Identity) -> None:
+        """The inverse."""
+        node.handles -= 1
+        key = (node.inode, who)
+        if self._times[key] > 1:
+            self._times[key] -= 1
+        else:
+            del self._times[key]
+
+    def has(self, node: Node, who: Identity) -> bool:
+        """Whether an identity has a node open."""
+        return (node.inode, who) in self._times
 
 
 class FileHandle:
@@ -85,12 +114,19 @@ class Files:
     """Opening, reading and closing files."""
 
     def __init__(
-        self, cache: CacheManager, nodes: NodeTable, handles: HandleTable[FileHandle]
+        self,
+        cache: CacheManager,
+        nodes: NodeTable,
+        handles: HandleTable[FileHandle],
+        holders: Holders,
     ) -> None:
         self._cache = cache
         self._nodes = nodes
         self._handles = handles
+        self._holders = holders
         self._neighbours = Neighbours(cache)
+        self.local_locks = True
+        """Whether the kernel keeps all locks itself."""
 
     @staticmethod
     def check(node: Node, vnode: Vnode, flags: int) -> None:
@@ -101,7 +137,7 @@ class Files:
         if status.kind is not FileKind.FILE:
             raise AfsError(f"{node.path()}: a symbolic link", errno=errno.ELOOP)
         if flags & os.O_ACCMODE != os.O_WRONLY and not access.mode_allows(status, os.R_OK):
-            raise access.refusal(node)
+            raise NotPermitted(f"{node.path()}: its mode does not let anybody read it")
         if flags & WRITING:
             check_writable(node, vnode)
 
@@ -120,11 +156,20 @@ class Files:
         fresh = node.pages_version != status.data_version
         node.pages_version = status.data_version
         handle = FileHandle(node, caller, who, self._cache.open_stream(vnode, who), flags)
-        node.handles += 1
+        self._holders.add(node, who)
         if fresh and status.length and not flags & (os.O_WRONLY | os.O_TRUNC):
             self._cache.prefetch((vnode,), who)  # the kernel has no pages, so a read comes next
             self._neighbours.opened(node, who)
-        return OpenFile(self._handles.add(handle), keep)
+        return OpenFile(self._handles.add(handle, self._marks(node, flags)), keep)
+
+    def _marks(self, node: VnodeNode, flags: int) -> int:
+        """What closing a file asks for. On a read-only volume no POSIX lock is in another's way,
+        so that none need end."""
+        if flags & WRITING:
+            return 0
+        if self.local_locks or node.mount.volume.type is not VolumeType.RW:
+            return READS_ONLY | UNFLUSHED
+        return READS_ONLY
 
     async def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
         """Up to `size` bytes; less only at the end of the file."""
@@ -143,5 +188,5 @@ class Files:
         opened = self._handles.pop(handle)
         if opened is not None:
             self._cache.close_stream(opened.stream)
-            opened.node.handles -= 1
+            self._holders.remove(opened.node, opened.who)
             self._nodes.discard(opened.node)

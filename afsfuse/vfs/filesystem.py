@@ -7,7 +7,6 @@ Each method finds the node and hands over to whoever knows more. Errors are `Afs
 from __future__ import annotations
 
 import errno
-import itertools
 import logging
 import os
 import stat
@@ -25,9 +24,11 @@ from afsfuse.vfs import access, xattrs
 from afsfuse.vfs.background import Background
 from afsfuse.vfs.dirops import DirectoryOperations
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
-from afsfuse.vfs.files import FileHandle, Files, HandleTable
+from afsfuse.vfs.expiry import Expiry, busy_volumes, opened_nodes
+from afsfuse.vfs.files import FileHandle, Files, HandleTable, Holders
 from afsfuse.vfs.invalidation import OwnChanges
 from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
+from afsfuse.vfs.locking import Locking
 from afsfuse.vfs.lookups import Lookups
 from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint, volume_root
 from afsfuse.vfs.options import DYNAMIC_ROOT
@@ -105,7 +106,8 @@ class FileSystem:
         self._directory_handles: HandleTable[DirectoryHandle | RootHandle] = HandleTable(
             first=2, step=2
         )
-        self._files = Files(cache, nodes, self._file_handles)
+        self._holders = Holders()
+        self._files = Files(cache, nodes, self._file_handles, self._holders)
         own = OwnChanges(nodes, notifier, options.sysnames, settle)
         self._orphans = Orphans(
             cache,
@@ -115,8 +117,16 @@ class FileSystem:
             Leftovers(None) if leftovers is None else leftovers,
         )
         self._dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
+        self._locking = Locking(cache.locks, self._file_handles)
         self._writing = FileWriting(cache, notifier)
         self._spaces = Spaces(client, options.space_lifetime)
+        self.expiry = Expiry(nodes, cache, locator, notifier, options.expire)
+        """The background task that lets idle trees go; to be run beside `run`."""
+        self.expiry.keepers += [
+            lambda: opened_nodes("open file", self._file_handles),
+            lambda: opened_nodes("open directory", self._directory_handles),
+            lambda: busy_volumes(cache),
+        ]
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
         nodes.plant(self._root)
@@ -149,6 +159,10 @@ class FileSystem:
         """
         if isinstance(self._root, MountPoint):
             await self._lookups.vnode(self._root, NOBODY)
+
+    def may_see(self, node: Node, who: Identity) -> bool:
+        """Whether an identity is known to be allowed to look at all of a node's path."""
+        return self._lookups.sight.path_is_open(node, who)
 
     def statistics(self) -> VfsStatistics:
         """How many nodes and handles there are."""
@@ -188,15 +202,9 @@ class FileSystem:
     async def _require_sight(self, node: Node, who: Identity) -> None:
         """`NotPermitted` for whom a node may not be shown; who has it open may know it."""
         sight = self._lookups.sight
-        if sight.open_until(node, node.vnode) > trio.current_time() or self._holds(node, who):
+        if sight.open_until(node, node.vnode) > trio.current_time() or self._holders.has(node, who):
             return
         await sight.require(node, node.vnode, who)
-
-    def _holds(self, node: Node, who: Identity) -> bool:
-        return node.handles > 0 and any(
-            opened.node is node and opened.who == who
-            for opened in itertools.chain(self._file_handles, self._directory_handles)
-        )
 
     async def readlink(self, inode: Inode, caller: Caller) -> bytes:
         """The body of a symbolic link, as it stands in the cell."""
@@ -232,10 +240,9 @@ class FileSystem:
         who = self._identify(caller)
         vnode = await self._lookups.vnode(node, who)
         self._files.check(node, vnode, flags)
-        if flags & os.O_ACCMODE != os.O_WRONLY and not await self._cache.doors.allows(
-            vnode, READ, who
-        ):
-            raise access.refusal(node)
+        doors = self._cache.doors
+        if flags & os.O_ACCMODE != os.O_WRONLY and not await doors.allows(vnode, READ, who):
+            raise access.refusal(node, doors.refusal(vnode.volume, who))
         if flags & WRITING:
             await self._writing.require(node, vnode, who)
             vnode = await self._lookups.vnode(node, who)  # the status may have moved meanwhile
@@ -277,21 +284,32 @@ class FileSystem:
         return self._files.read_at_once(handle, offset, size)
 
     async def write(self, handle: int, offset: int, data: bytes) -> int:
-        """Write to an open file; returns how many bytes. Waits while too much is not stored."""
+        """Write to an open file; returns how many bytes. Waits while too much is not stored.
+
+        EIO, once, if a lock did not hold that was taken through this handle.
+        """
+        self._locking.check(handle)
         return await self._writing.write(self._file_handles.get(handle), offset, data)
 
     def write_at_once(self, handle: int, offset: int, data: bytes) -> int | None:
         """The same, if there is room; else None."""
+        self._locking.check(handle)
         return self._writing.write_at_once(self._file_handles.get(handle), offset, data)
 
     def is_settled(self, handle: int) -> bool:
         """Whether `flush` has nothing to do and nothing to tell."""
         opened = self._file_handles.find(handle)
-        return opened is not None and self._writing.is_settled(opened)
+        return opened is not None and self._writing.is_settled(opened) and not self._locking.posix
 
-    async def flush(self, handle: int) -> None:
-        """A file is being closed: return when the server has what was written, or raise why not."""
-        await self._writing.settle(self._file_handles.get(handle), safe=False)
+    async def flush(self, handle: int, owner: int) -> None:
+        """A process closes a descriptor of a file, and with that drops its POSIX locks on it.
+
+        Returns when the server has what was written, or raises why not.
+        """
+        try:
+            await self._writing.settle(self._file_handles.get(handle), safe=False)
+        finally:
+            await self._locking.closed(handle, owner)
 
     async def fsync(self, handle: int) -> None:
         """As `flush`, but it has to be on the server's disk."""
@@ -303,9 +321,19 @@ class FileSystem:
         vnode = None if opened is None else opened.node.vnode
         if opened is not None:
             self._writing.close(opened)
+        self._locking.released(handle)
         self._files.release(handle)
         if vnode is not None:
             self._orphans.closed(vnode)
+
+    @property
+    def locking(self) -> Locking:
+        """Locks on open files."""
+        return self._locking
+
+    def keep_locks(self) -> None:
+        """The kernel asks us for all locks, from now on; else it keeps them itself."""
+        self._files.local_locks = False
 
     async def setattr(
         self, inode: Inode, wanted: Attributes, handle: int | None, caller: Caller
@@ -320,10 +348,10 @@ class FileSystem:
         await self._writing.set_attributes(node, vnode, wanted, opened, who)
         return await self._lookups.attributes(node, who)
 
-    def caller_of(self, handle: int) -> Caller:
-        """Who opened a file or directory; EBADF if it is not open."""
-        opened = self._file_handles.find(handle) or self._directory_handles.get(handle)
-        return opened.caller
+    def caller_of(self, handle: int) -> Caller | None:
+        """Who opened a file or directory; None if it is not open."""
+        opened = self._file_handles.find(handle) or self._directory_handles.find(handle)
+        return None if opened is None else opened.caller
 
     # Directories.
 
@@ -338,11 +366,11 @@ class FileSystem:
             mount, fid = await self._lookups.place(node, who)
             try:
                 directory = await self._cache.directory(mount.volume, fid, who)
-            except NotPermitted:
-                raise access.refusal(node) from None
+            except NotPermitted as exc:
+                raise access.refusal(node, exc) from None
             await self._lookups.vnode(node, who)
             handle = DirectoryHandle(node, mount, fid, directory, caller, who, self._reader)
-        node.handles += 1
+        self._holders.add(node, who)
         return self._directory_handles.add(handle)
 
     async def readdir(self, handle: int, offset: int, room: int) -> list[Listing]:
@@ -367,7 +395,7 @@ class FileSystem:
         opened = self._directory_handles.pop(handle)
         if opened is not None:
             opened.close()
-            opened.node.handles -= 1
+            self._holders.remove(opened.node, opened.who)
             self._nodes.discard(opened.node)
 
     # Names.

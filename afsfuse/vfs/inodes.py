@@ -19,11 +19,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import math
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from afsfuse.cache.vnodes import is_sparse
 from afsfuse.errors import StaleInode
 from afsfuse.model import FileKind, Inode
+from afsfuse.vfs.trees import Trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,10 +118,29 @@ class Node:
         """The mount in which the node stands."""
         return None
 
+    @property
+    def tree(self) -> Mount | None:
+        """The mount that is used by whoever uses the node: a mount point belongs to its target."""
+        return None
+
+    def leave_tree(self) -> None:
+        """The node has left the table, and leads nowhere any more."""
+
     def name_first(self, parent: Node, name: bytes) -> None:
         """Where a node is seen for the first time, for messages about it before it is held."""
         if self.parent is None:
             self.parent, self.name = parent, name
+
+    def places(self) -> list[tuple[Node, bytes]]:
+        """The directories and names under which the kernel holds the node."""
+        places = [*self.links]
+        if self.parent is not None:
+            places.append((self.parent, self.name))
+        return [
+            (parent, name)
+            for parent, name in places
+            if parent.names is not None and parent.names.get(name) is self
+        ]
 
     def path(self) -> str:
         """Where the node was last seen, from the root of the mount, for messages."""
@@ -133,7 +155,7 @@ class Node:
 class Mount:
     """One volume at one place of the tree."""
 
-    __slots__ = ("__weakref__", "digest", "nodes", "point", "root", "volume")
+    __slots__ = ("__weakref__", "digest", "idle_since", "nodes", "point", "root", "used", "volume")
 
     def __init__(self, point: Node, place: bytes, volume: Volume, root: Fid) -> None:
         self.point = point
@@ -144,6 +166,15 @@ class Mount:
         """What the inode numbers of all nodes below are hashed with."""
         self.nodes: dict[object, Node] = {}
         """The nodes of this mount by (vnode, uniquifier); not the root."""
+        self.used = True
+        """Whether it was used since somebody last looked, see `Trees.sweep`."""
+        self.idle_since = math.inf
+        """When it was last seen in use (trio time)."""
+
+    @property
+    def around(self) -> Mount | None:
+        """The mount in which the mount point stands."""
+        return self.point.mount_around
 
 
 class VnodeNode(Node):
@@ -160,6 +191,10 @@ class VnodeNode(Node):
 
     @property
     def mount_around(self) -> Mount | None:
+        return self.mount
+
+    @property
+    def tree(self) -> Mount | None:
         return self.mount
 
 
@@ -191,6 +226,8 @@ class NodeTable:
         self._absent_limit = absent_limit
         self._absent_count = 0
         self._collisions = 0
+        self.trees = Trees()
+        """The mounts that were entered; each leaves with its mount point."""
 
     def statistics(self) -> NodeStatistics:
         lookups = sum(node.nlookup for node in self._by_inode.values())
@@ -199,16 +236,49 @@ class NodeTable:
     # Finding and adding.
 
     def get(self, inode: Inode) -> Node:
-        """The node of a number from the kernel; `StaleInode` if it was never given out."""
+        """The node that the kernel asks about, whose tree is used by that; `StaleInode` if its
+        number was never given out.
+        """
+        node = self.peek(inode)
+        tree = node.tree
+        if tree is not None:
+            tree.used = True
+        return node
+
+    def peek(self, inode: Inode) -> Node:
+        """The node of a number, about which nobody asks; `StaleInode` likewise."""
         try:
             return self._by_inode[inode]
         except KeyError:
             raise StaleInode(f"inode {inode} is not known") from None
 
+    def find(self, inode: int) -> Node | None:
+        """The node of a number, about which nobody asks, if there is one."""
+        return self._by_inode.get(inode)
+
+    def at(self, path: bytes) -> Node | None:
+        """The node that the kernel holds at a path from the root of the mount, or the last one on
+        the way there.
+        """
+        node = self._by_inode.get(ROOT_INODE)
+        for name in path.split(b"/"):
+            if node is None or not name:
+                continue
+            below = (node.names or {}).get(name)
+            if below is None:
+                break
+            node = below
+        return node
+
     def plant(self, root: Node) -> None:
         """Make `root` the root of the mount; the kernel holds it from the start."""
         root.nlookup = 1
         self._by_inode[ROOT_INODE] = root
+
+    def compact(self) -> None:
+        """Give back the room of nodes that have gone: a dictionary keeps it for ever."""
+        if is_sparse(self._by_inode):
+            self._by_inode = dict(list(self._by_inode.items()))
 
     def number(self, identity: bytes) -> Inode:
         """A free inode number for a new node; the same for the same identity unless it is taken."""
@@ -356,6 +426,10 @@ class NodeTable:
             self._absent_count -= len(node.absent)
         node.absent = node.names = None
         self.show(node, None)
+        tree = node.tree
+        if tree is not None and tree.point is node:
+            self.trees.left(tree)
+            node.leave_tree()
 
 
 def holders(vnode: Vnode) -> tuple[Node, ...]:

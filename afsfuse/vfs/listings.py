@@ -209,7 +209,7 @@ class DirectoryHandle:
         """The kernel has taken this entry."""
         if listing.name not in (_DOT, _DOT_DOT):
             nodes = self._reader.nodes
-            nodes.hold(self.node, listing.name, nodes.get(listing.entry.inode))
+            nodes.hold(self.node, listing.name, nodes.peek(listing.entry.inode))
 
     def _drop_offered(self) -> None:
         self._reader.drop(self._offered)
@@ -311,8 +311,9 @@ class DirectoryReader:
         elif node is None or node.vnode is not vnode:
             node = self._lookups.child(mount, vnode)
         if isinstance(node, MountPoint):
+            timeout = self._lookups.name_timeout(node, keep.names)
             return node, self._lookups.mountpoint_entry(
-                node, now, keep.names, keep.look_until, looked=False
+                node, now, timeout, keep.look_until, looked=False
             )
         if node.vnode is None or isinstance(vnode, AfsError):
             return node, unknown(node, dirent.vnode)
@@ -374,7 +375,7 @@ class RootHandle:
         """The kernel has taken this entry."""
         if listing.name not in (_DOT, _DOT_DOT):
             nodes = self._reader.nodes
-            nodes.hold(self.node, listing.name, nodes.get(listing.entry.inode))
+            nodes.hold(self.node, listing.name, nodes.peek(listing.entry.inode))
 
     def _all_names(self) -> list[bytes]:
         return [_DOT, _DOT_DOT, *self._roots.names()]

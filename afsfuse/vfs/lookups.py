@@ -23,6 +23,7 @@ from afsfuse.vfs.dynroot import DynamicLink, DynamicRoot
 from afsfuse.vfs.entry import Entry, negative
 from afsfuse.vfs.inodes import ROOT_INODE, Mount, Node, VnodeNode, identity
 from afsfuse.vfs.mountpoints import MountPoint, place_in
+from afsfuse.vfs.trees import name_timeout
 
 if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
@@ -61,6 +62,7 @@ class Lookups:
         self._resolver = resolver
         self._roots = roots
         self._options = options
+        self._point_timeout = name_timeout(options.expire)
         self.sight = access.Sight(cache.doors, self.vnode)
 
     # Nodes.
@@ -110,6 +112,13 @@ class Lookups:
         )
         self._nodes.add(point)
         return point
+
+    def name_timeout(self, node: Node, timeout: float) -> float:
+        """For how many of these seconds the kernel may keep a name of a node.
+
+        Names of mount points it asks for again after a while: so it is seen that a tree is used.
+        """
+        return min(timeout, self._point_timeout) if isinstance(node, MountPoint) else timeout
 
     # Vnodes and attributes.
 
@@ -194,7 +203,7 @@ class Lookups:
         if isinstance(node, DynamicLink):
             return self._roots.link_entry(node)
         assert isinstance(node, MountPoint)
-        timeout = self._options.dynroot_timeout
+        timeout = self.name_timeout(node, self._options.dynroot_timeout)
         return self.mountpoint_entry(node, trio.current_time(), timeout, math.inf)
 
     # Names.
@@ -216,8 +225,8 @@ class Lookups:
         parent, mount, fid, who = place
         try:
             directory = await self._cache.directory(mount.volume, fid, who)
-        except NotPermitted:
-            raise access.refusal(parent) from None
+        except NotPermitted as exc:
+            raise access.refusal(parent, exc) from None
         vnode = await self.directory_vnode(place)
         now = trio.current_time()
         found = directory.find(self.real_name(directory, name))
@@ -233,8 +242,10 @@ class Lookups:
             # request, so this one tells whether there is a newer version of it.
             await self._cache.statuses(mount.volume, fid, [child], who)
             return await self._search(place, name, again=False)
-        entry.entry_timeout = trust(directory, vnode, now)
+        entry.entry_timeout = self.name_timeout(node, trust(directory, vnode, now))
         self._nodes.hold(parent, name, node)
+        if (tree := node.tree) is not None:
+            tree.used = True
         return entry
 
     async def directory_vnode(self, place: Place) -> Vnode:
@@ -300,8 +311,9 @@ class Lookups:
             vnode = await self._cache.refetch(place.mount.volume, fid, place.who)
             self._nodes.show(node, vnode)
         closed = status.kind is _FILE and above.read_until <= trio.current_time()
-        if closed and not await self._cache.doors.allows(vnode, READ, place.who):
-            raise access.refusal(node)
+        doors = self._cache.doors
+        if closed and not await doors.allows(vnode, READ, place.who):
+            raise access.refusal(node, doors.refusal(vnode.volume, place.who))
         return vnode
 
     def made(self, place: Place, name: bytes, vnode: Vnode) -> tuple[Node, Entry]:
@@ -328,8 +340,11 @@ class Lookups:
         if not isinstance(found, Node):
             return self._absent(root, name, found, trio.current_time())
         found.name_first(root, name)
-        entry = await self.attributes(found, who, self._options.dynroot_timeout)
+        timeout = self.name_timeout(found, self._options.dynroot_timeout)
+        entry = await self.attributes(found, who, timeout)
         self._nodes.hold(root, name, found)
+        if (tree := found.tree) is not None:
+            tree.used = True
         return entry
 
     async def _lookup_dots(self, node: Node, name: bytes, who: Identity) -> Entry:

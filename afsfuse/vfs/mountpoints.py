@@ -149,6 +149,13 @@ class MountPoint(Node):
     def mount_around(self) -> Mount | None:
         return self.mount
 
+    def leave_tree(self) -> None:
+        self.target = None  # each holds the other: this spares a search for garbage
+
+    @property
+    def tree(self) -> Mount | None:
+        return self.target
+
 
 def place_in(mount: Mount, fid: Fid) -> bytes:
     """The `MountPoint.place` of a mount point of a volume."""

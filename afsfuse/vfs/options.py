@@ -58,6 +58,13 @@ class VfsOptions:
     target_lifetime: float = 600.0
     """Seconds after which entering a mount point asks again which volume it leads to."""
 
+    expire: float = 600.0
+    """Seconds between two ticks at which trees must have been idle to go; 0: they stay."""
+
+    nesting_limit: int = 8
+    """How often one volume may be mounted inside itself. The kernel has no loops of directories, so
+    each round is a tree of its own, and programs that walk trees would go on for ever."""
+
     faked_attr_timeout: float = 10.0
     """Seconds for which the kernel may believe the faked attributes of a mount point."""
 

@@ -28,6 +28,7 @@ from afsfuse.interfaces.common import Fid
 from afsfuse.model import FileKind, VolumeType
 from afsfuse.vfs.inodes import Mount
 from afsfuse.vfs.mountpoints import MountPoint, MountTarget, parse_mountpoint
+from afsfuse.vfs.trees import nesting
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -226,6 +227,11 @@ class Resolver:
             raise VolumeMissing(
                 "a backup volume inside a backup volume", cell=cell, volume=volume.name
             )
+        if nesting(point.mount, volume) >= self._options.nesting_limit:
+            raise AfsError(
+                "the volume is mounted inside itself", errno=errno.ELOOP,
+                cell=cell, volume=volume.name,
+            )  # fmt: skip
         root = Fid(volume.id, ROOT_VNODE, ROOT_VNODE)
         self._ask(resolution, servers_of(volume))
         vnode = await self._cache.status(volume, root, resolution.who)
@@ -264,6 +270,7 @@ class Resolver:
         if point.target is None or point.target.volume is not volume:
             self._leave_target(point)
             point.target = Mount(point, point.place, volume, vnode.fid)
+            self._nodes.trees.entered(point.target)
             if point.faked and not resolution.lookers:
                 self._notifier.invalidate_attributes(point.inode)
             point.faked = False
@@ -273,6 +280,8 @@ class Resolver:
 
     def _leave_target(self, point: MountPoint) -> None:
         """What the kernel holds below the mount point is of a volume that is there no more."""
+        if point.target is not None:
+            self._nodes.trees.left(point.target)
         point.target = None
         self._nodes.show(point, None)
         for name in [*(point.names or ()), *(point.absent or ())]:

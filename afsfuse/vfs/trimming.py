@@ -49,8 +49,6 @@ class Trimmer:
                 self._ask(node)
 
     def _ask(self, node: Node) -> None:
-        places = [*node.links, *([(node.parent, node.name)] if node.parent else [])]
-        for parent, name in places:
-            if parent.names is not None and parent.names.get(name) is node:
-                self._nodes.unhold(parent, name)
-                self._notifier.invalidate_name(parent.inode, name)
+        for parent, name in node.places():
+            self._nodes.unhold(parent, name)
+            self._notifier.invalidate_name(parent.inode, name)

@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from afsfuse.cache.writeback import Writer
-from afsfuse.errors import AfsError, ReadOnlyVolume, StaleInode
+from afsfuse.errors import AfsError, NotPermitted, ReadOnlyVolume, StaleInode
 from afsfuse.fileserver.changes import StatusChange
 from afsfuse.model import FileKind, Rights, VolumeType
 from afsfuse.vfs import access
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 """The flags of open(2) of those who change a file."""
 
-_WRITE, _INSERT = int(Rights.WRITE), int(Rights.INSERT)
+_WRITE = int(Rights.WRITE)
 _PERMISSIONS = 0o7777
 
 
@@ -45,16 +45,7 @@ def check_writable(node: Node, vnode: Vnode) -> None:
             f"{node.path()}: the volume is read-only", cell=volume.cell.name, volume=volume.name
         )
     if not vnode.status.mode & stat.S_IWUSR:
-        raise access.refusal(node)
-
-
-def may_write(vnode: Vnode, rights: int, who: Identity) -> bool:
-    """Whether somebody with these rights may write to a file.
-
-    Who has the right to insert only may still write what he has created.
-    Source: Check_PermissionRights in afsfileprocs.c.
-    """
-    return bool(rights & _WRITE) or bool(rights & _INSERT and vnode.author == who)
+        raise NotPermitted(f"{node.path()}: its mode does not let anybody write it")
 
 
 class FileWriting:
@@ -70,16 +61,16 @@ class FileWriting:
     def may_at_once(self, vnode: Vnode, who: Identity) -> bool:
         """Whether an identity is known to have the right to write; asks nobody."""
         rights = self._cache.doors.known_rights(vnode, who)
-        return rights is not None and may_write(vnode, rights, who)
+        return rights is not None and bool(rights & _WRITE)
 
     async def require(self, node: Node, vnode: Vnode, who: Identity) -> None:
         """`NotPermitted` unless an identity may write; asks the server if need be."""
         doors = self._cache.doors
         rights = await doors.rights(vnode, who)
-        if may_write(vnode, rights, who):
+        if rights & _WRITE:
             return
         if not (access.owner_may(vnode.status, os.W_OK, rights) and await doors.owns(vnode, who)):
-            raise access.refusal(node)
+            raise access.refusal(node, doors.refusal(vnode.volume, who))
 
     @staticmethod
     def check_end(node: Node, vnode: Vnode) -> None:

@@ -39,8 +39,9 @@ class Bundle:
     A new connection is opened only when no other is new, and carries one call until the server has
     answered that, or has taken `Parameters.introduction_time`. An OpenAFS file server asks the
     client who it is at the first call of each connection, holds the client's other calls
-    meanwhile, and answers VBUSY as soon as more than a few wait for that. Source: viced/host.c
-    (h_GetHost_r, h_threadquota).
+    meanwhile, and answers VBUSY as soon as more than a few wait for that, of whichever bundle:
+    so the bundles of a peer take turns, see `Introductions`. Source: viced/host.c (h_GetHost_r,
+    h_threadquota).
 
     With `BundleKey.upgrade` one call goes alone, and the others wait until its reply has said
     which service it is (the id in its header); that service is theirs from then on. A call that
@@ -121,9 +122,12 @@ class Bundle:
         for connection in self.connections:
             if connection.answered or not connection.active:
                 channel = connection.free_channel()
-                if channel is not None:
+                if channel is not None and (connection.answered or self._may_introduce()):
                     return connection, channel
         return None
+
+    def _may_introduce(self) -> bool:
+        return self.peer.introductions.may_begin(self)
 
     def _open(self, now: float) -> tuple[ClientConnection, int] | None:
         """A new connection, unless one is new already or there are as many as there may be."""
@@ -132,6 +136,8 @@ class Bundle:
         if (self.seeks_upgrade or not self.key.exclusive) and not all(
             connection.answered for connection in self.connections
         ):
+            return None
+        if not self._may_introduce():
             return None
         connection = self._core.open_connection(self, now)
         connection.seeks_upgrade = self.seeks_upgrade

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rxrpc.core.connection import Connection
 from rxrpc.core.states import CallState
 from rxrpc.core.timers import NEVER
-from rxrpc.errors import SecurityError
+from rxrpc.errors import CallAborted, SecurityError
 from rxrpc.trace import DropReason
 from rxrpc.wire.ack import AckReason, build_ack
 from rxrpc.wire.packet import CHANNELS, CLIENT_INITIATED, Header, PacketType
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rxrpc.core.bundle import Bundle
     from rxrpc.core.call import Call
     from rxrpc.core.client_call import ClientCall
+    from rxrpc.errors import CallError
 
 
 class ClientConnection(Connection):
@@ -28,6 +29,7 @@ class ClientConnection(Connection):
     """For one call only: `Bundle.exclusive`."""
     answered = False
     """Whether the server has answered a call of this connection, or takes too long for that."""
+    _introducing = False  # it has one of the peer's turns
     _introduced_at = NEVER
 
     def free_channel(self) -> int | None:
@@ -50,7 +52,9 @@ class ClientConnection(Connection):
         self.numbers[channel] = number
         self.add(call, channel)
         call.bind(self, channel, number, now)
-        if not self.answered and not self.seeks_upgrade:
+        if not self.answered:
+            self._introducing = True
+            self.peer.introductions.begin()
             self._introduced_at = now + self.context.parameters.introduction_time
             self.context.timers.update(self)
         self.peer.used = now
@@ -67,10 +71,17 @@ class ClientConnection(Connection):
 
     def _introduce(self, now: float) -> None:
         """Let more calls use the connection."""
-        self._introduced_at = NEVER
         if not self.answered:
             self.answered = True
             self.bundle.on_channel_free(now)
+        self._introduced_at = NEVER
+        self._end_turn(now)
+
+    def _end_turn(self, now: float) -> None:
+        """Let another new connection begin."""
+        if self._introducing:
+            self._introducing = False
+            self.peer.introductions.end(now)
 
     def next_timer(self) -> float:
         """When `on_timer` has something to do."""
@@ -78,10 +89,13 @@ class ClientConnection(Connection):
 
     def on_timer(self, now: float) -> None:
         """A first call that takes long does not hold up others; idle connections are forgotten."""
-        if now >= self._introduced_at:
-            self._introduce(now)
-        else:
+        if now < self._introduced_at:
             super().on_timer(now)
+        elif self.seeks_upgrade:  # its bundle's others wait however long it takes
+            self._introduced_at = NEVER
+            self._end_turn(now)
+        else:
+            self._introduce(now)
 
     def _is_of_service(self, service_id: int) -> bool:
         if self.seeks_upgrade and self.service_id == self.asked_id:
@@ -144,12 +158,20 @@ class ClientConnection(Connection):
                 call.heard = now
         self.send(PacketType.RESPONSE, response, now, flags=CLIENT_INITIATED)
 
+    def close(self, error: CallError, now: float) -> None:
+        """End all calls; those that wait in the bundle get other connections, and not this one."""
+        self.bundle.remove(self)
+        super().close(error, now)
+
     def on_call_over(self, call: Call, now: float) -> None:
         """A call has ended: its channel is for the next one."""
         super().on_call_over(call, now)
         self.peer.used = now
         if self.exclusive:
             self.bundle.remove(self)
+        self._end_turn(now)
+        if isinstance(call.error, CallAborted) and call.error.remote and not self.seeks_upgrade:
+            self.answered = True  # the server has looked at the call
         self.bundle.on_channel_free(now)
         if self.armed == NEVER:
             self.context.timers.update(self)

@@ -147,6 +147,9 @@ class Parameters:
     introduction_time: float = 1.0
     """A new connection carries one call until that is answered, but no longer than this."""
 
+    max_introductions_per_peer: int = 4
+    """New connections to one peer whose first call is under way; others wait for their turn."""
+
     max_waiting_calls: int = 4096
     """Calls that may wait for a channel to one service of a peer."""
 
@@ -266,6 +269,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
 _LEAST: Final[Mapping[str, int]] = MappingProxyType(
     {
         "max_connections_per_bundle": 1,
+        "max_introductions_per_peer": 1,
         "max_server_connections": 1,
         "max_unproven_calls": 1,
         "max_peers": 1,

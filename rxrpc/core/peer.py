@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rxrpc.core.introductions import Introductions
 from rxrpc.core.rtt import RttEstimator
 from rxrpc.core.timers import NEVER
 from rxrpc.wire.control import keepalive_datagram
@@ -24,8 +25,8 @@ class Peer:
 
     __slots__ = ("_asked_mtu", "_context", "_path_mtu", "_threshold",
                  "_threshold_at", "address", "armed", "bundles", "bytes_received", "bytes_sent",
-                 "connections", "heard", "mtu", "packets_resent", "packets_sent", "reached", "rtt",
-                 "sent", "server_calls", "used")  # fmt: skip
+                 "connections", "heard", "introductions", "mtu", "packets_resent", "packets_sent",
+                 "reached", "rtt", "sent", "server_calls", "used")  # fmt: skip
 
     def __init__(self, address: Address, context: Context) -> None:
         self.address = address
@@ -36,6 +37,7 @@ class Peer:
         self.mtu = context.parameters.send_mtu  # bytes of the largest datagram
         self.connections = 0  # that point here
         self.bundles = 0  # in use, that point here
+        self.introductions = Introductions(context)  # of connections of ours
         self.server_calls = 0  # calls of the peer that run or wait
         # Of calls that are over: DATA packets and payload
         self.packets_sent = self.packets_resent = 0

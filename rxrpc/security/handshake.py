@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 from rxrpc.errors import ParseError
@@ -59,8 +59,8 @@ class Response:
     """What a client says of itself: its ticket, and that it knows the session key."""
 
     kvno: int
-    ticket: bytes
-    head: bytes  # the 56 bytes before the ticket
+    ticket: bytes = field(repr=False)
+    head: bytes = field(repr=False)  # the 56 bytes before the ticket
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

@@ -1,31 +1,46 @@
-"""Each test of this folder runs twice: on the cell in one process, and on OpenAFS's servers."""
+"""Each test of this folder runs on the cell in one process and on OpenAFS's servers, and at each of
+them as nobody, and as a user with a token at two levels of protection."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from afsfuse.auth import identity
+from afsfuse.auth.identity import Identity
+from afsfuse.auth.security import LEVELS, TokenCredentials
+from afsfuse.auth.store import TokenStore
+from afsfuse.auth.token import Token
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import Fid
+from afsfuse.interfaces.protection import ANONYMOUS
+from rxrpc import NULL
 from tests.cell.planting import planted
 from tests.cell.raw import RawClient, mode
-from tests.cell.site import ROOT, Real, Site, in_process, raw_client, walker
+from tests.cell.site import ROOT, USER, Real, Site, in_process, raw_client, security_of, walker
+from tests.realcell.configuration import USER_IDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from afsfuse.democell import DemoCell
+    from rxrpc import ClientSecurity
+    from rxrpc.security.base import SecurityLevel
     from tests.cell.walker import Walker
 
+WHO = identity.Caller(1000, 1000, 0)
 _folders = itertools.count()
 
 
 class _Shared:
-    """The cell in one process lives as long as the session, as the real one does."""
+    """The cell in one process, and the real one's token, live as long as the session."""
 
     cell: DemoCell | None = None
+    token: str | None = None  # encoded: stores wipe theirs when they are closed
 
 
 @pytest.fixture(
@@ -33,6 +48,25 @@ class _Shared:
 )
 def _cell_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls in a test."""
+
+    level: SecurityLevel | None
+    """Of protection; None: nobody calls, without a token."""
+
+    @property
+    def number(self) -> int:
+        """As protection databases have it."""
+        return ANONYMOUS if self.level is None else USER_IDS[USER]
+
+
+@pytest.fixture(params=["anonymous", "clear", "crypt"])
+def caller(request: pytest.FixtureRequest) -> Caller:
+    """Nobody; or a user who has a token, whose packets are protected or not."""
+    return Caller(LEVELS.get(request.param))
 
 
 @pytest.fixture
@@ -47,24 +81,47 @@ async def site(cell_kind: str, request: pytest.FixtureRequest) -> AsyncIterator[
 
 
 @pytest.fixture
-async def client(site: Site) -> AsyncIterator[RawClient]:
+def token(site: Site) -> Token:
+    """That of `site.USER`."""
+    if not isinstance(site, Real):
+        return site.token()
+    _Shared.token = _Shared.token or site.token().encode()
+    return Token.decode(_Shared.token)
+
+
+@pytest.fixture
+def security(caller: Caller, token: Token) -> ClientSecurity:
+    """That of the calls of a test."""
+    return NULL if caller.level is None else security_of(token, caller.level)
+
+
+@pytest.fixture
+async def client(site: Site, security: ClientSecurity) -> AsyncIterator[RawClient]:
     """A client of the first file server."""
-    async with raw_client(site) as made:
+    async with raw_client(site, security=security) as made:
         yield made
 
 
 @pytest.fixture
-async def other(site: Site) -> AsyncIterator[RawClient]:
+async def other(site: Site, security: ClientSecurity) -> AsyncIterator[RawClient]:
     """Another client of it."""
-    async with raw_client(site) as made:
+    async with raw_client(site, security=security) as made:
         yield made
 
 
 @pytest.fixture
-async def walk(site: Site) -> AsyncIterator[Walker]:
-    """This project's client."""
-    async with walker(site) as made:
+async def walk(site: Site, caller: Caller, token: Token, tmp_path: Path) -> AsyncIterator[Walker]:
+    """This project's client, with the caller's token in a store as daemons have it."""
+    if caller.level is None:
+        async with walker(site) as made:
+            yield made
+        return
+    store = TokenStore(tmp_path / "run")
+    store.load()
+    store.set(Identity(uid=WHO.uid), token)
+    async with walker(site, TokenCredentials(store, caller.level), WHO) as made:
         yield made
+    store.close()
 
 
 @pytest.fixture

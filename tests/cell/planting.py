@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ADDRESSES = ("192.0.2.11", "192.0.2.12")
 VOLUMES = ("root.afs", "tree", "names", "links", "rights", "replicated", "scratch", "scratch2",
-           "quota", "root.cell")  # fmt: skip
+           "quota", "home.alice", "home.bob", "root.cell")  # fmt: skip
 ADMIN_ID = 1
 _LINK_MODE, _MOUNT_POINT_MODE = 0o755, 0o644
 

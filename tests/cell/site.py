@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from afsfuse.auth.identity import ANONYMOUS, Caller
 from afsfuse.auth.security import Credentials
-from afsfuse.cache import CacheManager
+from afsfuse.auth.token import Secret, Token
+from afsfuse.cache import CacheManager, LockMode
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import CellFiles, load, parse_cellservdb
 from afsfuse.cell.directory import CellDirectory
@@ -23,13 +25,15 @@ from afsfuse.fileserver import FileServerClient
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.vfs import FileSystem, KernelInvalidator, NodeTable, NullNotifier, VfsOptions
 from rxrpc import NULL, Endpoint
+from rxrpc.security import deskeys
 from rxrpc.security.base import SecurityLevel
+from rxrpc.security.rxkad import RxkadClient
 from rxrpc.security.tickets import Principal
 from tests.cell.raw import RawClient
 from tests.cell.walker import Walker
 from tests.net import LossyNetwork
-from tests.realcell.configuration import REALM
-from tests.realcell.tokens import local_token, service_keys
+from tests.realcell.configuration import REALM, USERS
+from tests.realcell.tokens import kerberos_ticket, local_token, service_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
     from tests.realcell.cell import RealCell
 
 ROOT = 1
+USER = "alice"
+"""Whose tokens sites give: an ordinary user, to whom no list grants what it does not grant all."""
 
 
 class Site(Protocol):
@@ -70,6 +76,10 @@ class Site(Protocol):
 
     def security(self, user: str) -> ClientSecurity:
         """What protects the calls of `admin`, `alice` or `bob`."""
+        ...
+
+    def token(self) -> Token:
+        """A token for `USER`."""
         ...
 
 
@@ -101,6 +111,14 @@ class InProcess:
     def security(self, user: str) -> ClientSecurity:
         return self.cell.token_for(user).security(time.time)
 
+    def token(self) -> Token:
+        ticket = self.cell.token_for(USER)
+        return Token(
+            cell=ticket.cell, client=ticket.client, enctype=ticket.enctype,
+            key=Secret(ticket.session_key), ticket=ticket.data, start=ticket.start,
+            end=ticket.end, kvno=ticket.kvno,
+        )  # fmt: skip
+
 
 class Real:
     """OpenAFS's own servers."""
@@ -127,6 +145,23 @@ class Real:
     def security(self, user: str) -> ClientSecurity:
         who = Principal(user, "", REALM)
         return local_token(service_keys(self._cell), SecurityLevel.CRYPT, who)
+
+    def token(self) -> Token:
+        """By the cell's KDC, for the password."""
+        host = self._cell.clients["client1"]
+        return kerberos_ticket(host, USER, USERS[USER], self._cell.folder).token(USER)
+
+
+def security_of(token: Token, level: SecurityLevel) -> ClientSecurity:
+    """For calls in the name of a token's owner. Equal for no two calls of this."""
+    return RxkadClient(
+        ticket=token.ticket,
+        session_key=deskeys.session_key(token.enctype, token.key.reveal()),
+        kvno=token.kvno,
+        level=level,
+        expires=token.end,
+        clock=time.time,
+    )
 
 
 @asynccontextmanager
@@ -168,19 +203,21 @@ class UserTokens(Credentials):
 
 
 @asynccontextmanager
-async def walker(
+async def composed(
     site: Site,
+    credentials: Credentials | None = None,
     notifier: KernelNotifier | None = None,
     leftovers: Leftovers | None = None,
-    users: Mapping[int, str] | None = None,
-) -> AsyncIterator[Walker]:
-    """This project's client, all of it but FUSE. `users`: which uids have whose tokens."""
+    lock_mode: LockMode = LockMode.OPENAFS,
+) -> AsyncIterator[tuple[FileSystem, CacheManager]]:
+    """This project's client, all of it but FUSE; everybody is anonymous without `credentials`."""
+    credentials = credentials or Credentials()
     endpoint = site.endpoint()
     cells = CellDirectory(site.files())
     registry = ServerRegistry()
-    locator = VolumeLocator(endpoint, cells, registry)
-    client = FileServerClient(endpoint, locator, UserTokens(site, users or {}))
-    cache = CacheManager(client, channels=client.channels)
+    locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
+    client = FileServerClient(endpoint, locator, credentials)
+    cache = CacheManager(client, channels=client.channels, lock_mode=lock_mode)
     nodes = NodeTable()
     options = VfsOptions(sysnames=(b"amd64_linux26",))
     notifier = notifier or NullNotifier()
@@ -200,7 +237,21 @@ async def walker(
         await nursery.start(cache.run)
         await nursery.start(filesystem.run)
         await filesystem.prepare()
-        yield Walker(filesystem, site.name, cache)
+        yield filesystem, cache
         await filesystem.finish()
         await cache.give_up_all()
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def walker(
+    site: Site,
+    credentials: Credentials | None = None,
+    who: Caller = ANONYMOUS,
+    notifier: KernelNotifier | None = None,
+    leftovers: Leftovers | None = None,
+    lock_mode: LockMode = LockMode.OPENAFS,
+) -> AsyncIterator[Walker]:
+    """The same, by paths, in the name of `who`."""
+    async with composed(site, credentials, notifier, leftovers, lock_mode) as (filesystem, cache):
+        yield Walker(filesystem, site.name, cache, who)

@@ -344,7 +344,9 @@ async def test_names_behave_as_in_a_local_directory(
     def path() -> str:
         return "/".join(rng.choices("abcd", k=rng.choice([1, 1, 2, 2, 3])))
 
-    twin = Twin(walk, [await folder_path(walk, folder)], tmp_path)
+    local = tmp_path / "local"
+    local.mkdir()
+    twin = Twin(walk, [await folder_path(walk, folder)], local)
     for number in range(400):
         await twin.step(Step(rng.choice(VERBS), path(), path(), 0))
         if number % 20 == 0:

@@ -13,9 +13,10 @@ from tests.cell.site import ROOT, Site
 
 if TYPE_CHECKING:
     from rxrpc.rpc import Rpc
+    from tests.cell.conftest import Caller
 
 
-async def test_a_file_is_created(client: RawClient, folder: Fid) -> None:
+async def test_a_file_is_created(client: RawClient, folder: Fid, caller: Caller) -> None:
     before = await client.status(folder)
     reply = await client.call(fs.CREATE_FILE, fs.CreateArgs(folder, b"file", mode(0o640)))
     made, directory = reply.status, reply.directory_status
@@ -23,7 +24,7 @@ async def test_a_file_is_created(client: RawClient, folder: Fid) -> None:
     assert (made.unix_mode_bits, made.link_count, made.length) == (0o640, 1, 0)
     assert made.data_version == 0
     assert (made.parent_vnode, made.parent_unique) == (folder.vnode, folder.unique)
-    assert made.owner == made.author == 32766
+    assert made.owner == made.author == caller.number
     assert reply.fid.vnode % 2 == 0
     assert directory.data_version == before.data_version + 1
     assert directory.link_count == before.link_count == 2

@@ -15,7 +15,7 @@ from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.interfaces import fileserver as fs
 from rxrpc import CallAborted
 from tests.cell.raw import RawClient, code_name, mode
-from tests.cell.site import raw_client, walker
+from tests.cell.site import UserTokens, raw_client, walker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from afsfuse.interfaces.common import Fid
     from tests.cell.site import Site
     from tests.cell.walker import Walker
+
+pytestmark = pytest.mark.parametrize("caller", ["anonymous"], indirect=True)
+"""Each of these has callers of its own, beside nobody."""
 
 ADMIN, ALICE, BOB = (Caller(uid, uid, uid + 1) for uid in (1, 1001, 1002))
 NAMES = {ADMIN: "admin", ALICE: "alice", BOB: "bob", ANONYMOUS: "anonymous"}
@@ -46,7 +49,7 @@ async def admin(site: Site) -> AsyncIterator[RawClient]:
 @pytest.fixture
 async def walk(site: Site) -> AsyncIterator[Walker]:
     users = {who.uid: name for who, name in NAMES.items() if who is not ANONYMOUS}
-    async with walker(site, users=users) as made:
+    async with walker(site, UserTokens(site, users)) as made:
         yield made
 
 

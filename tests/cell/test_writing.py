@@ -42,7 +42,7 @@ class Desk:
     async def close(self, handle: int) -> None:
         """As the kernel does."""
         if not self.vfs.is_settled(handle):
-            await self.vfs.flush(handle)
+            await self.vfs.flush(handle, owner=0)
         self.vfs.release(handle)
 
     async def write(self, data: bytes, offset: int = 0, flags: int = os.O_RDWR) -> None:

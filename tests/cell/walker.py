@@ -6,7 +6,6 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.errors import AfsError
 from afsfuse.model import Inode
 
@@ -23,18 +22,20 @@ _ROOM = 1 << 16
 class Walker:
     """Paths are relative to the cell's root: read-only, or with `writable` the read-write one."""
 
-    def __init__(self, filesystem: FileSystem, cell: str, cache: CacheManager) -> None:
+    def __init__(self, filesystem: FileSystem, cell: str, cache: CacheManager, who: Caller) -> None:
         self.vfs = filesystem
         self.cache = cache
         self._cell = cell
+        self._who = who
+        self.locking = filesystem.locking
 
-    async def entry(self, path: str, *, writable: bool = False, who: Caller = ANONYMOUS) -> Entry:
+    async def entry(self, path: str, *, writable: bool = False, who: Caller | None = None) -> Entry:
         """The node at the end of a path. Raises `FileNotFoundError` where a name is not."""
         top = f".{self._cell}" if writable else self._cell
         inode = ROOT_INODE
         found: Entry | None = None
         for name in (top, *filter(None, path.split("/"))):
-            found = await self.vfs.lookup(inode, os.fsencode(name), who)
+            found = await self.vfs.lookup(inode, os.fsencode(name), who or self._who)
             if not found.inode:
                 raise FileNotFoundError(path)
             inode = found.inode
@@ -44,7 +45,7 @@ class Walker:
     async def read(self, path: str, *, writable: bool = False) -> bytes:
         """What is in a file."""
         entry = await self.entry(path, writable=writable)
-        opened = await self.vfs.open(entry.inode, os.O_RDONLY, ANONYMOUS)
+        opened = await self.vfs.open(entry.inode, os.O_RDONLY, self._who)
         try:
             parts = []
             offset = 0
@@ -55,10 +56,15 @@ class Walker:
         finally:
             self.vfs.release(opened.handle)
 
+    async def open(self, path: str, *, writable: bool = False, flags: int = os.O_RDONLY) -> int:
+        """The handle of a file, which stays open."""
+        entry = await self.entry(path, writable=writable)
+        return (await self.vfs.open(entry.inode, flags, self._who)).handle
+
     async def list(self, path: str, *, writable: bool = False) -> set[str]:
         """The names in a directory."""
         entry = await self.entry(path, writable=writable)
-        handle = await self.vfs.opendir(entry.inode, ANONYMOUS)
+        handle = await self.vfs.opendir(entry.inode, self._who)
         try:
             names: set[str] = set()
             offset = 0
@@ -72,7 +78,7 @@ class Walker:
     async def readlink(self, path: str, *, writable: bool = False) -> bytes:
         """Where a symbolic link points to."""
         entry = await self.entry(path, writable=writable)
-        return await self.vfs.readlink(entry.inode, ANONYMOUS)
+        return await self.vfs.readlink(entry.inode, self._who)
 
     # Changes, all in the read-write tree
 
@@ -84,47 +90,47 @@ class Walker:
     async def create(self, path: str, flags: int = os.O_EXCL, mode: int = 0o644) -> Entry:
         """A new file, closed again at once."""
         parent, name = await self.parent(path)
-        opened, entry = await self.vfs.create(parent, name, mode, flags, ANONYMOUS)
+        opened, entry = await self.vfs.create(parent, name, mode, flags, self._who)
         self.vfs.release(opened.handle)
         return entry
 
     async def mkdir(self, path: str, mode: int = 0o755) -> Entry:
-        return await self.vfs.mkdir(*await self.parent(path), mode, ANONYMOUS)
+        return await self.vfs.mkdir(*await self.parent(path), mode, self._who)
 
     async def symlink(self, path: str, body: bytes) -> Entry:
-        return await self.vfs.symlink(*await self.parent(path), body, ANONYMOUS)
+        return await self.vfs.symlink(*await self.parent(path), body, self._who)
 
     async def link(self, existing: str, path: str) -> Entry:
         inode = (await self.entry(existing, writable=True)).inode
-        return await self.vfs.link(inode, *await self.parent(path), ANONYMOUS)
+        return await self.vfs.link(inode, *await self.parent(path), self._who)
 
     async def unlink(self, path: str) -> None:
-        await self.vfs.unlink(*await self.parent(path), ANONYMOUS)
+        await self.vfs.unlink(*await self.parent(path), self._who)
 
     async def rmdir(self, path: str) -> None:
-        await self.vfs.rmdir(*await self.parent(path), ANONYMOUS)
+        await self.vfs.rmdir(*await self.parent(path), self._who)
 
     async def rename(self, old: str, new: str, flags: int = 0) -> None:
         old_parent, old_name = await self.parent(old)
         new_parent, new_name = await self.parent(new)
-        await self.vfs.rename(old_parent, old_name, new_parent, new_name, flags, ANONYMOUS)
+        await self.vfs.rename(old_parent, old_name, new_parent, new_name, flags, self._who)
 
     async def attribute(
-        self, path: str, name: bytes, *, writable: bool = False, who: Caller = ANONYMOUS
+        self, path: str, name: bytes, *, writable: bool = False, who: Caller | None = None
     ) -> bytes:
         """An extended attribute."""
         entry = await self.entry(path, writable=writable, who=who)
-        return await self.vfs.getxattr(entry.inode, name, who)
+        return await self.vfs.getxattr(entry.inode, name, who or self._who)
 
-    async def set_acl(self, path: str, text: bytes, who: Caller = ANONYMOUS) -> None:
+    async def set_acl(self, path: str, text: bytes, who: Caller | None = None) -> None:
         """Give a directory of the read-write tree an access list, by its extended attribute."""
         entry = await self.entry(path, writable=True, who=who)
-        await self.vfs.setxattr(entry.inode, b"afs.acl", text, who)
+        await self.vfs.setxattr(entry.inode, b"afs.acl", text, who or self._who)
 
-    async def access(self, path: str, mask: int, who: Caller = ANONYMOUS) -> bool:
+    async def access(self, path: str, mask: int, who: Caller | None = None) -> bool:
         """What access(2) says of something in the read-write tree."""
         entry = await self.entry(path, writable=True, who=who)
-        return await self.vfs.access(entry.inode, mask, who)
+        return await self.vfs.access(entry.inode, mask, who or self._who)
 
     async def volume_of(self, path: str, *, writable: bool = False) -> int:
         """The number of the volume in which a path ends."""

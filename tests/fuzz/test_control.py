@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -62,7 +63,7 @@ def test_whatever_is_sent_each_line_is_answered(data: bytes) -> None:
     with World() as world:
         server = ControlServer(world.store)
         for line in data.split(b"\n"):
-            answer = server._answer(line, Peer(1000, 1000, os.getpid()))
+            answer, _ = trio.run(server._answer, line, Peer(1000, 1000, os.getpid()))
             assert answer.endswith(b"\n")
             assert b"byte key" not in answer
             with contextlib.suppress(ControlRefused):
@@ -75,4 +76,6 @@ def test_a_sound_request_with_one_byte_changed(place: int, value: int) -> None:
         line = bytearray(SOUND[:-1])
         line[place] = value
         server = ControlServer(world.store)
-        assert server._answer(bytes(line), Peer(1000, 1000, os.getpid())).endswith(b"\n")
+        peer = Peer(1000, 1000, os.getpid())
+        answer, _ = trio.run(server._answer, bytes(line), peer)
+        assert answer.endswith(b"\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.realcell.cell import RealCell
+    from tests.realcell.hosts import Host
 
 ALICE = f"alice@{REALM}"
 SECONDS = 60.0
@@ -69,8 +71,27 @@ class Desk:
         told: list[dict[str, Any]] = json.loads(self.afsfuse("tokens", "--json").stdout)["tokens"]
         return told
 
+    def secrets(self) -> list[str]:
+        """The keys of all tokens that are kept, as they might turn up in a log."""
+        kept = [json.loads(path.read_text()) for path in (self.runtime / "tokens").iterdir()]
+        return [one["key"] for one in kept] + [one["ticket"][:60] for one in kept]
+
     @contextmanager
     def mount(self, name: str = "afs", options: str = "debug") -> Iterator[RealMount]:
         """A daemon whose tokens are those of the desk."""
         with mounted(self.cell, "client1", self.folder / name, options=options) as mount:
             yield mount
+
+
+@contextmanager
+def stopped(host: Host, program: str) -> Iterator[None]:
+    """A server of a host's is there and answers nobody."""
+    pids = host.pids(program)
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)

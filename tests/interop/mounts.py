@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from afsfuse.auth.folders import OVERRIDE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -42,16 +44,24 @@ class RealMount:
     """A daemon in the foreground on a client host; what it mounts is visible to everybody."""
 
     def __init__(
-        self, cell: Cell, host: ClientHost, source: str, point: Path, options: str
+        self,
+        cell: Cell,
+        host: ClientHost,
+        source: str,
+        point: Path,
+        options: str,
+        runtime: Path | None = None,
     ) -> None:
+        """`runtime`: where its tokens are, if not where those of the tests' own process are."""
         self.point = point
         self.log = point.with_suffix(".log")
         everything = f"confdir={cell.confdir}" + (f",{options}" if options else "")
         command = [sys.executable, "-m", "afsfuse", "mount", source, str(point), "-f"]
         with self.log.open("wb") as log:
             self.daemon = host.popen(
-                [*command, "-o", everything], mounts=False, stdout=log, stderr=log
-            )
+                [*command, "-o", everything], mounts=False, stdout=log, stderr=log,
+                env={OVERRIDE: str(runtime)} if runtime else None,
+            )  # fmt: skip
         self._cell = cell.name
 
     @property
@@ -98,11 +108,17 @@ class RealMount:
 
 @contextmanager
 def mounted(
-    cell: Cell, host: str, point: Path, *, source: str = "afs", options: str = ""
+    cell: Cell,
+    host: str,
+    point: Path,
+    *,
+    source: str = "afs",
+    options: str = "",
+    runtime: Path | None = None,
 ) -> Iterator[RealMount]:
     """A mount for the time of a test; it must end cleanly and leave nothing."""
     point.mkdir(parents=True, exist_ok=True)
-    mount = RealMount(cell, cell.clients[host], source, point, options)
+    mount = RealMount(cell, cell.clients[host], source, point, options, runtime)
     try:
         mount.wait_until_mounted()
         yield mount

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import uuid
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.interop.mounts import RealMount, eventually, mounted
+from tests.interop.mounts import RealMount, eventually
 from tests.realcell.afsio import Afsio
 from tests.tools.peer import Peer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.interop.visitor import Visitor
     from tests.realcell.cell import RealCell
 
 pytestmark = [pytest.mark.realcell, pytest.mark.mount]
@@ -46,6 +48,11 @@ def text(path: Path) -> str | None:
         return None
 
 
+def something_new() -> bytes:
+    """What was in no file before, whoever came earlier."""
+    return b"changed to %s\n" % uuid.uuid4().hex.encode()
+
+
 def test_a_changed_file_is_seen(afs: RealMount, afsio: Afsio) -> None:
     path = afs.writable / "scratch/slot00"
     before = path.read_bytes()
@@ -64,11 +71,11 @@ def test_a_change_of_the_same_length_in_the_same_second(afs: RealMount, afsio: A
 
 
 def test_an_open_file_sees_the_change(afs: RealMount, afsio: Afsio) -> None:
-    path = afs.writable / "scratch/slot02"
+    path, changed = afs.writable / "scratch/slot02", something_new()
     with path.open("rb", buffering=0) as file:
         file.read()
-        afsio.overwrite("/afs/.test.afs/scratch/slot02", b"slot 02, changed\n")
-        assert eventually(lambda: os.pread(file.fileno(), 99, 0) == b"slot 02, changed\n", SOON)
+        afsio.overwrite("/afs/.test.afs/scratch/slot02", changed)
+        assert eventually(lambda: os.pread(file.fileno(), 99, 0) == changed, SOON)
 
 
 def test_a_file_that_grows(afs: RealMount, afsio: Afsio) -> None:
@@ -80,10 +87,10 @@ def test_a_file_that_grows(afs: RealMount, afsio: Afsio) -> None:
 
 
 def test_both_file_servers_call_back(afs: RealMount, afsio: Afsio) -> None:
-    path = afs.writable / "scratch2/slot00"
+    path, changed = afs.writable / "scratch2/slot00", something_new()
     path.read_bytes()
-    afsio.overwrite("/afs/.test.afs/scratch2/slot00", b"slot 00, changed\n")
-    assert eventually(lambda: path.read_bytes() == b"slot 00, changed\n", SOON)
+    afsio.overwrite("/afs/.test.afs/scratch2/slot00", changed)
+    assert eventually(lambda: path.read_bytes() == changed, SOON)
 
 
 def test_names_appear_vanish_and_move(afs: RealMount, peer: Path) -> None:
@@ -133,6 +140,7 @@ def shows(path: Path, content: bytes) -> bool:
     return path.read_bytes() == content
 
 
+@pytest.mark.parametrize("visitor", ["crypt"], indirect=True)  # a release takes 5 s
 def test_a_release_is_seen_in_the_read_only_tree(
     afs: RealMount, real_cell: RealCell, afsio: Afsio
 ) -> None:
@@ -144,22 +152,22 @@ def test_a_release_is_seen_in_the_read_only_tree(
 
 
 def test_a_restarted_file_server_voids_its_promises(
-    real_cell: RealCell, tmp_path: Path, afsio: Afsio
+    real_cell: RealCell, visitor: Visitor, tmp_path: Path, afsio: Afsio
 ) -> None:
-    with mounted(real_cell, "client1", tmp_path / "afs") as mount:
-        path = mount.writable / "scratch2/slot05"
+    with visitor.mounted(tmp_path / "afs") as mount:
+        path, changed = mount.writable / "scratch2/slot05", something_new()
         path.read_bytes()
         real_cell.restart_file_server("fs2")
-        afsio.overwrite("/afs/.test.afs/scratch2/slot05", b"slot 05, changed\n")
+        afsio.overwrite("/afs/.test.afs/scratch2/slot05", changed)
         # The new server knows of no promise; it says so at our first call to it.
         (mount.writable / "scratch2/slot06").read_bytes()
-        assert eventually(lambda: path.read_bytes() == b"slot 05, changed\n", SOON)
+        assert eventually(lambda: path.read_bytes() == changed, SOON)
 
 
-def test_inode_numbers_survive_a_remount(real_cell: RealCell, tmp_path: Path) -> None:
+def test_inode_numbers_survive_a_remount(visitor: Visitor, tmp_path: Path) -> None:
     numbers = []
     for turn in ("first", "second"):
-        with mounted(real_cell, "client1", tmp_path / turn) as mount:
+        with visitor.mounted(tmp_path / turn) as mount:
             paths = ("tree", "tree/files", "tree/files/size-1", "links/mount-tree/old")
             numbers.append([(mount.cell / path).stat().st_ino for path in paths])
     assert numbers[0] == numbers[1]

@@ -12,42 +12,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from afsfuse.auth.folders import OVERRIDE
-from tests.interop.desk import Desk
 from tests.realcell import seed
 from tests.realcell.contents import EPOCH, Directory, File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.interop.mounts import RealMount
-    from tests.realcell.cell import RealCell
     from tests.realcell.contents import Content
 
 pytestmark = [pytest.mark.realcell, pytest.mark.mount]
 
 MIB, GIB = 1 << 20, 1 << 30
 READERS = 64
-
-
-@pytest.fixture(scope="module", params=["anonymous", "clear", "crypt"])
-def afs(
-    request: pytest.FixtureRequest, real_cell: RealCell, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RealMount]:
-    """The cell as client1 sees it, without a token and with one at two levels of protection."""
-    folder = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(OVERRIDE, str(folder / "run"))
-        desk = Desk(real_cell, folder, folder / "run")
-        options = "noallow_other,debug"
-        if request.param != "anonymous":
-            desk.write_keytab()
-            desk.aklog()
-            options += f",crypt={request.param}"
-        with desk.mount(options=options) as mount:
-            yield mount
-            assert ("has a token for" in mount.log.read_text()) == (request.param != "anonymous")
 
 
 def digest(content: Content) -> str:

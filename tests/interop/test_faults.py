@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.interop.mounts import eventually, mounted
+from tests.interop.mounts import eventually
 from tests.interop.test_contents import digest, digest_of_file
 from tests.realcell import seed
 from tests.realcell.afsio import Afsio
@@ -22,11 +22,14 @@ from tests.tools.relay import Line, Relay
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.interop.visitor import Visitor
     from tests.realcell.cell import RealCell
 
 pytestmark = [pytest.mark.realcell, pytest.mark.mount]
 
 STUCK = 300  # more blocked requests than pyfuse3 has workers by default (99)
+SLOW = pytest.mark.parametrize("visitor", ["anonymous", "crypt"], indirect=True)
+ONCE = pytest.mark.parametrize("visitor", ["crypt"], indirect=True)
 BOUND = 90.0  # no system call takes longer, whatever the servers do
 
 
@@ -48,10 +51,13 @@ def end_all(children: list[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def test_five_percent_of_packets_lost_both_ways(real_cell: RealCell, tmp_path: Path) -> None:
+@SLOW
+def test_five_percent_of_packets_lost_both_ways(
+    real_cell: RealCell, visitor: Visitor, tmp_path: Path
+) -> None:
     with (
         real_cell.loss("client1", 5),
-        mounted(real_cell, "client1", tmp_path / "afs") as mount,
+        visitor.mounted(tmp_path / "afs") as mount,
     ):
         assert digest_of_file(mount.cell / "replicated/data.bin") == digest(seed.REPLICATED)
         for number in range(0, 200, 10):
@@ -61,19 +67,24 @@ def test_five_percent_of_packets_lost_both_ways(real_cell: RealCell, tmp_path: P
         assert len(os.listdir(mount.cell / "many/directory")) == seed.MANY_NAMES
 
 
-def test_a_line_that_reorders_and_doubles(real_cell: RealCell, tmp_path: Path) -> None:
+def test_a_line_that_reorders_and_doubles(
+    real_cell: RealCell, visitor: Visitor, tmp_path: Path
+) -> None:
     line = Line(round_trip_ms=2, jitter_ms=3, loss=0.01, duplicate=0.02, reorder=0.02, seed=7)
     with (
         Relay(real_cell, "client1", line),
-        mounted(real_cell, "client1", tmp_path / "afs") as mount,
+        visitor.mounted(tmp_path / "afs") as mount,
     ):
         assert digest_of_file(mount.cell / "replicated/data.bin") == digest(seed.REPLICATED)
 
 
-def test_a_dead_server_holds_up_nobody_else(real_cell: RealCell, tmp_path: Path) -> None:
+@SLOW
+def test_a_dead_server_holds_up_nobody_else(
+    real_cell: RealCell, visitor: Visitor, tmp_path: Path
+) -> None:
     """Three hundred processes wait for one server; the files of the other are read meanwhile."""
     children: list[subprocess.Popen[bytes]] = []
-    with mounted(real_cell, "client1", tmp_path / "afs") as mount:
+    with visitor.mounted(tmp_path / "afs") as mount:
         small = mount.cell / "small/files"
         names = [small / f"f{number:04d}" for number in range(STUCK)]
         os.listdir(small)
@@ -103,13 +114,14 @@ def digest_of_any(path: Path) -> bool:
         return False
 
 
+@ONCE
 @pytest.mark.parametrize(
     ("program", "what"), [(LIST, "small/files"), (READ, "small/files/f1999"), (READ, "big/big.bin")]
 )
 def test_control_c_ends_a_wait(
-    real_cell: RealCell, tmp_path: Path, program: str, what: str
+    real_cell: RealCell, visitor: Visitor, tmp_path: Path, program: str, what: str
 ) -> None:
-    with mounted(real_cell, "client1", tmp_path / "afs") as mount:
+    with visitor.mounted(tmp_path / "afs") as mount:
         path = mount.cell / what
         assert path.parent.exists()
         assert path.exists()
@@ -124,8 +136,8 @@ def test_control_c_ends_a_wait(
                 end_all([process])
 
 
-def test_a_replica_takes_over(real_cell: RealCell, tmp_path: Path) -> None:
-    with mounted(real_cell, "client1", tmp_path / "afs") as mount:
+def test_a_replica_takes_over(real_cell: RealCell, visitor: Visitor, tmp_path: Path) -> None:
+    with visitor.mounted(tmp_path / "afs") as mount:
         data = mount.cell / "replicated/data.bin"
         with data.open("rb", buffering=0) as file:
             file.read(65536)
@@ -134,8 +146,9 @@ def test_a_replica_takes_over(real_cell: RealCell, tmp_path: Path) -> None:
                 assert hashlib.sha256(file.read()).hexdigest() == digest(seed.REPLICATED)
 
 
-def test_a_volume_that_is_offline(real_cell: RealCell, tmp_path: Path) -> None:
-    with mounted(real_cell, "client1", tmp_path / "afs") as mount:
+@ONCE
+def test_a_volume_that_is_offline(real_cell: RealCell, visitor: Visitor, tmp_path: Path) -> None:
+    with visitor.mounted(tmp_path / "afs") as mount:
         assert (mount.cell / "owned-by-nobody").exists() is False
         number = str(real_cell.volumes.volume_id("quota"))
         where = ["-server", real_cell.servers["fs1"].address, "-partition", "a"]
@@ -151,9 +164,10 @@ def test_a_volume_that_is_offline(real_cell: RealCell, tmp_path: Path) -> None:
         assert eventually(lambda: digest_of_any(mount.cell / "quota/half.bin"), 15)
 
 
-def test_callbacks_are_given_back(real_cell: RealCell, tmp_path: Path) -> None:
+@SLOW
+def test_callbacks_are_given_back(real_cell: RealCell, visitor: Visitor, tmp_path: Path) -> None:
     """After an unmount the servers owe us nothing: a change sends no packet to our port."""
-    with mounted(real_cell, "client1", tmp_path / "afs", options="port=7123") as mount:
+    with visitor.mounted(tmp_path / "afs", options="port=7123") as mount:
         path = mount.writable / "scratch/slot07"
         path.read_bytes()
     program = (

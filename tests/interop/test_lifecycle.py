@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from afsfuse.auth.folders import OVERRIDE
 from tests.interop.mounts import RealMount, eventually, mounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.interop.visitor import Visitor
     from tests.realcell.cell import RealCell
 
 pytestmark = [pytest.mark.realcell, pytest.mark.mount]
@@ -44,16 +46,20 @@ def run(cell: RealCell, *arguments: str, check: bool = True) -> subprocess.Compl
     return cell.clients["client1"].run([*COMMAND, *arguments], mounts=False, check=check)
 
 
-def test_in_the_background_and_away_again(real_cell: RealCell, point: Path) -> None:
-    run(real_cell, "mount", "afs", str(point), "-o", f"confdir={real_cell.confdir}")
+def test_in_the_background_and_away_again(
+    real_cell: RealCell, visitor: Visitor, point: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(OVERRIDE, str(visitor.runtime))
+    options = ",".join(filter(None, (f"confdir={real_cell.confdir}", visitor.options)))
+    run(real_cell, "mount", "afs", str(point), "-o", options)
     assert "README" in os.listdir(point / real_cell.name)
     run(real_cell, "umount", str(point))
     assert not is_mounted(point)
 
 
 @pytest.mark.parametrize("source", ["#test.afs:tree.", "%test.afs:tree.", "%tree."])
-def test_a_single_volume(real_cell: RealCell, tmp_path: Path, source: str) -> None:
-    with mounted(real_cell, "client1", tmp_path / "afs", source=source) as mount:
+def test_a_single_volume(visitor: Visitor, tmp_path: Path, source: str) -> None:
+    with visitor.mounted(tmp_path / "afs", source=source) as mount:
         assert "files" in os.listdir(mount.point)
         with open("/proc/mounts") as table:
             (line,) = (line for line in table if str(mount.point) in line)
@@ -80,23 +86,28 @@ def test_a_port_that_is_taken(real_cell: RealCell, tmp_path: Path, point: Path) 
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_killed_daemon_is_cleared_away(real_cell: RealCell, tmp_path: Path) -> None:
+def test_a_killed_daemon_is_cleared_away(
+    real_cell: RealCell, visitor: Visitor, tmp_path: Path
+) -> None:
     point = tmp_path / "afs"
     point.mkdir()
-    first = RealMount(real_cell, real_cell.clients["client1"], "afs", point, "")
+    client1 = real_cell.clients["client1"]
+    first = RealMount(real_cell, client1, "afs", point, visitor.options, visitor.runtime)
     try:
         first.wait_until_mounted()
         first.daemon.kill()
         first.daemon.wait()
-        with mounted(real_cell, "client1", point) as second:
+        with visitor.mounted(point) as second:
             assert "README" in os.listdir(second.cell)
     finally:
         first.clear()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_unmounts(real_cell: RealCell, tmp_path: Path, number: signal.Signals) -> None:
-    with mounted(real_cell, "client1", tmp_path / "afs") as mount:
+def test_a_signal_unmounts(
+    real_cell: RealCell, visitor: Visitor, tmp_path: Path, number: signal.Signals
+) -> None:
+    with visitor.mounted(tmp_path / "afs") as mount:
         os.listdir(mount.cell)
         mount.daemon.send_signal(number)
         assert mount.daemon.wait(20) == 0

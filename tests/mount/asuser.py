@@ -8,6 +8,7 @@ folders in which root has them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import json
 import os
@@ -23,20 +24,29 @@ import afsfuse.logs  # noqa: F401 (all are for the processes that are forked bel
 from afsfuse import cli
 from afsfuse.auth.folders import OVERRIDE
 from afsfuse.fuse import mount
-from tests.mount.harness import state_of
+from tests.mount.harness import flags_of, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NOBODY = 65534
+_PTRACE_SEIZE, _PTRACE_DETACH = 0x4206, 17  # linux/ptrace.h
+_SET_DUMPABLE = 4  # linux/prctl.h
 
 
-def as_user(action: Callable[[], object], uid: int = NOBODY) -> object:
-    """What an action returns, or the error it raises, in a process of the user."""
+def as_user(action: Callable[[], object], uid: int = NOBODY, *, at: Path | None = None) -> object:
+    """What an action returns, or the error it raises, in a process of the user.
+
+    It works in the folder `at`, which it enters before it becomes the user: the way there may be
+    closed to him, as other sessions of pytest close what is above their folders.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
+        if at is not None:
+            at.chmod(0o755)  # pytest makes it for root alone
+            os.chdir(at)
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
@@ -89,6 +99,52 @@ def open_device(scratch: Path) -> None:
     subprocess.run(["mount", "--bind", device, mount.DEVICE], check=True)
 
 
+def insides(pid: int) -> dict[str, str]:
+    """What a process can do to another one of its user's."""
+
+    def outcome(action: Callable[[], object]) -> str:
+        try:
+            action()
+        except OSError as exc:
+            return type(exc).__name__
+        return "done"
+
+    def attach() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.ptrace(_PTRACE_SEIZE, pid, 0, 0) < 0:
+            raise OSError(ctypes.get_errno(), "ptrace")
+        libc.ptrace(_PTRACE_DETACH, pid, 0, 0)
+
+    told = {
+        name: outcome(lambda name=name: Path(f"/proc/{pid}/{name}").open("rb").close())  # type: ignore[misc]
+        for name in ("mem", "environ", "maps", "auxv")
+    }
+    told["fd"] = outcome(lambda: os.listdir(f"/proc/{pid}/fd"))
+    told["ptrace"] = outcome(attach)
+    return told
+
+
+def insides_of_another() -> dict[str, str]:
+    """The same, of a process that nobody has closed."""
+    reader, writer = os.pipe()
+    other = os.fork()
+    if other == 0:
+        ctypes.CDLL(None).prctl(_SET_DUMPABLE, 1, 0, 0, 0)  # changing the uid has closed us, too
+        os.write(writer, b"!")
+        signal.pause()
+    try:
+        os.read(reader, 1)
+        return insides(other)
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+
+
+def core_limit(pid: int) -> list[str]:
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line.split()[4:6] for line in lines if line.startswith("Max core file size"))
+
+
 def daemon_of(directory: str) -> int:
     return int(os.getxattr(directory, mount.PID_ATTRIBUTE))
 
@@ -120,6 +176,10 @@ def main(scratch: Path) -> dict[str, object]:
     except PermissionError:
         told["root"] = "PermissionError"
     pid = as_user(lambda: daemon_of(path))
+    told["flags"] = sorted(flags_of(path))
+    told["insides"] = as_user(lambda: insides(int(str(pid))))
+    told["another's"] = as_user(insides_of_another)
+    told["core"] = core_limit(int(str(pid)))
     told["umount"] = as_user(command("umount", path))
     told["gone"] = mount.find_mount(path) is None and state_of(int(str(pid))) in ("", "Z")
 

@@ -43,8 +43,17 @@ def state_of(pid: int) -> str:
         return ""
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
+def flags_of(directory: str) -> set[str]:
+    """The options of a mount itself, such as nosuid; the last one of those on a directory."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as table:  # source: proc(5)
+        fields = [line.split() for line in table]
+    return set(next(line[5] for line in reversed(fields) if line[4] == directory).split(","))
+
+
+def environment(*folders: Path) -> dict[str, str]:
+    """For a Python that looks for modules in these folders first, then here."""
+    path = os.pathsep.join(map(str, (*folders, ROOT)))
+    return {**os.environ, "PYTHONPATH": path, "LC_ALL": "C.UTF-8"}
 
 
 class Children:
@@ -94,7 +103,9 @@ class ToyMount:
         *,
         limits: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
+        folders: tuple[Path, ...] = (),
     ) -> None:
+        """`folders`: where the daemon looks for modules first."""
         self.path = directory
         words = (repr(limits or {}), repr(options or {}))
         self._log = directory.with_suffix(".log").open("w+b")
@@ -103,7 +114,7 @@ class ToyMount:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment(),
+            env=environment(*folders),
             cwd=ROOT,
         )
         self.device: str | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.mount.asuser import as_user
 from tests.mount.harness import interrupt_and_wait, state_of, wait_until
 
 if TYPE_CHECKING:
@@ -211,3 +212,23 @@ def test_nobody_is_polled_when_nothing_waits(toy: ToyMount) -> None:
     before = ticks()
     time.sleep(2.0)
     assert ticks() - before <= 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_one_user_cannot_have_all_that_may_wait(
+    toys: Callable[..., ToyMount], children: Children
+) -> None:
+    """Where all may wait, one has half; nobody else is refused, also if he has to wait himself."""
+    toy = toys(limits={"requests": 200}, options={"allow_other": True})
+    at, name = toy.path.parent, toy.path.name
+    toy.order("add_directory", "stuck")
+    toy.order("add_directory", "well", 20)
+    toy.order("behave", "stuck", "lookup", "hang")
+    flood = children.start(sys.executable, "-S", "-c", CROWD, toy / "stuck", "400")
+    wait_until(lambda: toy.log().count("is refused with EAGAIN") >= 300, "300 are refused")
+    assert toy.state()["waiting"] == 100
+    assert as_user(lambda: len(os.listdir(f"{name}/well")), at=at) == 20
+    assert as_user(lambda: Path(name, "well", "7").read_text(), at=at) == "7\n"
+    assert flood.poll() is None
+    toy.order("let_go", "stuck")
+    assert flood.communicate(timeout=PATIENCE * 6)[0].split().count(b"11") == 300

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +14,17 @@ import trio
 
 from afsfuse.errors import AfsError, NameTooLong
 from afsfuse.model import Inode
-from afsfuse.vfs.entry import BLOCK_SIZE, Entry, Listing, OpenFile, VolumeSpace, negative
+from afsfuse.vfs.entry import (
+    BLOCK_SIZE,
+    READS_ONLY,
+    UNFLUSHED,
+    Entry,
+    Listing,
+    OpenFile,
+    VolumeSpace,
+    negative,
+)
+from tests.mount.toylocks import ToyLocking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -107,7 +118,9 @@ class ToyFileSystem(ReadOnly):
         self.extended: dict[bytes, bytes] = {}
         """Extended attributes that were set, of whatever node."""
         self.handles: dict[int, Node] = {}
+        self._callers: dict[int, Caller] = {}
         self._handle = itertools.count(1)
+        self.locking = ToyLocking(self.handles)
 
     def add(self, path: str, content: bytes | dict[str, Node], link: bytes | None = None) -> Node:
         parent, _, name = path.rpartition("/")
@@ -181,7 +194,12 @@ class ToyFileSystem(ReadOnly):
         await self._act("open", node)
         keep, node.shown = node.shown == node.version, node.version
         handle = next(self._handle)
+        if not flags & (os.O_WRONLY | os.O_RDWR):
+            handle |= READS_ONLY
+            if node.behaviour.get("close") == "untold":
+                handle |= UNFLUSHED
         self.handles[handle] = node
+        self._callers[handle] = caller
         return OpenFile(handle, keep)
 
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
@@ -214,10 +232,17 @@ class ToyFileSystem(ReadOnly):
         return len(data)
 
     def is_settled(self, handle: int) -> bool:
-        return not self.handles[handle].behaviour.get("flush")
+        self.calls["is_settled"] += 1
+        return not (self.handles[handle].behaviour.get("flush") or self.locking.posix)
 
-    async def flush(self, handle: int) -> None:
-        await self._act("flush", self.handles[handle])
+    async def flush(self, handle: int, owner: int) -> None:
+        try:
+            await self._act("flush", self.handles[handle])
+        finally:
+            await self.locking.closed(handle, owner)
+
+    def keep_locks(self) -> None:
+        self.calls["keep_locks"] += 1
 
     async def fsync(self, handle: int) -> None:
         await self._act("fsync", self.handles[handle])
@@ -235,13 +260,18 @@ class ToyFileSystem(ReadOnly):
 
     def release(self, handle: int) -> None:
         self.calls["release"] += 1
+        self.locking.released(handle)
         if self.handles.pop(handle).behaviour.get("release"):
             raise KeyError("bug in release")
+
+    def caller_of(self, handle: int) -> Caller | None:
+        return self._callers.get(handle)
 
     async def opendir(self, inode: Inode, caller: Caller) -> int:
         await self._act("opendir", self.nodes[inode])
         handle = next(self._handle)
         self.handles[handle] = self.nodes[inode]
+        self._callers[handle] = caller
         return handle
 
     async def readdir(self, handle: int, offset: int, room: int) -> Sequence[Listing]:

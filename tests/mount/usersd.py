@@ -2,7 +2,8 @@
 
 The uids 1001 and 1002 have tokens, as `alice` and `bob`; nobody else has. Orders come in on
 standard input, one Python literal a line, each answered by a line: `("make", NAME, ACL)` makes a
-directory with the standard contents, `("acl", NAME, ACL)` changes its list as another client would.
+directory with the standard contents, `("acl", NAME, ACL)` changes its list as another client would,
+and `("chmod", NAME, {CHILD: MODE})` the mode of a file in it.
 With the RULE `leaky` the kernel may keep everything that is true, whoever may know it.
 """
 
@@ -92,6 +93,13 @@ async def obey(cell: DemoCell, verb: str, name: str, described: dict[str, str]) 
         made = directory(cell, name)
         made.acl = access_list(cell, described)
         await server.changed(volume, Fid(volume.id, 1, 1), by=None)
+    elif verb == "chmod":
+        for child, mode in described.items():
+            found = directory(cell, name).directory.find(child.encode())
+            assert found is not None
+            file = volume.vnode(*found)
+            file.mode = int(mode, 8)
+            await server.changed(volume, volume.fid(file), by=None)
     else:
         changed = directory(cell, name)
         changed.acl = access_list(cell, described)

@@ -86,5 +86,9 @@ class UsersMount:
         """Another client changes the list. Returns when the mount has heard of it."""
         assert self._cell.ask(repr(("acl", name, acl))) == "done"
 
+    def chmod(self, name: str, mode: str) -> None:
+        """Another client sets the mode of the file in a directory, in octal."""
+        assert self._cell.ask(repr(("chmod", name, {"file": mode}))) == "done"
+
     def does(self, uid: int, operation: str, name: str) -> str:
         return self._users[uid].ask(f"{operation} {self.point.name}/{CELL}/{name}")

@@ -25,7 +25,7 @@ from tests.mount.usersmount import loopback_address
 from tests.realcell.configuration import CELL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from tests.realcell.cell import RealCell
@@ -40,9 +40,15 @@ class LocalHost:
     """This machine, in the part of a client host."""
 
     def popen(
-        self, command: Sequence[str], *, mounts: bool = True, **more: Any
+        self,
+        command: Sequence[str],
+        *,
+        mounts: bool = True,
+        env: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, cwd=CHECKOUT, env=environment(), **more)
+        everything = {**environment(), **(env or {})}
+        return subprocess.Popen(command, cwd=CHECKOUT, env=everything, **more)
 
 
 class LocalCell:

@@ -72,12 +72,8 @@ def made_token(keys: ServiceKeys, name: str) -> Token:
 def kerberos_token(
     host: Host, user: str, password: str, level: SecurityLevel, folder: Path
 ) -> RxkadClient:
-    """What `aklog` makes: a ticket that the KDC has given for a password."""
-    cache = folder / f"cache-{user}"
-    env = {"KRB5CCNAME": f"FILE:{cache}"}
-    host.run(["kinit", user], input=password.encode() + b"\n", env=env)
-    host.run(["kvno", SERVICE], env=env)
-    (found,) = [each for each in read_cache(cache.read_bytes()) if each.server == SERVICE]
+    """What `aklog` makes of a ticket that the KDC has given for a password."""
+    found = kerberos_ticket(host, user, password, folder)
     return RxkadClient(
         ticket=found.ticket,
         session_key=deskeys.session_key(found.enctype, found.key),
@@ -86,6 +82,16 @@ def kerberos_token(
         expires=found.end,
         clock=time.time,
     )
+
+
+def kerberos_ticket(host: Host, user: str, password: str, folder: Path) -> Credential:
+    """A ticket for the cell's service that the KDC has given for a password."""
+    cache = folder / f"cache-{user}"
+    env = {"KRB5CCNAME": f"FILE:{cache}"}
+    host.run(["kinit", user], input=password.encode() + b"\n", env=env)
+    host.run(["kvno", SERVICE], env=env)
+    (found,) = [each for each in read_cache(cache.read_bytes()) if each.server == SERVICE]
+    return found
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,13 @@ class Credential:
     key: bytes
     end: int
     ticket: bytes
+
+    def token(self, user: str) -> Token:
+        """The token of a user that `aklog` makes of it."""
+        return Token(
+            cell=CELL, client=f"{user}@{REALM}", enctype=self.enctype, key=Secret(self.key),
+            ticket=self.ticket, start=int(time.time()), end=self.end, kvno=tickets.KERBEROS_5,
+        )  # fmt: skip
 
 
 def read_cache(data: bytes) -> list[Credential]:

@@ -75,3 +75,16 @@ def test_links_inside_the_library_guide_lead_somewhere() -> None:
     anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     for target in re.findall(r"\]\(#([^)]+)\)", GUIDE):
         assert target in anchors
+
+
+def test_the_tests_that_the_security_page_names_are_there() -> None:
+    page = (DOCS / "security.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 25
+    for path, function in named:
+        source = (DOCS.parent / path).read_text()
+        assert not function or re.search(rf"^(async )?def {function}\(", source, re.MULTILINE), path
+    lines = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
+    assert [name for name in lines if re.fullmatch(r"[LH]\d", name)] == [
+        *(f"L{number}" for number in range(1, 9)), "H6",
+    ]  # fmt: skip

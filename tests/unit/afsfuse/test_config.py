@@ -40,6 +40,7 @@ def test_options_are_words_separated_by_commas_and_the_last_one_wins(tmp_path: P
     ("word", "field", "value"),
     [
         ("crypt=clear", "crypt", "clear"),
+        ("flock=strict", "flock", "strict"),
         ("memory=256M", "memory", 256 << 20),
         ("cachesize=256M", "cache_size", 256 << 20),
         ("cachesize=0", "cache_size", 0),
@@ -50,6 +51,8 @@ def test_options_are_words_separated_by_commas_and_the_last_one_wins(tmp_path: P
         ("readahead=512k", "read_ahead", 512 << 10),
         ("timeout=30", "timeout", 30),
         ("requests=100", "requests", 100),
+        ("expire=90", "expire", 90),
+        ("expire=0", "expire", 0),
         ("vnodes=1000", "vnodes", 1000),
         ("bind=127.0.0.1", "bind", "127.0.0.1"),
         ("sysname=amd64_linux26:i386_linux26", "sysname", ("amd64_linux26", "i386_linux26")),
@@ -77,6 +80,7 @@ def test_words_for_mount_and_fstab_mean_nothing() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
+        ("flock=none", "-o flock=none: one of local, openafs, strict, write is expected"),
         ("crypt=none", "-o crypt=none: one of clear, auth, crypt is expected"),
         ("prot=7101", "-o prot: unknown option: did you mean port?"),
         ("cachsize=1M", "-o cachsize: unknown option: did you mean cachesize?"),

@@ -88,8 +88,9 @@ def test_a_ticket_becomes_a_token(realm: dict[str, int]) -> None:
     realm["afs/example.org@EXAMPLE.ORG"] = 0
     said: list[str] = []
     assert acquire.from_cache(WANTED, said.append) == Token(
-        "example.org", "alice@HOME.NET", 18, Secret(b"key"), b"ticket", 5, 2**31 + 5, KERBEROS_V5
-    )
+        "example.org", "alice@HOME.NET", 18, Secret(b"key"), b"ticket", 5, 2**31 + 5, KERBEROS_V5,
+        "afs/example.org@EXAMPLE.ORG",
+    )  # fmt: skip
     assert said[-1] == "asking for afs/example.org@EXAMPLE.ORG"
     assert "asking for afs/example.org@HOME.NET" in said
 

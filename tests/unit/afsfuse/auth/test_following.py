@@ -57,8 +57,9 @@ async def test_changes_of_another_daemon_come_by_themselves(
     one.set(ALICE, token())
     assert await told.next() == (ALICE, "example.org")
     assert other.get(ALICE, "example.org") == token()
-    one.set(ALICE, token(viceid=5))
+    one.set(ALICE, token(kvno=5))
     assert await told.next() == (ALICE, "example.org")
+    one.number(ALICE, token(kvno=5), 1001)
     one.drop(ALICE)
     assert await told.next() == (ALICE, "example.org")
     assert other.all() == []

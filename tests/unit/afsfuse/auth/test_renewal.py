@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,10 @@ class FakeKerberos:
 def test_a_ticket_is_renewed_and_renews_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renewal, "Kerberos", FakeKerberos)
     fresh, again = perform(BY_TICKET)
-    assert fresh == Token("example.org", "alice@EXAMPLE.ORG", 17, Secret(b"key"), b"ticket", 9, 19)
+    assert fresh == Token(
+        "example.org", "alice@EXAMPLE.ORG", 17, Secret(b"key"), b"ticket", 9, 19,
+        service="afs/example.org@OTHER.NET",
+    )  # fmt: skip
     assert again.granting is not None
     assert (again.granting.data, again.granting.end) == (b"2", 19)
     assert again.wanted == WANTED
@@ -132,6 +136,7 @@ def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     became: list[tuple[str, Any]] = []
     for name in ("setgroups", "setgid", "setuid"):
         monkeypatch.setattr(os, name, lambda value, name=name: became.append((name, value)))
+    monkeypatch.setattr(renewal, "harden", lambda: became.append(("harden", None)))
     monkeypatch.setattr(renewal, "Kerberos", FakeKerberos)
 
     def run(uid: int) -> tuple[dict[str, str], list[tuple[str, Any]]]:
@@ -150,10 +155,28 @@ def test_roots_daemon_does_it_under_the_users_uid(
     told, became = program(1000)
     assert Token.decode(told["token"]).cell == "example.org"
     assert Renewal.decode(told["renewal"]).client == "alice@EXAMPLE.ORG"
-    assert became == [("setgroups", []), ("setgid", 65534), ("setuid", 1000)]
+    closed = ("harden", None)
+    assert became == [closed, ("setgroups", []), ("setgid", 65534), ("setuid", 1000), closed]
 
 
 def test_a_users_daemon_does_it_as_it_is(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(FakeKerberos, "code", Krb5.KDC_UNREACHABLE)
-    assert program(1000) == ({"error": "refused"}, [])
+    assert program(1000) == ({"error": "refused"}, [("harden", None)])
+
+
+def test_its_memory_is_closed_to_its_user_before_it_has_a_key() -> None:
+    """A new program begins open to its user, whatever the one before it was."""
+    root = str(Path(renewal.__file__).parent.parent.parent)
+    code = (
+        f"import sys; sys.path.insert(0, {root!r})\n"
+        "import ctypes, resource, json; from afsfuse.auth import renewal\n"
+        "def load(_):\n"
+        "    print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(4))\n"
+        "    raise SystemExit\n"
+        "renewal.json.load = load; renewal.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "0 (0, 0)\n", done.stderr

@@ -223,15 +223,16 @@ def test_what_is_tried_in_place_of_a_token_that_has_changed(
 def test_a_higher_level_is_tried_once(
     store: TokenStore, clock: Clock, realm: Realm, expected_warnings: ExpectedWarnings
 ) -> None:
-    expected_warnings("RXKADLEVELFAIL")
+    expected_warnings(f"fs9 of {CELL} demands level crypt, not auth: the token of uid-1000 is used")
+    expected_warnings(f"fs9 of {CELL} refuses the token of uid-1000: 19270402 RXKADLEVELFAIL")
     store.set(ALICE, realm.token())
     credentials = TokenCredentials(store, SecurityLevel.AUTH, clock=clock)
     error = refused(RxkadCode.LEVEL_FAIL, remote=False)
-    higher = credentials.instead(ALICE, CELL, credentials.of(ALICE, CELL), error)
+    higher = credentials.instead(ALICE, CELL, credentials.of(ALICE, CELL), error, "fs9")
     assert higher is not None
     assert higher.level is SecurityLevel.CRYPT
     assert credentials.of(ALICE, CELL) is higher
-    assert credentials.instead(ALICE, CELL, higher, error) is None
+    assert credentials.instead(ALICE, CELL, higher, error, "fs9") is None
 
 
 def test_a_token_that_no_server_takes_is_told_of_once(

@@ -101,7 +101,45 @@ def test_tokens_outlive_the_daemon(make: Callable[[], TokenStore]) -> None:
     first.set(ALICE, token(viceid=7))
     first.close()
     found = make().get(ALICE, "example.org")
-    assert found == token(viceid=7)
+    assert found == token()
+    assert found is not None
+    assert found.viceid == 7
+
+
+def test_a_number_is_added_to_the_token_that_it_was_asked_for(
+    make: Callable[[], TokenStore],
+) -> None:
+    store, other = make(), make()
+    told = []
+    store.set(ALICE, token())
+    other.rescan()
+    for each in (store, other):
+        each.subscribe(lambda *what: told.append(what))
+    store.number(ALICE, token(), 1001)
+    store.number(ALICE, token(kvno=5), 7)
+    store.number(BOB, token(), 7)
+    other.rescan()
+    for each in (store, other):
+        found = each.get(ALICE, "example.org")
+        assert found is not None
+        assert (found.viceid, found.key.reveal()) == (1001, KEY)
+        assert each.get(BOB, "example.org") is None
+    assert not told, "it is the same token"
+
+
+def test_the_number_stays_with_the_principal(store: TokenStore) -> None:
+    def number() -> int | None:
+        found = store.get(ALICE, "example.org")
+        assert found is not None
+        return found.viceid
+
+    store.set(ALICE, token(viceid=7))
+    store.set(ALICE, token(end=token().end + 1))
+    assert number() == 7
+    store.set(ALICE, token(viceid=8))
+    assert number() == 8
+    store.set(ALICE, token(client="bob@EXAMPLE.ORG"))
+    assert number() is None
 
 
 def test_the_folder_holds_no_key_after_a_drop(store: TokenStore) -> None:

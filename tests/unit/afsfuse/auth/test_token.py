@@ -35,11 +35,29 @@ def token(**changes: Any) -> Token:
 
 
 def test_a_token_and_its_text() -> None:
-    for original in (token(), token(viceid=1001, kvno=5), token(end=2**32 + 5)):
+    service = "afs/example.org@EXAMPLE.ORG"
+    for original in (token(), token(viceid=1001, kvno=5, service=service), token(end=2**32 + 5)):
         again = Token.decode(original.encode())
         assert again == original
+        assert again.viceid == original.viceid
         assert again.key.reveal() == KEY
     assert token().kvno == KERBEROS_V5
+
+
+@pytest.mark.parametrize(
+    ("client", "service", "user"),
+    [
+        ("alice@EXAMPLE.ORG", "afs/example.org@EXAMPLE.ORG", "alice"),
+        ("alice@EXAMPLE.ORG", None, "alice"),
+        ("Alice/admin@HOME.NET", "afs/example.org@HOME.NET", "alice.admin"),
+        ("alice/admin@HOME.NET", "afs@EXAMPLE.ORG", "alice.admin@home.net"),
+        ("alice@HOME.NET", None, "alice@home.net"),
+    ],
+)
+def test_what_the_protection_database_calls_a_user(
+    client: str, service: str | None, user: str
+) -> None:
+    assert token(client=client, service=service).user == user
 
 
 def test_nothing_shows_the_key_or_the_ticket(caplog: pytest.LogCaptureFixture) -> None:
@@ -109,6 +127,8 @@ def test_a_token_ends_at_its_end() -> None:
         {"end": 2**40},
         {"kvno": -(2**31) - 1},
         {"viceid": "1001"},
+        {"service": 5},
+        {"service": "afs\n"},
         {"viceid": 2**41},
     ],
 )

@@ -14,7 +14,7 @@ from afsfuse.cache import CacheManager, Vnode
 from afsfuse.cell.directory import Cell
 from afsfuse.cell.servers import FileServer
 from afsfuse.cell.volumes import Volume
-from afsfuse.errors import AfsError, NotPermitted, StaleInode
+from afsfuse.errors import AfsError, NotPermitted, StaleInode, TokenExpired
 from afsfuse.fileserver.replies import DataReply, Promise, StatusReply
 from afsfuse.interfaces.fileserver import Fid, VolSync
 from afsfuse.model import FileKind, Rights, Status, VolumeInfo, VolumeType
@@ -120,6 +120,13 @@ class SmallFiles:
     fetch_data: Callable[..., Any]
     tokens: AbstractSet[Identity] = frozenset()
     """Who has a token; everybody else is nobody to the servers."""
+    expired: AbstractSet[Identity] = frozenset()
+    """Who had one."""
+
+    def as_told_to(self, error: AfsError, who: Identity, volume: Any) -> AfsError:
+        if isinstance(error, NotPermitted) and who in self.expired:
+            return TokenExpired(TokenExpired.MESSAGE)
+        return error
 
     def speaker(self, who: Identity, cell: str) -> Identity:
         return who if who in self.tokens else NOBODY
@@ -168,6 +175,8 @@ class FakeClient(SmallFiles):
     in_flight: int = 0
     most_in_flight: int = 0
     given_up: int = 0
+    returned: list[list[Fid]] = field(default_factory=list)  # by each call that gives some back
+    forgotten: list[Volume] = field(default_factory=list)
 
     def as_client(self) -> FileServerClient:
         return cast("FileServerClient", self)
@@ -334,6 +343,16 @@ class FakeClient(SmallFiles):
             return DataReply(len(data), status, promise, VolSync(self.creation_time), self.server)
         finally:
             self.in_flight -= 1
+
+    async def give_up_callbacks(self, server: FileServer, fids: Sequence[Fid]) -> None:
+        """As the server does it: when half the way is gone."""
+        self.returned.append(list(fids))
+        await self._travel()
+        self.promised.difference_update(fids)
+        await self._travel()
+
+    def forget(self, volume: Volume) -> None:
+        self.forgotten.append(volume)
 
     async def give_up_all_callbacks(self, server: FileServer) -> None:
         await self._travel()

@@ -10,7 +10,7 @@ from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.cache import ReadState
 from afsfuse.cache.doors import LOOK, READ
 from afsfuse.cache.vnodes import PERMITS_MAX
-from afsfuse.errors import AfsError, DataCorrupt, NotPermitted
+from afsfuse.errors import AfsError, DataCorrupt, NotPermitted, TokenExpired
 from afsfuse.model import FileKind, Rights
 from tests.unit.afsfuse.cache.fakes import (
     ADDRESS,
@@ -149,6 +149,36 @@ async def test_a_refusal_is_for_whom_it_was_said(autojump_clock: MockClock) -> N
         for who in (BOB, OTHER, ALICE):
             nursery.start_soon(ask, who)
     assert outcomes == {BOB: errno.EACCES, OTHER: errno.EACCES, ALICE: 6}
+
+
+async def test_whose_token_has_expired_is_told_so_and_nobody_else(
+    autojump_clock: MockClock,
+) -> None:
+    """Both are nobody to the servers, and share each question."""
+    client = closed()
+    client.expired = {OTHER}
+    cache = make_cache(client)
+    top = await cache.status(VOLUME, TOP, ALICE)
+    told: dict[Identity, list[type]] = {NOBODY: [], OTHER: []}
+
+    async def ask(who: Identity) -> None:
+        kinds = told[who]
+        for refused in (
+            lambda: cache.refetch(VOLUME, FILE, who),
+            lambda: cache.directory(VOLUME, TOP, who),
+            lambda: cache.read(VOLUME, FILE, 0, 99, ReadState(who)),
+            lambda: cache.doors.require(top, LOOK, who),
+        ):
+            with pytest.raises(NotPermitted) as caught:
+                await refused()
+            kinds.append(type(caught.value))
+        (entry,) = await cache.statuses(VOLUME, TOP, [FILE], who)
+        kinds.append(type(entry))
+
+    async with trio.open_nursery() as nursery:
+        for who in told:
+            nursery.start_soon(ask, who)
+    assert told == {NOBODY: [NotPermitted] * 5, OTHER: [TokenExpired] * 5}
 
 
 async def test_who_waited_for_a_fetch_that_was_refused_fetches_itself(

@@ -11,6 +11,7 @@ import trio
 
 from afsfuse.auth.identity import Identity
 from afsfuse.cache import ReadState, Vnode
+from afsfuse.cache.journal import JournalLost
 from afsfuse.cache.storing import CALL_SIZE, IN_FLIGHT
 from afsfuse.cache.writeback import Writer
 from afsfuse.errors import AfsError, NotPermitted, ServerUnreachable
@@ -397,3 +398,31 @@ async def test_without_a_journal_a_full_memory_is_said(
         with pytest.raises(AfsError, match="too much data") as caught:
             await alice.wait_and_write(0, bytes(MIB))
         assert caught.value.errno == errno.ENOSPC
+
+
+async def test_what_the_journal_has_lost_is_an_error_and_not_zeros(
+    autojump_clock: MockClock, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("cannot be stored, and are kept")
+    client = client_with()
+    other = fid(50)
+    client.put(other, b"")
+    client.changes.refuse = lambda store: NotPermitted("no") if store.who == BOB else None
+    journal = MemoryJournal()
+    async with running(client, dirty_bytes=4 * MIB, journal=journal) as cache:
+        bob = await hand(cache, BOB)
+        for number in range(4):
+            bob.write(number * MIB, bytes(MIB))
+        with pytest.raises(NotPermitted):
+            await bob.settle()
+        alice = Hand(cache, await cache.status(VOLUME, other))
+        await alice.wait_and_write(0, b"alice")
+        journal.records = [b""] * len(journal.records)
+        client.changes.refuse = lambda store: None
+        with pytest.raises(JournalLost):
+            await bob.read()
+        with pytest.raises(JournalLost):
+            await bob.settle()
+        assert client.files[FILE].data == b""
+        assert cache.writes.discard("/file", BOB) == 4 * MIB
+        assert cache.writes.unstored()[0].who == ALICE

@@ -335,3 +335,20 @@ async def test_a_site_is_named_by_address_when_its_server_has_no_uuid(
     flags = tuple(flag & ~vldb.SiteFlag.UUID for flag in record.server_flags)
     world.connector.enter(record._replace(server_flags=flags))  # type: ignore[attr-defined]
     assert await world.hosts("old") == {"10.9.9.9"}
+
+
+async def test_a_volume_that_nobody_uses_is_forgotten(
+    autojump_clock: trio.abc.Clock, world: World
+) -> None:
+    volume = await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
+    other = await world.locator.volume("example.org", "root.cell", Preference.RO)
+    asked = len(world.connector.calls)
+    world.locator.forget(volume)
+    await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
+    assert len(world.connector.calls) == asked, "its read-only copy is in use: they share a record"
+    del other
+    gc.collect()
+    world.locator.forget(volume)
+    again = await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
+    assert again is volume
+    assert len(world.connector.calls) > asked

@@ -24,7 +24,7 @@ from afsfuse.control.verbs import Verbs
 from tests.unit.afsfuse.auth.test_token import token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from trio.testing import MockClock
 
@@ -46,9 +46,12 @@ def store() -> Iterator[TokenStore]:
 
 
 async def started(
-    nursery: trio.Nursery, store: TokenStore, limits: ControlLimits | None = None
+    nursery: trio.Nursery,
+    store: TokenStore,
+    limits: ControlLimits | None = None,
+    settled: Callable[[Identity], Awaitable[None]] | None = None,
 ) -> Path:
-    control = ControlServer(store, limits, Verbs(store, lambda: NOW))
+    control = ControlServer(store, limits, Verbs(store, lambda: NOW), settled)
     path: Path = await nursery.start(control.run)
     return path
 
@@ -86,6 +89,33 @@ async def test_several_requests_on_one_connection(nursery: trio.Nursery, store: 
         told = await ask(stream, "tokens")
         assert [one["cell"] for one in told["tokens"]] == ["example.org"]
     assert store.get(Identity(uid=os.geteuid()), "example.org") == token()
+
+
+async def test_a_new_token_is_settled_before_it_is_acknowledged(
+    nursery: trio.Nursery, store: TokenStore
+) -> None:
+    begun, over = trio.Event(), trio.Event()
+    asked: list[Identity] = []
+
+    async def settled(identity: Identity) -> None:
+        asked.append(identity)
+        begun.set()
+        await over.wait()
+
+    path = await started(nursery, store, settled=settled)
+    me = Identity(uid=os.geteuid())
+    async with connected(path) as stream:
+        await ask(stream, "tokens")
+        await ask(stream, "set", token=token().encode(), wait=False)
+        assert not asked
+        await stream.send_all(request_line("set", token=token(kvno=5).encode()))
+        await begun.wait()
+        assert store.get(me, "example.org") == token(kvno=5), "it is used by then"
+        async with connected(path) as other:
+            assert (await ask(other, "hello"))["identity"] == ME
+        over.set()
+        assert read_answer(await line(stream))["identity"] == ME
+    assert asked == [me]
 
 
 async def test_requests_that_come_together_and_in_pieces(

@@ -147,6 +147,7 @@ class Host:
         serve(fs.FETCH_ACL, self._fetch_acl)
         serve(fs.GET_VOLUME_STATUS, self._volume_status)
         serve(fs.GET_CAPABILITIES, self._capabilities)
+        serve(fs.GIVE_UP_CALLBACKS, self._change(Void()))
         serve(fs.GIVE_UP_ALL_CALLBACKS, self._give_up)
         return service
 

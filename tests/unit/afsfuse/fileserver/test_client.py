@@ -25,6 +25,7 @@ from tests.unit.afsfuse.fileserver.servers import (
     FILES,
     PROMISED,
     SYNC,
+    VOLUME_ID,
     callback,
     wire_status,
     world,
@@ -360,3 +361,23 @@ async def test_errors_say_where(autojump_clock: MockClock) -> None:
         error = caught.value
         assert (error.cell, error.volume, error.server) == ("test.afs", "test.volume", "192.0.2.1")
         assert error.code == 110
+
+
+async def test_promises_are_given_back_by_fid(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        fids = [Fid(VOLUME_ID, number, 1) for number in range(1, 4)]
+        await w.client.give_up_callbacks(w.hosts[0].server, fids)
+        assert w.hosts[0].calls["GiveUpCallBacks"] == 1
+        (args,) = w.hosts[0].arguments
+        assert (args.fids, args.callbacks) == (tuple(fids), ())
+        with pytest.raises(ValueError, match="51 fids"):
+            await w.client.give_up_callbacks(w.hosts[0].server, [fids[0]] * 51)
+
+
+async def test_who_answered_last_is_forgotten_with_its_volume(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.client.fetch_status(w.volume, Fid(VOLUME_ID, 2, 1))
+        assert w.client._rotation._chosen
+        w.client.forget(w.volume)
+        assert not w.client._rotation._chosen
+        w.client.forget(w.volume)

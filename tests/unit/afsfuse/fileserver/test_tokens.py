@@ -12,18 +12,19 @@ import trio
 from afsfuse.auth.identity import Identity
 from afsfuse.auth.security import TokenCredentials
 from afsfuse.auth.store import TokenStore
-from afsfuse.errors import AfsError, NotPermitted, TokenExpired, TokenRefused
+from afsfuse.errors import AfsError, NotPermitted, StaleInode, TokenExpired, TokenRefused
 from afsfuse.fileserver.operation import Operation, Site
 from afsfuse.interfaces import fileserver as fs
 from rxrpc import SecurityLevel
 from rxrpc.rpc import Void
 from tests.unit.afsfuse.auth.realm import CELL, Clock, Realm, some_keys
-from tests.unit.afsfuse.fileserver.servers import FILE, World, world
+from tests.unit.afsfuse.fileserver.servers import FILE, SYNC, World, callback, wire_status, world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
+    from afsfuse.interfaces.common import Fid
     from tests.conftest import ExpectedWarnings
 
 ALICE = Identity(uid=1000)
@@ -158,6 +159,30 @@ async def test_what_not_everybody_may_fails_for_the_token_has_expired(
         assert w.hosts[0].calls["FetchStatus"] == 2
 
 
+async def test_entries_of_a_bulk_status_tell_of_an_expired_token_too(
+    store: TokenStore, realm: Realm, autojump_clock: trio.abc.Clock
+) -> None:
+    clock = Clock()
+    store.set(ALICE, realm.token(life=100))
+
+    def refuse(fids: Sequence[Fid]) -> fs.BulkStatusReply:
+        statuses = (wire_status(error_code=errno.EACCES), wire_status(error_code=102))
+        return fs.BulkStatusReply(statuses, (callback(),) * 2, SYNC)
+
+    async with secured(store, realm, clock=clock) as w:
+        w.hosts[0].bulk = refuse
+        for kind in (NotPermitted, TokenExpired):
+            replies = await w.client.bulk_status(w.volume, [FILE, FILE], ALICE)
+            assert [type(reply) for reply in replies] == [kind, StaleInode]
+            closed = replies[0]
+            assert isinstance(closed, AfsError)
+            assert closed.errno == errno.EACCES
+            assert (closed.cell, closed.volume) == (CELL, "test.volume")
+            clock.now += 200
+        replies = await w.client.bulk_status(w.volume, [FILE, FILE], Identity(uid=1001))
+        assert type(replies[0]) is NotPermitted
+
+
 async def test_a_ticket_made_with_another_key_is_no_reason_to_try_again(
     store: TokenStore,
     realm: Realm,
@@ -177,8 +202,12 @@ async def test_a_ticket_made_with_another_key_is_no_reason_to_try_again(
 
 
 async def test_a_server_that_demands_more_gets_it(
-    store: TokenStore, realm: Realm, autojump_clock: trio.abc.Clock
+    store: TokenStore,
+    realm: Realm,
+    autojump_clock: trio.abc.Clock,
+    expected_warnings: ExpectedWarnings,
 ) -> None:
+    expected_warnings("the file server 192.0.2.1 of test.afs demands level crypt, not clear")
     realm.min_level = SecurityLevel.CRYPT
     store.set(ALICE, realm.token())
     async with secured(store, realm, level=SecurityLevel.CLEAR) as w:

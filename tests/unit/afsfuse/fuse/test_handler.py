@@ -30,6 +30,9 @@ class Desk:
         self.gate = Gate(spare=8)
         self.waited = 0
 
+    def user_of(self, arguments: tuple[object, ...]) -> int:
+        return 1000
+
     @handler
     async def lookup(self, action: Callable[[], object]) -> object:
         await trio.lowlevel.checkpoint()
@@ -167,7 +170,7 @@ async def test_an_interrupted_wait_ends_with_its_errno(nursery: trio.Nursery) ->
 async def test_too_many_waits_are_refused(
     nursery: trio.Nursery, expected_warnings: ExpectedWarnings
 ) -> None:
-    expected_warnings("1 requests wait: lookup is refused")
+    expected_warnings("1 requests wait: lookup of uid 1000 is refused")
     desk = Desk(most=1)
     nursery.start_soon(desk.wait)
     await trio.testing.wait_all_tasks_blocked()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -258,3 +259,35 @@ async def test_closing_with_nothing_waiting() -> None:
     bench.close(errno.ENOTCONN)
     with trio.fail_after(5):
         await bench.drained()
+
+
+def enter_all(waits: Interrupts, user: int, times: int) -> list[Wait]:
+    """What of so many requests of a user is let in."""
+    entered = []
+    for _ in range(times):
+        with contextlib.suppress(TooManyWaits):
+            entered.append(waits.enter("lookup", b"", user))
+    return entered
+
+
+async def test_no_user_takes_all_the_room_of_the_others() -> None:
+    """10^4 requests of one; then others come, who flood as well."""
+    waits = Interrupts(most=4000, shared=True)
+    first = enter_all(waits, 1000, 10_000)
+    assert len(first) == 2000
+    assert len(enter_all(waits, 1001, 10_000)) == 1000
+    assert len(enter_all(waits, 1002, 10_000)) == 500
+    for user in range(2000, 2008):
+        assert enter_all(waits, user, 1), "there is room for another one, still"
+    for wait in first:
+        waits.leave(wait)
+    assert len(enter_all(waits, 1002, 10_000)) == 996, "as many as are left then"
+    assert len(waits) <= waits.most
+
+
+async def test_who_is_alone_may_have_it_all() -> None:
+    waits = Interrupts(most=4000)
+    for wait in enter_all(waits, 1000, 10_000):
+        waits.leave(wait)
+    assert len(enter_all(waits, 1000, 10_000)) == 4000
+    assert not enter_all(waits, 0, 1)

@@ -13,6 +13,7 @@ import pytest
 
 from afsfuse.auth.identity import Caller
 from afsfuse.fuse.interrupts import Interrupts
+from afsfuse.fuse.locks import LockRequests
 from afsfuse.fuse.operations import Operations
 from afsfuse.fuse.requestlog import RequestLog
 from afsfuse.fuse.workers import Gate
@@ -37,7 +38,12 @@ class Desk:
         self.toy.add("link", b"", b"file")
         self.requests = RequestLog()
         self.operations = Operations(
-            self.toy, Interrupts(), self.requests, Gate(8), {b"afsfuse.pid": b"77"}
+            self.toy,
+            Interrupts(),
+            self.requests,
+            Gate(8),
+            LockRequests(self.toy.locking, 10),
+            {b"afsfuse.pid": b"77"},
         )
 
 
@@ -159,6 +165,21 @@ async def test_links_access_and_attributes(desk: Desk) -> None:
     assert caught.value.errno == errno.ENODATA
 
 
+def test_nobody_has_stacks_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """pyfuse3 calls this when a certain attribute of the root is set."""
+    with caplog.at_level(0):
+        desk.operations.stacktrace()
+    assert not caplog.records
+
+
+async def test_whose_request_it_is(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads and listings do not say; then it is who opened what is read."""
+    assert desk.operations.user_of((1, b"name", CONTEXT)) == CONTEXT.uid
+    assert desk.operations.user_of((77, 0, 4096)) == 0, "not open: an error comes of it"
+    monkeypatch.setattr(desk.toy, "caller_of", lambda handle: Caller(handle, 5, 6))
+    assert desk.operations.user_of((1001, 0, 4096)) == 1001
+
+
 class Namer(ToyFileSystem):
     """Writes down what it is asked to make, remove and move."""
 
@@ -209,7 +230,8 @@ class Namer(ToyFileSystem):
 
 async def test_changes_of_names_are_translated() -> None:
     toy = Namer()
-    does = Operations(toy, Interrupts(), RequestLog(), Gate(8), {})
+    locks = LockRequests(toy.locking, 10)
+    does = Operations(toy, Interrupts(), RequestLog(), Gate(8), locks, {})
     opened, attributes = await does.create(1, b"f", 0o100666, os.O_RDWR, CONTEXT)
     assert (opened.fh, opened.keep_cache, attributes.st_ino) == (77, True, toy.made.inode)
     for made in (

@@ -81,7 +81,7 @@ async def naming_desk(leftovers: Leftovers | None = None) -> AsyncIterator[Namin
     recorder = Recorder()
     async with (
         in_process(make_cell(ADDRESS)) as site,
-        walker(site, recorder, leftovers) as walk,
+        walker(site, notifier=recorder, leftovers=leftovers) as walk,
     ):
         desk = NamingDesk(site, walk, recorder)
         for path in ("one", "two"):

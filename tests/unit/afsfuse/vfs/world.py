@@ -7,7 +7,7 @@ call is counted.
 import contextlib
 import errno
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, cast
@@ -193,6 +193,9 @@ class FakeClient(SmallFiles):
         self.calls: Counter[str] = Counter()
         self.callers: Counter[Identity] = Counter()
         self.tokens: set[Identity] = set()
+        self.returned: list[Fid] = []
+        """Promises that were given back."""
+        self.forgotten: list[FakeVolume] = []
 
     async def _reach(self, volume: FakeVolume, call: str, who: Identity) -> None:
         self.calls[call] += 1
@@ -261,6 +264,14 @@ class FakeClient(SmallFiles):
             raise not_permitted()
         return file.acl + b"\0"  # as real servers send it
 
+    async def give_up_callbacks(self, server: Any, fids: Sequence[Fid]) -> None:
+        self.calls["give_up_callbacks"] += 1
+        self.returned += fids
+        await trio.sleep(self.world.rtt)
+
+    def forget(self, volume: Any) -> None:
+        self.forgotten.append(volume)
+
     async def volume_status(self, volume: Any, who: Identity = NOBODY) -> VolumeStatusReply:
         await self._reach(volume, "volume_status", who)
         status = VolumeStatus(
@@ -290,6 +301,7 @@ class FakeLocator:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.calls: Counter[str] = Counter()
+        self.forgotten: list[FakeVolume] = []
 
     async def volume(
         self, cell: str, name: str, want: Preference, who: Identity = NOBODY
@@ -311,6 +323,9 @@ class FakeLocator:
                 return volume
         raise VolumeMissing("the cell has no such volume", cell=cell, volume=name)
 
+    def forget(self, volume: FakeVolume) -> None:
+        self.forgotten.append(volume)
+
 
 Event = tuple[str, int] | tuple[str, int, bytes]
 
@@ -320,6 +335,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.wake: Callable[[], object] = lambda: None
+        """Called when there is something new."""
 
     def invalidate_attributes(self, inode: Inode) -> None:
         self.events.append(("attributes", inode))
@@ -329,6 +346,7 @@ class Recorder:
 
     def invalidate_name(self, parent: Inode, name: bytes) -> None:
         self.events.append(("name", parent, name))
+        self.wake()
 
     def take(self) -> list[Event]:
         """What came since the last time."""
@@ -386,6 +404,7 @@ class World:
         async with trio.open_nursery() as nursery:
             await nursery.start(mounted.cache.run)
             await nursery.start(mounted.fs.run)
+            await nursery.start(mounted.fs.expiry.run)
             await mounted.fs.prepare()
             yield mounted
             nursery.cancel_scope.cancel()

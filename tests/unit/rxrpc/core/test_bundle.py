@@ -20,6 +20,7 @@ from tests.pair.world import (
     Flying,
     Pair,
     Program,
+    echo,
     silent,
 )
 
@@ -108,8 +109,22 @@ def test_a_waiting_call_lives_while_the_peer_does() -> None:
     assert waiting.state is CallState.WAITING
 
 
+def test_waiting_calls_outlive_the_connection_that_they_wait_for() -> None:
+    """They were given channels of the connection that was just being closed, and never ended."""
+    pair = Pair(Parameters(max_connections_per_bundle=1))
+    pair.on_server = silent
+    calls = [pair.call(b"%d" % number) for number in range(3)]
+    pair.run(lambda: len(pair.incoming) == 1)
+    assert calls[0].connection is not None
+    calls[0].connection.abort(7, pair.now)
+    pair.on_server = echo
+    pair.run(lambda: all(call.over for call in calls))
+    assert [call.error is None for call in calls] == [False, True, True]
+    assert connections_opened(pair) == 2
+
+
 def test_an_exclusive_connection_carries_one_call_and_is_discarded() -> None:
-    pair = Pair(server=NO_REACH_CHECK)
+    pair = Pair(Parameters(max_introductions_per_peer=100), NO_REACH_CHECK)
     shared = pair.call(b"shared")
     pair.finish(shared)
     calls = [pair.call(b"%d" % number, exclusive=True) for number in range(10)]

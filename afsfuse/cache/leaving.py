@@ -1,0 +1,154 @@
+"""Letting go of whole volumes: their vnodes leave, and the servers are told so.
+
+A promise that nobody needs costs the server memory, and a call for each change until it ends. So
+promises of a volume that nothing shows any more are given back, 50 in a call, in the background:
+nobody waits for it, and a server that does not answer loses nothing but the news. Of volumes that
+are not read-write the promise is for the whole volume, and its fid has vnode 0.
+Source: SRXAFS_FetchStatus and SRXAFS_GiveUpCallBacks in afsfileprocs.c of OpenAFS.
+
+A promise must not be given back after it was made anew. Whoever comes back while the call is under
+way asks the server again, and in which order that one takes the two calls nobody can say. So what
+is known of these files when the call ends loses its promise, as if it had been broken: see
+`BreakLog`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from afsfuse.errors import AfsError
+from afsfuse.interfaces.common import FIDS_MAX, Fid
+from afsfuse.model import VolumeType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from afsfuse.cache.chunks import ChunkStore
+    from afsfuse.cache.vnodes import VnodeTable
+    from afsfuse.cell.servers import FileServer
+    from afsfuse.cell.volumes import Volume
+    from afsfuse.fileserver.client import FileServerClient
+
+log = logging.getLogger(__name__)
+
+_CALLS = 4  # under way at a time, over all servers
+_VNODE_COST = 900  # bytes of a vnode and its status; measured with tracemalloc
+
+
+class Footprint(NamedTuple):
+    """What the cache holds of a volume."""
+
+    vnodes: int
+    vnodes_bytes: int
+    """Roughly; directories included."""
+    data_bytes: int
+    """File data in memory."""
+
+
+class Leaving:
+    """Lets volumes go, and gives their promises back in the background."""
+
+    def __init__(
+        self,
+        client: FileServerClient,
+        table: VnodeTable,
+        store: ChunkStore,
+        void: Callable[[Sequence[Fid]], object],
+    ) -> None:
+        """`void`: what is known of these fids, and what is on its way, counts no more."""
+        self._client = client
+        self._table = table
+        self._store = store
+        self._void = void
+        self._queue: dict[FileServer, dict[Fid, None]] = {}
+        self._wake = trio.Event()
+        self.given_up = 0
+        """Promises that were given back, since the start."""
+
+    def __len__(self) -> int:
+        """Promises that wait to be given back."""
+        return sum(map(len, self._queue.values()))
+
+    def let_go(self, volume: Volume) -> None:
+        """Nothing shows a volume any more: forget it, and give its promises back in the background.
+
+        What the kernel holds stays, and what waits to be stored. Data in memory goes to the disk
+        as if it were short of room. Free of await.
+        """
+        now = trio.current_time()
+        self._client.forget(volume)
+        for vnode in self._table.on_shelf(volume):
+            if self._table.holds(vnode):
+                continue
+            if vnode.expires > now and vnode.server is not None:
+                fid = vnode.fid if volume.type is VolumeType.RW else Fid(volume.id, 0, 0)
+                self._queue.setdefault(vnode.server, {})[fid] = None
+                self._wake.set()
+            if vnode.data is not None:
+                self._store.retire(vnode.data)
+            self._table.remove(vnode)
+        self._table.clear_shelf(volume)
+
+    def footprint(self, volume: Volume) -> Footprint:
+        """What there is of a volume."""
+        vnodes = self._table.on_shelf(volume)
+        size = len(vnodes) * _VNODE_COST
+        size += sum(vnode.directory.cost for vnode in vnodes if vnode.directory is not None)
+        chunks = (vnode.data.chunks.values() for vnode in vnodes if vnode.data is not None)
+        data = sum(len(chunk.buffer) for chunk in itertools.chain.from_iterable(chunks))
+        return Footprint(len(vnodes), size, data)
+
+    def compact(self) -> None:
+        """Give back the room of what was let go."""
+        self._table.compact()
+
+    def close(self) -> None:
+        """All promises are about to be given back at once."""
+        self._queue.clear()
+
+    async def run(self) -> None:
+        """Give promises back until cancelled."""
+        places = trio.CapacityLimiter(_CALLS)
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                while self._queue:
+                    await places.acquire_on_behalf_of(token := object())
+                    nursery.start_soon(self._give_up, places, token)
+
+    async def _give_up(self, places: trio.CapacityLimiter, token: object) -> None:
+        """One call, for the server that has waited longest."""
+        try:
+            if self._queue:
+                await self._call(*self._take())
+        except Exception:  # a mistake of ours must not end this for ever
+            log.exception("callbacks were not given back")
+        finally:
+            places.release_on_behalf_of(token)
+
+    def _take(self) -> tuple[FileServer, list[Fid]]:
+        """What goes into one call; what was asked for anew meanwhile stays."""
+        server, waiting = next(iter(self._queue.items()))
+        fids = list(itertools.islice(waiting, FIDS_MAX))
+        for fid in fids:
+            del waiting[fid]
+        del self._queue[server]
+        if waiting:
+            self._queue[server] = waiting  # behind the others
+        return server, [fid for fid in fids if not self._table.promised(fid)]
+
+    async def _call(self, server: FileServer, fids: list[Fid]) -> None:
+        if not fids:
+            return
+        try:
+            await self._client.give_up_callbacks(server, fids)
+            self.given_up += len(fids)
+        except AfsError as exc:
+            log.debug("%d callbacks were not given back: %s", len(fids), exc)
+        finally:
+            self._void(fids)
