@@ -87,7 +87,7 @@ class DnsResolver:
         records, ttl = await self._services(resolver, cell, service, domain)
         if not records:
             raise CellUnknown("neither CellServDB nor the DNS knows the cell", cell=cell)
-        ordered = in_order(records, self._rng)[:MAX_SERVERS]
+        ordered = in_order(records, self._rng)
         found: dict[int, list[Address]] = {}
         ttls = [ttl]
 
@@ -168,13 +168,15 @@ def _ttl(answer: dns.resolver.Answer) -> float:
     return float(answer.rrset.ttl) if answer.rrset is not None else 0.0
 
 
-def in_order(records: Sequence[ServiceRecord], rng: random.Random) -> list[ServiceRecord]:
-    """By priority; within one priority drawn by weight, as RFC 2782 wants it."""
-    ordered = []
+def in_order(
+    records: Sequence[ServiceRecord], rng: random.Random, most: int = MAX_SERVERS
+) -> list[ServiceRecord]:
+    """By priority; within one priority drawn by weight, as RFC 2782 wants it. The first `most`."""
+    ordered: list[ServiceRecord] = []
     for priority in sorted({record.priority for record in records}):
         left = [record for record in records if record.priority == priority]
         left.sort(key=lambda record: record.weight != 0)
-        while left:
+        while left and len(ordered) < most:  # a draw looks at all that are left
             mark = rng.randint(0, sum(record.weight for record in left))
             for record in left:
                 mark -= record.weight

@@ -46,8 +46,15 @@ class FileServer:
         return f"<FileServer {self.uuid} of {self.cell} at {hosts}>"
 
 
+SERVERS_MAX = 2048
+"""File servers of all cells that are known: a location service may invent as many as it likes."""
+
+
 class ServerRegistry:
-    """All file servers that volumes were found on.
+    """All file servers that volumes were found on, `SERVERS_MAX` at most.
+
+    When one is too many, that goes which has not answered for longest, or never has. Who still
+    holds it may go on; if it is named again, it is a new one.
 
     A server is known within its cell: whoever runs the location service of one cell cannot
     redirect what another cell says of the same UUID.
@@ -69,6 +76,8 @@ class ServerRegistry:
         """Enter what the location service says of a server."""
         server = self._servers.get((cell, uuid))
         if server is None:
+            if len(self._servers) >= SERVERS_MAX:
+                del self._servers[min(self._servers, key=lambda k: self._servers[k].last_seen)]
             server = self._servers[cell, uuid] = FileServer(cell, uuid, unique, addresses)
         elif server.unique != unique or server.addresses != tuple(addresses):
             server.unique = unique

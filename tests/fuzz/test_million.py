@@ -21,7 +21,7 @@ from rxrpc.core.parameters import Parameters
 from rxrpc.core.services import ServiceEntry
 from rxrpc.errors import ParseError
 from rxrpc.rpc import Void
-from rxrpc.security.base import SecurityLevel
+from rxrpc.security.base import ClientSecurity, SecurityLevel
 from rxrpc.security.null import NULL
 from rxrpc.trace import DropReason
 from rxrpc.wire.packet import HEADER_SIZE, PacketType
@@ -73,7 +73,10 @@ class Range:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         realm = Realm()
-        self.identities = [NULL, *(realm.client(level) for level in SecurityLevel)]
+        self.identities: list[ClientSecurity] = [
+            NULL,
+            *(realm.client(level) for level in SecurityLevel),
+        ]
         small = Parameters(max_peers=100, max_server_connections=100)
         self.pair = Pair(small, small, seed=seed, securities=(NULL, realm.server()))
         self.pair.client.services.add(ServiceEntry(cb.RXAFSCB.service_id, {NULL.index: NULL}))
