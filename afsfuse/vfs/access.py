@@ -40,8 +40,6 @@ _LOOKUP, _READ, _WRITE = int(Rights.LOOKUP), int(Rights.READ), int(Rights.WRITE)
 _INSERT = int(Rights.INSERT)
 _CHANGE_NAMES = int(Rights.INSERT | Rights.DELETE)
 
-READ_ONLY = "the file system is mounted read-only"
-
 
 def kept_for(true_until: float, open_until: float, now: float) -> float:
     """For how many seconds the kernel may keep what it is told.
