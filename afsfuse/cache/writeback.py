@@ -142,10 +142,9 @@ class Writes:
         file.stamp = None
         self._account(file)
         if file.extents.size >= CALL_SIZE:
-            if 2 * self.used > self.limit:
-                self.rush(file)
-            else:
-                self._storer.pump(file, everything=False)
+            self._storer.pump(file, everything=False)
+            if 2 * self.used > self.limit and not file.flights:
+                self.rush(file)  # there is no long run in it, nor will there be
 
     def truncate(self, vnode: Vnode, length: int, writer: Writer, path: Callable[[], str]) -> None:
         """Give the file another length."""
