@@ -69,6 +69,12 @@ class Config:
     timeout: float = 80.0
     """Seconds after which a system call that waits for servers ends with ETIMEDOUT."""
 
+    hard: bool = False
+    """Wait for servers that are silent, busy or off line until they are back or Ctrl-C comes."""
+
+    retry: float | None = None
+    """Seconds for which a system call goes on trying; by default as `RetryLimits` has it."""
+
     requests: int = 4000
     """Requests that may wait at a time; a further one ends with EAGAIN."""
 
@@ -215,6 +221,9 @@ OPTIONS: dict[str, Option] = {
     "vnodes": Option("vnodes", "N", _number(100, 10_000_000), "vnodes kept beyond the kernel's"),
     "readahead": Option("read_ahead", "SIZE", _size(4096, 64 << 20), "kernel's read-ahead (root)"),
     "timeout": Option("timeout", "SECONDS", _number(1, 3600), "bound of every wait for servers"),
+    "hard": Option("hard", "", bool, "wait for servers until they are back, or until Ctrl-C"),
+    "soft": Option("hard", "", lambda _: False, "give servers up after a while (the default)"),
+    "retry": Option("retry", "SECONDS", _number(1, 86400), "how long to go on trying; soft only"),
     "requests": Option("requests", "N", _number(64, 100_000), "requests that may wait at a time"),
     "sysname": Option("sysname", "NAME[:NAME]", _words, "what @sys stands for"),
     "cells": Option("cells", "WHICH", _choice("used", "configured", "auto"), "cells to list"),
@@ -285,6 +294,8 @@ def pick(
         raise _usage(f"-o chunksize={config.chunk_size}: a power of two is expected")
     if config.chunk_size * 8 > config.cache_size:
         raise _usage("-o cachesize: at least eight times the chunk size is expected")
+    if config.hard and config.retry is not None:
+        raise _usage(f"-o hard,retry={config.retry}: hard has no end: write soft,retry=SECONDS")
     return config
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import math
 import signal
 import sys
 import uuid
@@ -43,6 +44,7 @@ from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
+from afsfuse.fileserver.rotation import RetryLimits
 from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
 from afsfuse.fuse.notify import KernelNotifier
 from afsfuse.fuse.session import FuseSession, SessionLimits
@@ -106,7 +108,8 @@ def compose(
     tokens = TokenStore(own_folder())
     credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
     locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
-    client = FileServerClient(endpoint, locator, credentials)
+    limits = None if config.retry is None else RetryLimits.within(config.retry)
+    client = FileServerClient(endpoint, locator, credentials, limits)
     cache = CacheManager(
         client,
         data_bytes=config.cache_size,
@@ -161,7 +164,12 @@ def compose(
         MountOptions(
             config.source, config.subtype, config.everybody, config.read_only, config.flags
         ),
-        SessionLimits(config.requests, config.timeout, config.read_ahead),
+        SessionLimits(
+            config.requests,
+            config.timeout,
+            config.read_ahead,
+            math.inf if config.hard else config.retry or 0.0,
+        ),
         notifier,
         local_locks=LockMode(config.flock) is LockMode.LOCAL,
     )

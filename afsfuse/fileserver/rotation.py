@@ -80,6 +80,21 @@ class RetryLimits:
     health: HealthLimits = field(default_factory=HealthLimits)
     """When servers are given up, and asked again."""
 
+    @classmethod
+    def within(cls, seconds: float) -> RetryLimits:
+        """The usual limits, cut to what is left of them when all is to be over after this long.
+
+        A call has a few seconds to be answered at all, whatever is asked for.
+        """
+        usual = cls()
+        silence = max(seconds, usual.probe_time)
+        return cls(
+            dead_time=min(usual.dead_time, silence),
+            failover_time=min(usual.failover_time, silence),
+            busy_time=min(usual.busy_time, seconds),
+            offline_time=min(usual.offline_time, seconds),
+        )
+
 
 class About(TypedDict):
     """What an error says of where it happened."""

@@ -20,6 +20,7 @@ from afsfuse.errors import (
     VolumeMissing,
     VolumeOffline,
 )
+from afsfuse.fileserver import RetryLimits
 from afsfuse.fileserver.operation import Verdict, judge
 from rxrpc import (
     CallAborted,
@@ -96,6 +97,24 @@ async def test_a_dead_server_is_given_up_in_time_and_then_at_once(
         w.network.heal()
         await trio.sleep(9)  # found by the probe, without anybody asking
         assert await timed(w) < 0.1
+
+
+@pytest.mark.parametrize(("code", "kind"), [(110, VolumeBusy), (106, VolumeOffline)])
+async def test_a_shorter_time_bounds_every_wait(
+    autojump_clock: MockClock, code: int, kind: type[AfsError]
+) -> None:
+    async with world(limits=RetryLimits.within(2.0)) as w:
+        await timed(w)
+        w.hosts[0].abort = lambda: code
+        _, elapsed = await failing(w, kind)
+        assert 1 < elapsed < 4
+        cut_off(w, 0)
+        _, elapsed = await failing(w, ServerUnreachable)
+        assert elapsed < 8
+
+
+def test_a_longer_time_is_not_that_of_one_try() -> None:
+    assert RetryLimits.within(3600) == RetryLimits()
 
 
 async def test_the_waiters_of_a_dead_server_are_freed_together(autojump_clock: MockClock) -> None:
