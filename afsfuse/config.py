@@ -12,10 +12,12 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from afsfuse.cell.ranks import parse_rule
 from afsfuse.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from ipaddress import IPv4Network
 
 EXIT_USAGE = 1
 """Wrong command line, as mount(8) has it."""
@@ -74,6 +76,9 @@ class Config:
 
     retry: float | None = None
     """Seconds for which a system call goes on trying; by default as `RetryLimits` has it."""
+
+    serverprefs: tuple[tuple[IPv4Network, int], ...] = ()
+    """Which servers are asked first: ranks of networks, the lower the better."""
 
     requests: int = 4000
     """Requests that may wait at a time; a further one ends with EAGAIN."""
@@ -181,6 +186,10 @@ def _words(text: str) -> tuple[str, ...]:
     return words
 
 
+def _ranks(text: str) -> tuple[tuple[IPv4Network, int], ...]:
+    return tuple(parse_rule(rule) for rule in text.split(":"))
+
+
 def _path(text: str) -> str:
     if not text:
         raise ValueError("a path is expected")
@@ -224,6 +233,9 @@ OPTIONS: dict[str, Option] = {
     "hard": Option("hard", "", bool, "wait for servers until they are back, or until Ctrl-C"),
     "soft": Option("hard", "", lambda _: False, "give servers up after a while (the default)"),
     "retry": Option("retry", "SECONDS", _number(1, 86400), "how long to go on trying; soft only"),
+    "serverprefs": Option(
+        "serverprefs", "A[/N]=RANK[:...]", _ranks, "servers to ask first; other ranks: 40000"
+    ),
     "requests": Option("requests", "N", _number(64, 100_000), "requests that may wait at a time"),
     "sysname": Option("sysname", "NAME[:NAME]", _words, "what @sys stands for"),
     "cells": Option("cells", "WHICH", _choice("used", "configured", "auto"), "cells to list"),

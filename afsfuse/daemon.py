@@ -40,10 +40,12 @@ from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
+from afsfuse.control.servers import ServerPreferences
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
+from afsfuse.fileserver.preferences import Preferences
 from afsfuse.fileserver.rotation import RetryLimits
 from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
 from afsfuse.fuse.notify import KernelNotifier
@@ -109,7 +111,9 @@ def compose(
     credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
     locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
     limits = None if config.retry is None else RetryLimits.within(config.retry)
-    client = FileServerClient(endpoint, locator, credentials, limits)
+    client = FileServerClient(
+        endpoint, locator, credentials, limits, Preferences(config.serverprefs)
+    )
     cache = CacheManager(
         client,
         data_bytes=config.cache_size,
@@ -119,6 +123,8 @@ def compose(
         lock_mode=LockMode(config.flock),
         dirty_bytes=max(config.cache_size // 2, LEAST_DIRTY),
     )
+    client.on_server_changed(cache.server_changed)
+    client.on_promises_lost(cache.promises_lost)
     options = VfsOptions(source=config.source, listed_cells=ListedCells(config.cells))
     if config.sysname:
         options = replace(options, sysnames=tuple(name.encode() for name in config.sysname))
@@ -182,6 +188,7 @@ async def hold_tokens(
     nursery: trio.Nursery,
     numbers: UserNumbers | None = None,
     unstored: UnstoredFiles | None = None,
+    servers: ServerPreferences | None = None,
 ) -> None:
     """Take over the tokens that are there, and begin to listen for more, and for questions.
 
@@ -194,7 +201,9 @@ async def hold_tokens(
         if numbers is not None:
             await nursery.start(numbers.run)
         settled = numbers.known if numbers is not None else None
-        control = ControlServer(store, verbs=Verbs(store, unstored=unstored), settled=settled)
+        control = ControlServer(
+            store, verbs=Verbs(store, unstored=unstored, servers=servers), settled=settled
+        )
         path = await nursery.start(control.run)
     except (UsageError, OSError) as exc:
         log.warning("no tokens can be kept: %s", exc)
@@ -264,7 +273,8 @@ async def serve(
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)
                 unstored = UnstoredFiles(parts.cache.writes, config.directory)
-                await hold_tokens(parts.tokens, services, parts.numbers, unstored)
+                servers = ServerPreferences(parts.client)
+                await hold_tokens(parts.tokens, services, parts.numbers, unstored, servers)
                 await services.start(parts.credentials.run)
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from afsfuse.cache.locks import LockMode, Locks
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.reading import Reader
 from afsfuse.cache.revalidation import Revalidator
+from afsfuse.cache.sleeping import watch_sleep
 from afsfuse.cache.statuses import StatusKeeper, identities
 from afsfuse.cache.vnodes import VnodeTable
 from afsfuse.cache.writeback import Writes
@@ -46,8 +46,6 @@ log = logging.getLogger(__name__)
 
 MAX_LINK = 1024  # bytes of a symlink's or mount point's body. Source: AFSPATHMAX in common.xg
 _GIVE_UP_TIME = 5.0  # seconds for all servers together, at the end
-_SUSPEND_CHECK = 2.0  # seconds between looks at whether the machine has slept
-_SUSPENDED = 1.0  # seconds by which the clocks must differ for that
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +156,7 @@ class CacheManager:
             await nursery.start(self.locks.run)
             await nursery.start(self.writes.run)
             nursery.start_soon(self._revalidator.run, self.listener)
-            nursery.start_soon(self._watch_suspend)
+            nursery.start_soon(watch_sleep, self._slept)
             task_status.started()
 
     # What the file system asks
@@ -315,6 +313,18 @@ class CacheManager:
         gone = {known for known in servers if not names.isdisjoint(identities(known))}
         return self._lose_promises([vnode for vnode in self._table if vnode.server in gone])
 
+    def promises_lost(self, server: FileServer) -> None:
+        """A server may have broken promises, or forgotten them, without our hearing of it."""
+        for address in server.addresses[:1]:
+            self.break_server(address, server.uuid)
+
+    def server_changed(self, volume: Volume, before: FileServer) -> None:
+        """Another server is asked about a volume: what `before` promised it may not be able to
+        break any more.
+        """
+        vnodes = list(self._table.shelf(volume).vnodes.values())
+        self._lose_promises([vnode for vnode in vnodes if vnode.server is before])
+
     def break_all(self) -> list[Vnode]:
         """No promise of any server holds any more."""
         self._server_breaks += 1
@@ -411,19 +421,11 @@ class CacheManager:
             return False
         return vnode.data_version == version
 
-    async def _watch_suspend(self) -> None:
-        """End all promises after the machine has slept: their clock stood still meanwhile."""
-        if not hasattr(time, "CLOCK_BOOTTIME"):
-            return
-        before = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-        while True:
-            await trio.sleep(_SUSPEND_CHECK)
-            ahead = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-            if ahead - before > _SUSPENDED:
-                log.info("the machine slept for %.0f s; all files are checked", ahead - before)
-                self.break_all()
-                self.locks.slept(ahead - before)
-            before = ahead
+    def _slept(self, seconds: float) -> None:
+        """The machine was asleep: the clock of all promises stood still meanwhile."""
+        log.info("the machine slept for %.0f s; all files are checked", seconds)
+        self.break_all()
+        self.locks.slept(seconds)
 
     async def give_up_all(self) -> None:
         """Tell the servers that our locks and their promises are not needed any more; best effort,

@@ -12,6 +12,7 @@ COMMANDS = {
     "tokens": "show your tokens",
     "unlog": "drop your tokens",
     "pagsh": "start a shell whose tokens are its own",
+    "serverprefs": "show file servers, and say which to ask first",
     "status": "show what was written and is not stored yet",
 }
 """What the help says of each."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 import trio
 
+from afsfuse.cell.servers import FileServer
 from afsfuse.errors import DataCorrupt, ServerUnreachable
 from afsfuse.interfaces.fileserver import Fid
 from afsfuse.model import FileKind, VolumeType
@@ -75,6 +77,19 @@ async def test_a_server_s_restart_ends_its_promises(autojump_clock: MockClock, b
     address = ADDRESS if by == "address" else ("203.0.113.9", 7000)
     assert cache.break_server(address, uuid) == ([] if by == "stranger" else vnodes)
     assert cache.statistics().server_breaks == 1
+
+
+async def test_another_server_of_a_volume_ends_the_promises_of_the_one_before(
+    autojump_clock: MockClock,
+) -> None:
+    client = FakeClient()
+    cache, _, vnodes = await filled(client)
+    elsewhere = await cache.status(make_volume(77), await _put(cache, fid(2, volume=77)))
+    cache.server_changed(VOLUME, FileServer("test.afs", UUID(int=9), 1, ()))
+    assert all(vnode.valid(trio.current_time()) for vnode in vnodes)
+    cache.server_changed(VOLUME, client.server)
+    assert not any(vnode.valid(trio.current_time()) for vnode in vnodes)
+    assert elsewhere.valid(trio.current_time())
 
 
 async def test_all_promises_end_when_asked(autojump_clock: MockClock) -> None:

@@ -21,9 +21,11 @@ from afsfuse.auth.store import TokenStore
 from afsfuse.auth.token import Secret
 from afsfuse.cache.writeback import Unstored
 from afsfuse.control.protocol import answer_line
+from afsfuse.control.servers import ServerPreferences
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Peer, Verbs
 from afsfuse.errors import ControlRefused
+from afsfuse.fileserver.preferences import Preferences
 from tests.unit.afsfuse.auth.test_token import KEY, TICKET, token
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afsfuse.cache.writeback import Writes
+    from afsfuse.fileserver.client import FileServerClient
+    from afsfuse.fileserver.health import ServerStatus
     from tests.conftest import ExpectedWarnings
 
 NOW = 1_700_000_100.0
@@ -49,6 +53,8 @@ UNSTORED = {
     "path": "/afs/file", "cell": CELL, "volume": "home", "identity": OWNER.text, "bytes": 5,
     "since": NOW, "error": None, "next_try": None,
 }  # fmt: skip
+NO_SERVERS: dict[str, Any] = {"servers": [], "rules": []}
+RULE = {"network": "192.0.2.0/24", "rank": 7}
 DISCARDED = {"path": "/afs/file", "identity": OWNER.text, "bytes": 5}
 
 
@@ -65,9 +71,21 @@ class OwnersWrites:
         self._left = [one for one in self._left if (one.path, one.who) != (path, who)]
 
 
+class Client:
+    """Of file servers: none was used yet."""
+
+    def __init__(self) -> None:
+        self.preferences = Preferences()
+
+    def servers(self) -> list[ServerStatus]:
+        return []
+
+
 def verbs(store: TokenStore) -> Verbs:
     unstored = UnstoredFiles(cast("Writes", OwnersWrites()), "/afs")
-    return Verbs(store, lambda: NOW, unstored)
+    return Verbs(
+        store, lambda: NOW, unstored, ServerPreferences(cast("FileServerClient", Client()))
+    )
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,11 @@ TABLE = [
         "discard", {"path": "/afs/file"},
         owner={"discarded": [DISCARDED]}, other={"discarded": []},
         root={"discarded": [DISCARDED]},
+    ),
+    Row("serverprefs", {}, owner=NO_SERVERS, other=NO_SERVERS, root=NO_SERVERS),
+    Row(
+        "serverprefs", {"network": "192.0.2.0/24", "rank": "7"},
+        owner="only root", other="only root", root={**NO_SERVERS, "rules": [RULE]},
     ),
     Row("keep", {"renewal": renewal(b"another keytab").encode()}, owner={},
         other="there is no token to keep", root="there is no token to keep",

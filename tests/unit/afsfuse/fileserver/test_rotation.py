@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ from afsfuse.errors import (
 )
 from afsfuse.fileserver import RetryLimits
 from afsfuse.fileserver.operation import Verdict, judge
+from afsfuse.fileserver.preferences import Preferences
 from rxrpc import (
     CallAborted,
     CallBusy,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trio.testing import MockClock
+
+    from afsfuse.cell.servers import FileServer
 
 
 async def timed(w: World) -> float:
@@ -73,6 +77,40 @@ async def test_the_next_server_stands_in_for_a_silent_one(autojump_clock: MockCl
         assert not w.client._rotation.health.is_down(w.hosts[0].server)
         await timed(w)
         assert w.hosts[1].calls["FetchStatus"] == 3  # it holds the promises now
+
+
+async def test_the_preferred_server_is_returned_to(autojump_clock: MockClock) -> None:
+    moves: list[FileServer] = []
+    preferences = Preferences([(IPv4Network("192.0.2.1"), 1)])
+    async with world(hosts=3, preferences=preferences) as w:
+        w.client.on_server_changed(lambda volume, before: moves.append(before))
+        await timed(w)
+        assert w.hosts[0].calls["FetchStatus"] == 1
+        cut_off(w, 0)
+        await timed(w)
+        assert moves == [w.hosts[0].server]
+        w.network.heal()
+        await trio.sleep(10)
+        await timed(w)
+        assert w.hosts[0].calls["FetchStatus"] == 2
+        assert len(moves) == 2
+        preferences.set(IPv4Network("192.0.2.3"), 0)
+        await timed(w)
+        assert w.hosts[2].calls["FetchStatus"] == 1
+
+
+async def test_all_replicas_are_measured_and_the_near_one_is_used(
+    autojump_clock: MockClock,
+) -> None:
+    async with world(hosts=2) as w:
+        await timed(w)
+        first = next(host for host in w.hosts if host.calls["FetchStatus"])
+        other = next(host for host in w.hosts if host is not first)
+        await trio.sleep(10)
+        assert other.calls["GetCapabilities"] == 1
+        assert other.server.rtt is not None
+        statuses = {status.uuid: status for status in w.client.servers()}
+        assert statuses[str(other.server.uuid)].addresses[0][2] is not None
 
 
 async def test_the_next_server_stands_in_for_a_refusing_host(autojump_clock: MockClock) -> None:
