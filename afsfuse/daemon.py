@@ -85,6 +85,7 @@ _SWITCH_SECONDS = 0.001  # 0.005 lets a thread that invalidates wait too long fo
 class Parts:
     """What a mount is made of, wired together."""
 
+    locator: VolumeLocator
     client: FileServerClient
     cache: CacheManager
     filesystem: FileSystem
@@ -180,7 +181,9 @@ def compose(
         local_locks=LockMode(config.flock) is LockMode.LOCAL,
     )
     numbers = UserNumbers(endpoint, cells, tokens, credentials)
-    return Parts(client, cache, filesystem, callbacks, session, tokens, credentials, numbers)
+    return Parts(
+        locator, client, cache, filesystem, callbacks, session, tokens, credentials, numbers
+    )
 
 
 async def hold_tokens(
@@ -269,6 +272,7 @@ async def serve(
                 endpoint = await open_endpoint(services, config)
                 parts = compose(endpoint, config, credentials)
                 endpoint.add_service(parts.callbacks.service)
+                await services.start(parts.locator.run)
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)

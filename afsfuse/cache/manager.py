@@ -190,9 +190,7 @@ class CacheManager:
         return await self._statuses.statuses(volume, directory, fids, who)
 
     async def directory(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> Directory:
-        """The whole directory in its current version; raise `AfsError`, also if `who` may not
-        look into it.
-        """
+        """The whole directory as it is now; raise `AfsError`, also if `who` may not look in."""
         return await self._listings.directory(volume, fid, self.listener, who)
 
     async def read(
@@ -220,8 +218,7 @@ class CacheManager:
         if vnode.status.length > MAX_LINK:
             raise DataCorrupt(f"symlink {fid} is said to have {vnode.status.length} bytes")
         body = bytes(await self._reader.read(volume, fid, 0, MAX_LINK, ReadState(who)))
-        # The read may have met a newer version; its bytes belong to the status known now only if
-        # that still has the chunks.
+        # The read may have met a newer version: are they of the status that is known now?
         file = vnode.data
         if file is not None and file.data_version == vnode.data_version:
             vnode.link = (file.data_version, body)
@@ -299,6 +296,7 @@ class CacheManager:
             else:
                 self._log.note(fid)
                 vnodes = self._table.with_fid(fid)
+            self._table.end_promises_for(fid.volume)
             self.locks.broken(fid)
             lost += [vnode for vnode in vnodes if self._lose_promise(vnode)]
         self._breaks += len(lost)
@@ -309,19 +307,21 @@ class CacheManager:
         self._server_breaks += 1
         names = {server[0]} if uuid is None else {server[0], uuid}
         self._log.note_server(names)
-        servers = {vnode.server for vnode in self._table if vnode.server is not None}
-        gone = {known for known in servers if not names.isdisjoint(identities(known))}
+
+        def is_gone(server: FileServer) -> bool:
+            return not names.isdisjoint(identities(server))
+
+        self._table.end_promises(is_gone)
+        gone = set(filter(is_gone, {vnode.server for vnode in self._table if vnode.server}))
         return self._lose_promises([vnode for vnode in self._table if vnode.server in gone])
 
     def promises_lost(self, server: FileServer) -> None:
         """A server may have broken promises, or forgotten them, without our hearing of it."""
-        for address in server.addresses[:1]:
-            self.break_server(address, server.uuid)
+        self.break_server(("", 0), server.uuid)
 
     def server_changed(self, volume: Volume, before: FileServer) -> None:
-        """Another server is asked about a volume: what `before` promised it may not be able to
-        break any more.
-        """
+        """Another server is asked about a volume: `before` may have no way to break promises."""
+        self._table.end_promises(lambda server: server is before)
         vnodes = list(self._table.shelf(volume).vnodes.values())
         self._lose_promises([vnode for vnode in vnodes if vnode.server is before])
 
@@ -329,6 +329,7 @@ class CacheManager:
         """No promise of any server holds any more."""
         self._server_breaks += 1
         self._log.note_all()
+        self._table.end_promises(lambda server: True)
         return self._lose_promises(list(self._table))
 
     def _lose_promises(self, vnodes: Iterable[Vnode]) -> list[Vnode]:
@@ -392,6 +393,7 @@ class CacheManager:
     def _instance_moved(self, vnode: Vnode, comparable: bool) -> None:
         """The vnode's volume was released anew, or replaced by one with other data."""
         self._lose_promise(vnode)
+        vnode.created = 0
         if comparable:
             return
         self._drop_data(vnode)
@@ -441,6 +443,7 @@ class CacheManager:
             if vnode.server is not None and vnode.expires > 0.0
         }
         self._log.note_all()
+        self._table.end_promises(lambda server: True)
         for vnode in self._table:
             vnode.void()  # without a word to the listener: nobody is to ask again now
         with trio.move_on_after(_GIVE_UP_TIME):

@@ -14,7 +14,7 @@ from afsfuse.cell.ranks import RANK_MAX
 from afsfuse.errors import ControlRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from afsfuse.cell.servers import FileServer
     from rxrpc import Address
@@ -75,14 +75,15 @@ class Preferences:
         servers: list[FileServer],
         chosen: FileServer | None,
         is_down: Callable[[FileServer], bool],
+        avoided: Collection[FileServer] = (),
     ) -> list[FileServer]:
-        """The servers, the one to ask first in front: `chosen`, unless another one that is up has
-        a better rank or is much nearer.
+        """The servers, the one to ask first in front: `chosen`, unless another one that is up, and
+        is not to be `avoided`, has a better rank or is much nearer.
         """
 
-        def cost(server: FileServer) -> tuple[bool, int, float]:
+        def cost(server: FileServer) -> tuple[int, int, float]:
             rtt = _UNKNOWN_RTT if server.rtt is None else server.rtt
-            return is_down(server), self.rank_of(server), rtt
+            return 2 * is_down(server) + (server in avoided), self.rank_of(server), rtt
 
         costs = {server: cost(server) for server in servers}
         ordered = sorted(servers, key=costs.__getitem__)

@@ -223,7 +223,8 @@ class Rotation:
             self.health.watch(server)
         chosen = self._chosen.get((volume.cell.name, volume.id))
         health = self.health
-        return health.preferences.order(servers, chosen, health.is_down)
+        avoided = {site.server for site in volume.sites if site.avoid}
+        return health.preferences.order(servers, chosen, health.is_down, avoided)
 
     async def _at_server(
         self,

@@ -78,3 +78,10 @@ def test_the_number_of_rules_is_bounded() -> None:
     with pytest.raises(ControlRefused, match="255 rules"):
         preferences.set(IPv4Network("192.0.2.1"), 1)
     preferences.set(IPv4Network(0), 7)
+
+
+def test_an_old_replica_is_left_during_a_release() -> None:
+    old, new, down = servers = [server(1, 0.001), server(2, 0.5), server(3, 0.0001)]
+    preferences = Preferences()
+    assert preferences.order(servers, old, lambda one: one is down, {old}) == [new, old, down]
+    assert preferences.order(servers, old, lambda one: one is down, {new}) == [old, new, down]
