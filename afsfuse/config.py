@@ -12,10 +12,12 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from afsfuse.cell.ranks import parse_rule
 from afsfuse.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from ipaddress import IPv4Network
 
 EXIT_USAGE = 1
 """Wrong command line, as mount(8) has it."""
@@ -80,6 +82,15 @@ class Config:
     expire: int = 600
     """Seconds after which a volume that nobody uses is let go, between once and twice as many;
     0: never."""
+
+    hard: bool = False
+    """Wait for servers that are silent, busy or off line until they are back or Ctrl-C comes."""
+
+    retry: float | None = None
+    """Seconds for which a system call goes on trying; by default as `RetryLimits` has it."""
+
+    serverprefs: tuple[tuple[IPv4Network, int], ...] = ()
+    """Which servers are asked first: ranks of networks, the lower the better."""
 
     requests: int = 4000
     """Requests that may wait at a time; a further one ends with EAGAIN."""
@@ -187,6 +198,10 @@ def _words(text: str) -> tuple[str, ...]:
     return words
 
 
+def _ranks(text: str) -> tuple[tuple[IPv4Network, int], ...]:
+    return tuple(parse_rule(rule) for rule in text.split(":"))
+
+
 def _path(text: str) -> str:
     if not text:
         raise ValueError("a path is expected")
@@ -240,6 +255,12 @@ OPTIONS: dict[str, Option] = {
     "readahead": Option("read_ahead", "SIZE", _size(4096, 64 << 20), "kernel's read-ahead (root)"),
     "timeout": Option("timeout", "SECONDS", _number(1, 3600), "bound of every wait for servers"),
     "expire": Option("expire", "SECONDS", _number(0, 30 * 86400), "let idle volumes go; 0: never"),
+    "hard": Option("hard", "", bool, "wait for servers until they are back, or until Ctrl-C"),
+    "soft": Option("hard", "", lambda _: False, "give servers up after a while (the default)"),
+    "retry": Option("retry", "SECONDS", _number(1, 86400), "how long to go on trying; soft only"),
+    "serverprefs": Option(
+        "serverprefs", "A[/N]=RANK[:...]", _ranks, "servers to ask first; other ranks: 40000"
+    ),
     "requests": Option("requests", "N", _number(64, 100_000), "requests that may wait at a time"),
     "sysname": Option("sysname", "NAME[:NAME]", _words, "what @sys stands for"),
     "cells": Option("cells", "WHICH", _choice("used", "configured", "auto"), "cells to list"),
@@ -310,6 +331,8 @@ def pick(
         raise _usage(f"-o chunksize={config.chunk_size}: a power of two is expected")
     if config.chunk_size * 8 > config.memory:
         raise _usage("-o memory: at least eight times the chunk size is expected")
+    if config.hard and config.retry is not None:
+        raise _usage(f"-o hard,retry={config.retry}: hard has no end: write soft,retry=SECONDS")
     return config
 
 

@@ -15,6 +15,7 @@ import ctypes
 import errno
 import gc
 import logging
+import math
 import signal
 import sys
 import uuid
@@ -45,11 +46,14 @@ from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.server import ControlServer
+from afsfuse.control.servers import ServerPreferences
 from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
+from afsfuse.fileserver.preferences import Preferences
+from afsfuse.fileserver.rotation import RetryLimits
 from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
 from afsfuse.fuse.notify import KernelNotifier
 from afsfuse.fuse.session import FuseSession, SessionLimits
@@ -91,6 +95,7 @@ _SWITCH_SECONDS = 0.001  # 0.005 lets a thread that invalidates wait too long fo
 class Parts:
     """What a mount is made of, wired together."""
 
+    locator: VolumeLocator
     client: FileServerClient
     cache: CacheManager
     filesystem: FileSystem
@@ -122,7 +127,10 @@ def compose(
     tokens = TokenStore(own_folder())
     credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
     locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
-    client = FileServerClient(endpoint, locator, credentials)
+    limits = None if config.retry is None else RetryLimits.within(config.retry)
+    client = FileServerClient(
+        endpoint, locator, credentials, limits, Preferences(config.serverprefs)
+    )
     cache = CacheManager(
         client,
         data_bytes=config.memory,
@@ -136,6 +144,8 @@ def compose(
     options = VfsOptions(
         source=config.source, listed_cells=ListedCells(config.cells), expire=config.expire
     )
+    client.on_server_changed(cache.server_changed)
+    client.on_promises_lost(cache.promises_lost)
     if config.sysname:
         options = replace(options, sysnames=tuple(name.encode() for name in config.sysname))
     notifier = KernelNotifier()
@@ -182,20 +192,29 @@ def compose(
         MountOptions(
             config.source, config.subtype, config.everybody, config.read_only, config.flags
         ),
-        SessionLimits(config.requests, config.timeout, config.read_ahead),
+        SessionLimits(
+            config.requests,
+            config.timeout,
+            config.read_ahead,
+            math.inf if config.hard else config.retry or 0.0,
+        ),
         notifier,
         local_locks=LockMode(config.flock) is LockMode.LOCAL,
     )
     filesystem.expiry.survey = session.survey
     filesystem.expiry.trim = trim_memory
-    verbs = Verbs(tokens, unstored=UnstoredFiles((cache.writes, recovery), config.directory))
+    verbs = Verbs(
+        tokens,
+        unstored=UnstoredFiles((cache.writes, recovery), config.directory),
+        servers=ServerPreferences(client),
+    )
     verbs.add(
         TreeVerbs(
             filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
         ).verbs
     )
     return Parts(
-        client, cache, filesystem, callbacks, session, tokens, credentials,
+        locator, client, cache, filesystem, callbacks, session, tokens, credentials,
         UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
     )  # fmt: skip
 
@@ -304,6 +323,7 @@ async def serve(
                 endpoint = await open_endpoint(services, config)
                 parts = compose(endpoint, config, credentials, open_disk(config))
                 endpoint.add_service(parts.callbacks.service)
+                await services.start(parts.locator.run)
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
                 await services.start(parts.filesystem.run)

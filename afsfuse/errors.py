@@ -44,6 +44,8 @@ class AfsError(Exception):
     """
 
     errno: int = errno.EIO
+    passing = False
+    """Whether it may pass without anybody's doing: a mount with `-o hard` waits for that."""
 
     def __init__(
         self,
@@ -103,6 +105,7 @@ class CellUnreachable(AfsError):
     """No volume location server of the cell answers."""
 
     errno = errno.ETIMEDOUT
+    passing = True
 
 
 class VolumeMissing(AfsError):
@@ -115,22 +118,27 @@ class VolumeBusy(AfsError):
     """The volume is in use by its server and did not come free in time."""
 
     errno = errno.EBUSY
+    passing = True
 
 
 class VolumeOffline(AfsError):
     """The volume is there, but off line."""
 
     errno = errno.ENXIO
+    passing = True
 
 
 class ServerUnreachable(AfsError):
     """No file server that has the volume answers."""
 
     errno = errno.ETIMEDOUT
+    passing = True
 
 
 class OutcomeUnknown(ServerUnreachable):
     """A server fell silent over a change: it may have been done or not. It is not sent again."""
+
+    passing = False
 
 
 class ReadOnlyVolume(AfsError):

@@ -35,7 +35,8 @@ Tasks
   then says must be known. Calls about one file are made one after the other, under the mutex of its
   `ServerLock`, the only one in the cache; nothing else is waited for under it but such a call, and
   before a lock is given back the storing of the file.
-- The callback service calls `break_*` from its own tasks.
+- The callback service calls `break_*` from its own tasks; the client of the file servers calls
+  `server_changed` and `promises_lost`. All of these are free of await.
 
 Flights
 -------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,6 +23,7 @@ from afsfuse.cache.locks import LockMode, Locks
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.reading import Reader
 from afsfuse.cache.revalidation import Revalidator
+from afsfuse.cache.sleeping import watch_sleep
 from afsfuse.cache.statuses import StatusKeeper, identities
 from afsfuse.cache.vnodes import VnodeTable
 from afsfuse.cache.writeback import Writes
@@ -49,8 +49,6 @@ log = logging.getLogger(__name__)
 
 MAX_LINK = 1024  # bytes of a symlink's or mount point's body. Source: AFSPATHMAX in common.xg
 _GIVE_UP_TIME = 5.0  # seconds for all servers together, at the end
-_SUSPEND_CHECK = 2.0  # seconds between looks at whether the machine has slept
-_SUSPENDED = 1.0  # seconds by which the clocks must differ for that
 
 
 class CacheManager:
@@ -136,7 +134,7 @@ class CacheManager:
             nursery.start_soon(self._revalidator.run, self.listener)
             nursery.start_soon(self.changer.run)
             nursery.start_soon(self.leaving.run)
-            nursery.start_soon(self._watch_suspend)
+            nursery.start_soon(watch_sleep, self._slept)
             task_status.started()
 
     # What the file system asks
@@ -170,9 +168,7 @@ class CacheManager:
         return await self._statuses.statuses(volume, directory, fids, who)
 
     async def directory(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> Directory:
-        """The whole directory in its current version; raise `AfsError`, also if `who` may not
-        look into it.
-        """
+        """The whole directory as it is now; raise `AfsError`, also if `who` may not look in."""
         return await self._listings.directory(volume, fid, self.listener, who)
 
     async def read(
@@ -200,8 +196,7 @@ class CacheManager:
         if vnode.status.length > MAX_LINK:
             raise DataCorrupt(f"symlink {fid} is said to have {vnode.status.length} bytes")
         body = bytes(await self._reader.read(volume, fid, 0, MAX_LINK, ReadState(who)))
-        # The read may have met a newer version; its bytes belong to the status known now only if
-        # that still has the chunks.
+        # The read may have met a newer version: are they of the status that is known now?
         file = vnode.data
         if file is not None and file.data_version == vnode.data_version:
             vnode.link = (file.data_version, body)
@@ -288,6 +283,7 @@ class CacheManager:
         lost: list[Vnode] = []
         for fid in fids:
             self._log.note(fid if fid.vnode else fid.volume)
+            self._table.end_promises_for(fid.volume)
             lost += [vnode for vnode in self._table.promised(fid) if self._lose_promise(vnode)]
         return lost
 
@@ -296,14 +292,29 @@ class CacheManager:
         self._server_breaks += 1
         names = {server[0]} if uuid is None else {server[0], uuid}
         self._log.note_server(names)
-        servers = {vnode.server for vnode in self._table if vnode.server is not None}
-        gone = {known for known in servers if not names.isdisjoint(identities(known))}
+
+        def is_gone(server: FileServer) -> bool:
+            return not names.isdisjoint(identities(server))
+
+        self._table.end_promises(is_gone)
+        gone = set(filter(is_gone, {vnode.server for vnode in self._table if vnode.server}))
         return self._lose_promises([vnode for vnode in self._table if vnode.server in gone])
+
+    def promises_lost(self, server: FileServer) -> None:
+        """A server may have broken promises, or forgotten them, without our hearing of it."""
+        self.break_server(("", 0), server.uuid)
+
+    def server_changed(self, volume: Volume, before: FileServer) -> None:
+        """Another server is asked about a volume: `before` may have no way to break promises."""
+        self._table.end_promises(lambda server: server is before)
+        vnodes = list(self._table.shelf(volume).vnodes.values())
+        self._lose_promises([vnode for vnode in vnodes if vnode.server is before])
 
     def break_all(self) -> list[Vnode]:
         """No promise of any server holds any more."""
         self._server_breaks += 1
         self._log.note_all()
+        self._table.end_promises(lambda server: True)
         return self._lose_promises(list(self._table))
 
     def _lose_promises(self, vnodes: Iterable[Vnode]) -> list[Vnode]:
@@ -371,6 +382,7 @@ class CacheManager:
     def _instance_moved(self, vnode: Vnode, comparable: bool) -> None:
         """The vnode's volume was released anew, or replaced by one with other data."""
         self._lose_promise(vnode)
+        vnode.created = 0
         if comparable:
             return
         self._drop_data(vnode)
@@ -400,19 +412,11 @@ class CacheManager:
             return False
         return True
 
-    async def _watch_suspend(self) -> None:
-        """End all promises after the machine has slept: their clock stood still meanwhile."""
-        if not hasattr(time, "CLOCK_BOOTTIME"):
-            return
-        before = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-        while True:
-            await trio.sleep(_SUSPEND_CHECK)
-            ahead = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-            if ahead - before > _SUSPENDED:
-                log.info("the machine slept for %.0f s; all files are checked", ahead - before)
-                self.break_all()
-                self.locks.slept(ahead - before)
-            before = ahead
+    def _slept(self, seconds: float) -> None:
+        """The machine was asleep: the clock of all promises stood still meanwhile."""
+        log.info("the machine slept for %.0f s; all files are checked", seconds)
+        self.break_all()
+        self.locks.slept(seconds)
 
     async def give_up_all(self) -> None:
         """Tell the servers that our locks and their promises are not needed any more; best effort,
@@ -430,6 +434,7 @@ class CacheManager:
             if vnode.server is not None and vnode.expires > 0.0
         }
         self._log.note_all()
+        self._table.end_promises(lambda server: True)
         for vnode in self._table:
             vnode.void()  # without a word to the listener: nobody is to ask again now
         with trio.move_on_after(_GIVE_UP_TIME):

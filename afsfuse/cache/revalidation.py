@@ -98,10 +98,12 @@ class Revalidator:
         try:
             now = trio.current_time()
             found: dict[Fid, Vnode | AfsError] = {}
-            asked = [vnode.fid for vnode in group if not vnode.valid(now)]
-            if group and asked:
-                first = group[0]
-                await self._statuses.refresh(first.volume, None, asked, found, first.asked_by)
+            is_valid = self._statuses.is_valid
+            asked = [vnode for vnode in group if not is_valid(vnode, now)]
+            if asked and asked[0].created:  # its answer may be one for the whole volume
+                await self._ask(asked[:1], found)
+                asked = [vnode for vnode in asked[1:] if not is_valid(vnode, now)]
+            await self._ask(asked, found)
             for vnode in group:
                 outcome = found.get(vnode.fid, vnode)
                 if isinstance(outcome, AfsError):
@@ -118,6 +120,11 @@ class Revalidator:
                 self._distrust(vnode, listener)
         finally:
             places.release_on_behalf_of(token)
+
+    async def _ask(self, group: list[Vnode], found: dict[Fid, Vnode | AfsError]) -> None:
+        if group:
+            fids = [vnode.fid for vnode in group]
+            await self._statuses.refresh(group[0].volume, None, fids, found, group[0].asked_by)
 
     async def _compare(self, vnode: Vnode, listener: KernelListener) -> None:
         """Fetch a directory anew if its version moved; installing it tells the difference."""

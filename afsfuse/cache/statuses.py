@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from typing import TYPE_CHECKING
 
 import trio
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from afsfuse.model import Status
 
 _BULK_CALLS = 6  # bulk calls in flight for one request; the server's threads are not ours alone
+_YOUNG = 10.0  # seconds
 _DELETED = (errno.ENOENT, errno.ESTALE)
 _LOOKUP, _READ = int(Rights.LOOKUP), int(Rights.READ)
 _OPEN = _LOOKUP | _READ
@@ -93,10 +95,29 @@ class StatusKeeper:
         What is known is given to whoever asks: whether he may see it, `Doors` says.
         """
         vnode = self._table.find(volume, fid)
-        if vnode is not None and vnode.valid(trio.current_time()):
+        if vnode is not None and self.is_valid(vnode, trio.current_time()):
             vnode.used = True
             return vnode
         return (await self.fetch(volume, fid, who))[0]
+
+    def is_valid(self, vnode: Vnode, now: float) -> bool:
+        """Whether a status may be relied on: by its own promise, or by that for its whole volume.
+
+        A server promises to tell of a new release of a volume that nobody can write, whichever of
+        its files was asked about: so one call makes valid all that is known of the same instance.
+        Source: AddVolCallBack and GetVolumePackage in viced. Free of await.
+        """
+        if vnode.valid(now):
+            return True
+        if not vnode.created or vnode.volume.type is VolumeType.RW:
+            return False
+        shelf = self._table.shelf(vnode.volume)
+        if vnode.created != shelf.created or shelf.expires - PROMISE_MARGIN <= now:
+            return False
+        vnode.expires, vnode.server = shelf.expires, shelf.server
+        if vnode.status.kind is FileKind.DIRECTORY:
+            self._open_to_all(vnode)
+        return True
 
     def as_told_to(self, error: AfsError, who: Identity, volume: Volume) -> AfsError:
         """What an identity is told of an error of a call that was made in the name of its speaker:
@@ -162,7 +183,7 @@ class StatusKeeper:
         wanted: list[Fid] = []
         for fid in dict.fromkeys(fids):
             vnode = self._table.find(volume, fid)
-            if vnode is not None and vnode.valid(now):
+            if vnode is not None and self.is_valid(vnode, now):
                 vnode.used = True
                 found[fid] = vnode
             else:
@@ -269,6 +290,11 @@ class StatusKeeper:
         vnode.ticket = ticket  # also of a new one
         vnode.applied = self._log.now
         vnode.used = True
+        if volume.type is not VolumeType.RW:
+            # Times are in seconds: of a young instance there may have been another one of its age.
+            created = reply.sync.creation_time
+            certain = created == shelf.created and time.time() - created > _YOUNG
+            vnode.created = created if certain else 0
         if status.kind is FileKind.DIRECTORY:
             self._enter_directory(vnode, reply, ticket, who)
             return vnode
@@ -319,6 +345,9 @@ class StatusKeeper:
             vnode.server = reply.server
         else:
             vnode.expires, vnode.server = promise
+            if vnode.created:
+                shelf = self._table.shelf(vnode.volume)
+                shelf.expires, shelf.server = promise
 
     def _enter_directory(
         self, vnode: Vnode, reply: StatusReply | DataReply, ticket: int, who: Identity
@@ -328,7 +357,7 @@ class StatusKeeper:
         if vnode.permits and not vnode.expires > trio.current_time():
             vnode.permits = None  # there was a time in which no change would have been told
         self._enter_promise(vnode, reply, ticket)
-        rights, everybody = int(status.caller_access), int(status.anonymous_access)
+        rights = int(status.caller_access)
         if rights & _LOOKUP:
             vnode.asked_by = who
         if not vnode.expires:
@@ -337,6 +366,12 @@ class StatusKeeper:
             vnode.permits = None  # the list was changed, be it that nobody told us
         if not self._log.changed_since(ticket, (who, vnode.volume.cell.name)):
             vnode.permit(who, rights)
+        self._open_to_all(vnode)
+
+    @staticmethod
+    def _open_to_all(vnode: Vnode) -> None:
+        """Until when everybody may look into a directory and read its files."""
+        everybody = int(vnode.status.anonymous_access)
         until = vnode.expires - PROMISE_MARGIN
         vnode.look_until = until if everybody & _LOOKUP else 0.0
         vnode.read_until = until if everybody & _OPEN == _OPEN else 0.0
@@ -391,3 +426,4 @@ class StatusKeeper:
         vnode = self._table.find(volume, fid)
         if vnode is not None and error.errno in _DELETED:
             vnode.void()
+            vnode.created = 0

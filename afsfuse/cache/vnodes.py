@@ -45,6 +45,7 @@ class Vnode:
     __slots__ = (
         "applied",
         "asked_by",
+        "created",
         "data",
         "directory",
         "dirty",
@@ -75,6 +76,7 @@ class Vnode:
         self.server: FileServer | None = None  # whose promise it is
         self.ticket = 0  # logical time (`BreakLog`) at which the fetch of `status` began
         self.applied = 0  # ... and at which its reply was applied
+        self.created = 0  # of which instance of its volume `status` is; 0: not known for certain
         self.data: FileData | None = None  # chunks of the data version in `status`
         self.dirty: DirtyFile | None = None  # what of a file is not stored yet
         self.unsafe = False  # stored by us, but not known to be on the server's disk
@@ -127,7 +129,7 @@ class Vnode:
 class Shelf:
     """The vnodes of one volume, and the state of the volume that concerns all of them."""
 
-    __slots__ = ("created", "seen", "vnodes", "volume")
+    __slots__ = ("created", "expires", "seen", "server", "vnodes", "volume")
 
     def __init__(self, volume: Volume) -> None:
         """An empty shelf."""
@@ -135,6 +137,9 @@ class Shelf:
         self.vnodes: dict[Fid, Vnode] = {}
         self.created = 0  # the volume instance's creation time as servers report it; 0: unknown
         self.seen = 0  # logical time at which that was learnt
+        # Of a volume that nobody can write: the latest promise, which is for all of its files
+        self.expires = 0.0
+        self.server: FileServer | None = None
 
 
 class VnodeTable:
@@ -207,6 +212,17 @@ class VnodeTable:
     def created(self, volume: Volume) -> int:
         """When a volume was created, as its servers say; 0: not known."""
         return self.shelf(volume).created
+
+    def end_promises(self, concerned: Callable[[FileServer], bool]) -> None:
+        """No promise of these servers for a whole volume holds any more."""
+        for shelf in self._shelves.values():
+            if shelf.server is not None and concerned(shelf.server):
+                shelf.expires = 0.0
+
+    def end_promises_for(self, number: int) -> None:
+        """No promise for the whole of a volume holds any more."""
+        for shelf in self._by_number.get(number, ()):
+            shelf.expires = 0.0
 
     def add(self, shelf: Shelf, vnode: Vnode) -> None:
         """Enter a vnode whose fid is not on the shelf yet; others may have to leave."""

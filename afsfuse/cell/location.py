@@ -120,6 +120,7 @@ class LocationService:
             for address in race.silent:
                 self._dead[address] = now + self._limits.dead_time
             error = CellUnreachable(_explain(self.what, order, race), cell=cell.name, volume=about)
+            error.passing = bool(order)
             self._failures[cell.name] = (error, now + self._limits.failure_memory)
             raise error.again()
         self._failures.pop(cell.name, None)

@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Callable
 from ipaddress import IPv4Address
+from uuid import UUID
 
 from afsfuse.cell.servers import uuid_of_address
 from afsfuse.errors import DataCorrupt, VolumeMissing
@@ -103,11 +104,18 @@ def sites_of(
     """
     sites = [site for site in info.sites if type in site.types and site.usable]
     sites.sort(key=distance)
-    if type is VolumeType.RO and releasing(info):
-        new = sum(site.new_replica for site in sites)
-        use_new = new * 2 >= len(sites)
-        sites.sort(key=lambda site: site.new_replica is not use_new)
+    avoided = to_avoid(info, type)
+    sites.sort(key=lambda site: site.server in avoided)
     return sites
+
+
+def to_avoid(info: VolumeInfo, type: VolumeType) -> frozenset[UUID]:
+    """The servers of a volume whose replica is not the one to use while a release is under way."""
+    if type is not VolumeType.RO or not releasing(info):
+        return frozenset()
+    sites = [site for site in info.sites if type in site.types and site.usable]
+    use_new = 2 * sum(site.new_replica for site in sites) >= len(sites)
+    return frozenset(site.server for site in sites if site.new_replica is not use_new)
 
 
 def type_of(info: VolumeInfo, number: int) -> VolumeType | None:

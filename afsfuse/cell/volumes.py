@@ -26,6 +26,7 @@ from afsfuse.cell.records import (
     releasing,
     sites_of,
     split_suffix,
+    to_avoid,
     type_of,
 )
 from afsfuse.cell.servers import FileServer, ServerRegistry
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 _LIFETIME = 3600.0  # seconds that a record is believed. Source: Linux fs/afs/volume.c
 _LIFETIME_RELEASING = 600.0  # the same while a release is under way
 _LIFETIME_UNCHECKED = 60.0  # an old record that could not be checked is believed this much longer
+_LOOK_PAUSE = 60.0  # seconds between looks at which records are old
 _REFRESH_PAUSE = 1.0  # a record that is younger than this is not asked for again
 _RECORDS_MAX = 8192
 _ADDRESSES_MAX = 16  # of one server
@@ -64,6 +66,8 @@ class Site:
 
     server: FileServer
     partition: int
+    avoid: bool = False
+    """While a release is under way: it has not the replica that is to be used, old or new."""
 
 
 class Volume:
@@ -166,6 +170,40 @@ class VolumeLocator:
             for name in (volume.info.name, *map(str, volume.info.ids)):
                 self._records.pop((cell, name), None)
 
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Ask again about the volumes in use when their records are old, until cancelled.
+
+        So a volume that is renamed, moved or removed is noticed although nobody looks it up.
+        """
+        task_status.started()
+        while True:
+            await trio.sleep(_LOOK_PAUSE)
+            old: dict[str, list[Volume]] = {}
+            for volume in list(self._volumes.values()):
+                lifetime = _LIFETIME_RELEASING if releasing(volume.info) else _LIFETIME
+                if trio.current_time() - volume.checked >= lifetime:
+                    old.setdefault(volume.cell.name, []).append(volume)
+            async with trio.open_nursery() as nursery:  # no cell waits for another one
+                for volumes in old.values():
+                    nursery.start_soon(self._check, volumes)
+
+    async def _check(self, volumes: list[Volume]) -> None:
+        """Make sure of records of one cell, as long as it answers."""
+        for volume in volumes:
+            before, stem = volume.name, volume.info.name
+            try:
+                await self.refresh(volume)
+            except VolumeMissing as exc:
+                log.info("%s", exc)
+                volume.sites = ()
+                volume.checked = trio.current_time()
+            except AfsError as exc:
+                log.debug("%s: the record of %s was not checked: %s", volume.cell, before, exc)
+                return
+            if volume.name != before:
+                self._records.pop((volume.cell.name, stem), None)
+                log.info("%s: volume %s is called %s now", volume.cell, before, volume.name)
+
     async def _find(self, cell: Cell, name_or_id: str, want: Preference, who: Identity) -> Volume:
         stem, forced = split_suffix(name_or_id)
         if forced is not None:
@@ -235,9 +273,10 @@ class VolumeLocator:
             known = server.rtt if server is not None else None
             return _UNKNOWN_RTT if known is None else known, self._rng.random()
 
+        avoided = to_avoid(record.info, volume.type)
         volume.info = record.info
         volume.sites = tuple(
-            Site(record.servers[site.server], site.partition)
+            Site(record.servers[site.server], site.partition, site.server in avoided)
             for site in sites_of(record.info, volume.type, distance)
             if site.server in record.servers
         )

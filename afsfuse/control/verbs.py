@@ -2,7 +2,9 @@
 
 Everybody may set, see and drop the tokens of the identity that he has himself, and no other's.
 Root may see who has tokens. Nobody is given a key: no verb answers with one. What was written and
-is not stored yet is shown to whoever wrote it, and given up by him, or by root.
+is not stored yet is shown to whoever wrote it, and given up by him, or by root. Which file servers
+there are is shown to everybody, as cells are in a listing; root, and who has mounted, may rank
+them.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from afsfuse.auth.store import TokenStore
+    from afsfuse.control.servers import ServerPreferences
     from afsfuse.control.unstored import UnstoredFiles
 
     Request = dict[str, Any]
@@ -51,8 +54,12 @@ class Verbs:
         store: TokenStore,
         clock: Callable[[], float] = time.time,
         unstored: UnstoredFiles | None = None,
+        servers: ServerPreferences | None = None,
     ) -> None:
-        """Without `unstored` there is nothing that waits for being stored."""
+        """Without `unstored` there is nothing that waits for being stored, and without `servers`
+        there are none.
+        """
+        self._servers = servers
         self._store = store
         self._clock = clock
         self._unstored_files = unstored
@@ -65,6 +72,7 @@ class Verbs:
             "keep": self._keep,
             "unstored": self._unstored,
             "discard": self._discard,
+            "serverprefs": self._serverprefs,
         }
         self._slow: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {}
 
@@ -165,6 +173,15 @@ class Verbs:
         files = self._unstored_files
         whose = None if peer.uid == 0 else identity
         return {"discarded": [] if files is None else files.discard(path, whose)}
+
+    def _serverprefs(self, request: Request, peer: Peer) -> dict[str, Any]:
+        if self._servers is None:
+            return {"servers": [], "rules": []}
+        if "network" in request:
+            if peer.uid not in (0, os.geteuid()):
+                raise ControlRefused("only root and who has mounted it may set ranks of servers")
+            self._servers.set(request["network"], request.get("rank"))
+        return self._servers.shown()
 
     def _begin_pag(self, request: Request, peer: Peer) -> dict[str, Any]:
         try:

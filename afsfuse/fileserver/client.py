@@ -7,6 +7,7 @@ what changes a volume is in `changes`.
 from __future__ import annotations
 
 import errno
+import logging
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -16,6 +17,7 @@ from afsfuse.auth.security import Credentials
 from afsfuse.errors import AfsError, DataCorrupt, from_abort
 from afsfuse.fileserver.changes import Changes
 from afsfuse.fileserver.operation import VOLUME_CODES, Operation, Verdict, judge
+from afsfuse.fileserver.ownaddress import OwnAddresses
 from afsfuse.fileserver.procedures import Procedures
 from afsfuse.fileserver.replies import (
     DataReply,
@@ -56,7 +58,9 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
+    from afsfuse.fileserver.health import ServerStatus
     from afsfuse.fileserver.operation import Site
+    from afsfuse.fileserver.preferences import Preferences
     from afsfuse.fileserver.rotation import RetryLimits
     from afsfuse.fileserver.transfers import Outcome, SmallFile
     from afsfuse.interfaces.common import CallBack, Fid
@@ -64,6 +68,8 @@ if TYPE_CHECKING:
     from rxrpc import Endpoint, StreamCall
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _SMALL_FILE = 2**31 - 1  # the last byte that the old FetchData can reach
 
@@ -77,13 +83,29 @@ class FileServerClient:
         locator: VolumeLocator,
         credentials: Credentials | None = None,
         limits: RetryLimits | None = None,
+        preferences: Preferences | None = None,
     ) -> None:
         """Without `credentials` everybody is anonymous."""
         self._credentials = credentials or Credentials()
-        self._rotation = Rotation(endpoint, locator, self._credentials, limits)
+        self._rotation = Rotation(endpoint, locator, self._credentials, limits, preferences)
+        self._endpoint = endpoint
+        self._promises_lost: Callable[[FileServer], None] = lambda server: None
         self._procedures = Procedures()
         self.changes = Changes(self._rotation, self._procedures)
         """What changes a volume."""
+
+    def on_server_changed(self, told: Callable[[Volume, FileServer], None]) -> None:
+        """Have `told` called when another server is asked about a volume than before."""
+        self._rotation.server_changed = told
+
+    def servers(self) -> list[ServerStatus]:
+        """What is known of all file servers that were ever used."""
+        return self._rotation.health.statuses()
+
+    @property
+    def preferences(self) -> Preferences:
+        """Which servers are asked first; may be changed."""
+        return self._rotation.health.preferences
 
     @property
     def channels(self) -> int:
@@ -91,8 +113,26 @@ class FileServerClient:
         return self._rotation.channels
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Find out when servers that are down are back, until cancelled."""
-        await self._rotation.health.run(task_status=task_status)
+        """Watch over the servers, and over our own address, until cancelled."""
+        own = OwnAddresses(
+            self._rotation.health.servers, self._moved, self._endpoint.source_towards
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(own.run)
+            await nursery.start(self._rotation.health.run)
+            task_status.started()
+
+    def _moved(self, servers: list[FileServer]) -> None:
+        """We are at another address: connections and promises belong to the one before."""
+        log.info("our address is another one, or was away: all connections are made anew")
+        self._endpoint.reconnect()
+        for server in servers:
+            self._rotation.health.look_soon(server)
+            self._promises_lost(server)
+
+    def on_promises_lost(self, told: Callable[[FileServer], None]) -> None:
+        """Have `told` called when a server may have told us in vain of broken promises."""
+        self._promises_lost = told
 
     def speaker(self, who: Identity, cell: str) -> Identity:
         """As whom an identity's calls reach the servers of a cell: without a token as nobody."""

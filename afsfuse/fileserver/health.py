@@ -1,18 +1,27 @@
-"""Which file servers answer: who waits for them, which count as down, when they are back."""
+"""Which file servers answer: who waits for them, which count as down, when they are back.
+
+Every server that may be used is probed at all its addresses: every five minutes while it answers,
+every few seconds when it has just gone down, and every half minute later on. The log tells when
+contact is lost and when it is found again, and nothing else.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
+
+from afsfuse.fileserver.preferences import Preferences, is_clearly_better
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
     from afsfuse.cell.servers import FileServer
+    from rxrpc import Address
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +44,52 @@ class HealthLimits:
     patient_interval: float = 30.0
     """... and of one that has been down for longer. Source: fs_probe.c."""
 
+    answering_interval: float = 300.0
+    """... and of one that answers. Source: fs_probe.c."""
+
+    first_look: float = 2.0
+    """After so long a server that is new to us is measured."""
+
+
+class ServerStatus(NamedTuple):
+    """What is told of one server. Times are seconds."""
+
+    cell: str
+    uuid: str
+    addresses: tuple[tuple[str, int, float | None], ...]
+    """Each with its rank, and its round trip if it answered when last asked."""
+    used: str
+    """The address that calls go to."""
+    up: bool
+    rtt: float | None
+    """Of the calls."""
+
 
 class _Record:
     """What is noted of one server beside its own fields."""
 
-    __slots__ = ("address", "probe", "probe_at", "scopes", "since")
+    __slots__ = (
+        "address",
+        "down",
+        "probe",
+        "probe_at",
+        "rtts",
+        "scopes",
+        "since",
+        "thorough",
+        "unheard",
+    )
 
-    def __init__(self) -> None:
-        self.address = 0  # index of the address that answered last
+    def __init__(self, probe_at: float) -> None:
+        self.address = 0  # index of the address that is used
+        self.rtts: dict[Address, float] = {}  # of those that answered when last asked; seconds
         self.scopes: set[trio.CancelScope] = set()  # one for each operation that waits
         self.since = 0.0  # when the first of these began to wait
         self.probe: trio.Event | None = None  # a probe is under way
-        self.probe_at: float | None = None  # when to probe next; None: the server is not down
+        self.thorough = False  # ... of all addresses
+        self.probe_at = probe_at  # when to probe next
+        self.down = False
+        self.unheard = False  # the last probe of a server that is not down had no answer
 
 
 class _Waiting:
@@ -80,47 +123,52 @@ class _Waiting:
 class Health:
     """Watches over the file servers of all cells.
 
-    `probe` is given a server and an address of it, and tells whether it answered.
+    `probe` is given a server and an address of it, and tells the round trip in seconds, or None if
+    it did not answer.
     """
 
     def __init__(
-        self, probe: Callable[[FileServer, tuple[str, int]], Awaitable[bool]], limits: HealthLimits
+        self,
+        probe: Callable[[FileServer, Address], Awaitable[float | None]],
+        limits: HealthLimits,
+        preferences: Preferences | None = None,
     ) -> None:
-        """Servers that are down are asked again by `run`."""
+        """All servers that were ever used are asked again and again by `run`."""
+        self.preferences = preferences or Preferences()
         self._ask = probe
         self._limits = limits
         self._records: dict[FileServer, _Record] = {}
-        self._went_down = trio.Event()
+        self._news = trio.Event()
 
     def _record(self, server: FileServer) -> _Record:
         record = self._records.get(server)
         if record is None:
-            record = self._records[server] = _Record()
+            first = trio.current_time() + self._limits.first_look
+            record = self._records[server] = _Record(first)
+            self._news.set()
         return record
 
+    def watch(self, server: FileServer) -> None:
+        """A server is one that may be used: measure it, and see whether it answers."""
+        self._record(server)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Probe the servers that are down until cancelled."""
+        """Probe all servers, those that are down more often, until cancelled."""
         task_status.started()
         while True:
-            await self._went_down.wait()
-            self._went_down = trio.Event()
-            while (due := self._next_probe()) is not None:
-                with trio.move_on_at(due):
-                    await self._went_down.wait()  # another one may be due earlier
-                    self._went_down = trio.Event()
-                    continue
-                now = trio.current_time()
-                await self.probe(
-                    [
-                        server
-                        for server, record in self._records.items()
-                        if record.probe_at is not None and record.probe_at <= now
-                    ]
-                )
+            self._news = trio.Event()
+            due = min((r.probe_at for r in self._records.values()), default=math.inf)
+            with trio.move_on_at(due):
+                await self._news.wait()  # another one may be due earlier
+                continue
+            now = trio.current_time()
+            await self._look_at([s for s, r in self._records.items() if r.probe_at <= now])
 
-    def _next_probe(self) -> float | None:
-        times = [r.probe_at for r in self._records.values() if r.probe_at is not None]
-        return min(times, default=None)
+    async def _look_at(self, servers: Sequence[FileServer]) -> None:
+        """Measure servers at all their addresses, all at once."""
+        async with trio.open_nursery() as nursery:
+            for server in servers:
+                nursery.start_soon(self._probe_one, server, True)
 
     def is_down(self, server: FileServer) -> bool:
         """Whether calls to the server should not even be tried."""
@@ -153,9 +201,11 @@ class Health:
         record = self._record(server)
         if address != self.address(server) and address in server.addresses:
             record.address = server.addresses.index(address)
-        if record.probe_at is not None:
+        record.unheard = False
+        if record.down:
             log.info("file server %s of cell %s answers again", address[0], server.cell)
-            record.probe_at = None
+            record.down = False
+            record.probe_at = server.last_seen + self._limits.answering_interval
             server.down_until = 0.0
 
     def silent(self, server: FileServer, since: float) -> None:
@@ -166,11 +216,12 @@ class Health:
         if server.last_seen > since:
             return
         record = self._record(server)
-        if record.probe_at is None:
+        if not record.down:
             host = server.addresses[0][0] if server.addresses else "without address"
             log.info("lost contact with file server %s of cell %s", host, server.cell)
+        record.down = True
         self._postpone(server, record)
-        self._went_down.set()
+        self._news.set()
         for scope in record.scopes:
             scope.cancel()
 
@@ -194,17 +245,30 @@ class Health:
                 nursery.start_soon(ask, server)
         return any(answers)
 
-    async def _probe_one(self, server: FileServer) -> bool:
-        """Probe one server, or wait for the probe that is under way."""
+    async def _probe_one(self, server: FileServer, thorough: bool = False) -> bool:
+        """Probe one server, or wait for the probe that is under way.
+
+        A thorough one waits for all addresses, and chooses among them anew.
+        """
         record = self._record(server)
         began = trio.current_time()
-        if record.probe is not None:
+        while record.probe is not None:
+            own = record.thorough and not thorough  # ours, begun by `run`: it may have been early
             await record.probe.wait()
-            return server.last_seen >= began
+            if server.last_seen >= began:
+                return True
+            if not own:
+                return False
         done = record.probe = trio.Event()
+        record.thorough = thorough
+        rtts: dict[Address, float] = {}
 
-        async def ask(address: tuple[str, int]) -> None:
-            if await self._ask(server, address):
+        async def ask(address: Address) -> None:
+            rtt = await self._ask(server, address)
+            if rtt is None:
+                return
+            rtts[address] = record.rtts[address] = rtt
+            if not thorough:
                 self.heard(server, address, None)
                 nursery.cancel_scope.cancel()  # one address is enough
 
@@ -212,11 +276,62 @@ class Health:
             async with trio.open_nursery() as nursery:
                 for address in server.addresses:
                     nursery.start_soon(ask, address)
-            if server.last_seen >= began:
-                return True
-            if record.probe_at is not None:
-                self._postpone(server, record)
-            return False
+            if thorough and rtts:
+                record.rtts = rtts
+                best = self._best_address(server, rtts)
+                self.heard(server, best, rtts[best])
+            self._plan(server, record, began)
+            return server.last_seen >= began
         finally:
             record.probe = None
             done.set()
+
+    def _best_address(self, server: FileServer, rtts: dict[Address, float]) -> Address:
+        """Where to call a server: where it is called now, unless another address is much better."""
+        now = self.address(server)
+        order = sorted(rtts, key=lambda address: (self.preferences.rank(address), rtts[address]))
+        if now not in rtts:
+            return order[0]
+        better = is_clearly_better(
+            (self.preferences.rank(order[0]), rtts[order[0]]),
+            (self.preferences.rank(now), rtts[now]),
+        )
+        return order[0] if better else now
+
+    def _plan(self, server: FileServer, record: _Record, began: float) -> None:
+        """When to probe a server next, after a probe."""
+        if server.last_seen >= began:
+            record.probe_at = trio.current_time() + self._limits.answering_interval
+        elif record.down:
+            self._postpone(server, record)
+        elif record.unheard and not server.waiting:
+            self.silent(server, began)
+        else:  # one lost probe says little, and those who wait find out themselves
+            record.unheard = True
+            record.probe_at = trio.current_time() + self._limits.probe_interval
+
+    def servers(self) -> list[FileServer]:
+        """All servers that were ever used, or may be."""
+        return list(self._records)
+
+    def look_soon(self, server: FileServer) -> None:
+        """Something has changed: probe the server now, be it down or not."""
+        self._record(server).probe_at = trio.current_time()
+        self._news.set()
+
+    def statuses(self) -> list[ServerStatus]:
+        """What is known of all servers that were ever used."""
+        return [
+            ServerStatus(
+                server.cell,
+                str(server.uuid),
+                tuple(
+                    (address[0], self.preferences.rank(address), record.rtts.get(address))
+                    for address in server.addresses
+                ),
+                (self.address(server) or ("", 0))[0],
+                not record.down,
+                server.rtt,
+            )
+            for server, record in self._records.items()
+        ]

@@ -37,9 +37,12 @@ from rxrpc import NULL, CallAborted, CallError, CallTimeouts, RxError
 from rxrpc.rpc import Void
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
+    from afsfuse.fileserver.preferences import Preferences
     from rxrpc import Connection, Endpoint
     from rxrpc.rpc import Rpc
     from rxrpc.security.base import ClientSecurity
@@ -84,6 +87,21 @@ class RetryLimits:
     health: HealthLimits = field(default_factory=HealthLimits)
     """When servers are given up, and asked again."""
 
+    @classmethod
+    def within(cls, seconds: float) -> RetryLimits:
+        """The usual limits, cut to what is left of them when all is to be over after this long.
+
+        A call has a few seconds to be answered at all, whatever is asked for.
+        """
+        usual = cls()
+        silence = max(seconds, usual.probe_time)
+        return cls(
+            dead_time=min(usual.dead_time, silence),
+            failover_time=min(usual.failover_time, silence),
+            busy_time=min(usual.busy_time, seconds),
+            offline_time=min(usual.offline_time, seconds),
+        )
+
 
 class About(TypedDict):
     """What an error says of where it happened."""
@@ -123,13 +141,16 @@ class Rotation:
         locator: VolumeLocator,
         credentials: Credentials | None = None,
         limits: RetryLimits | None = None,
+        preferences: Preferences | None = None,
     ) -> None:
         """`health.run` probes servers that are down; without it they are tried again later.
 
         Without `credentials` everybody is anonymous.
         """
         self.limits = limits or RetryLimits()
-        self.health = Health(self._probe, self.limits.health)
+        self.health = Health(self._probe, self.limits.health, preferences)
+        self.server_changed: Callable[[Volume, FileServer], None] = lambda volume, before: None
+        """Called when another server is asked about a volume than `before`."""
         self._endpoint = endpoint
         self._locator = locator
         self._credentials = credentials or Credentials()
@@ -157,7 +178,8 @@ class Rotation:
                     result = await self._at_server(operation, server, servers, trouble)
                 except _Elsewhere:
                     continue
-                self._chosen[volume.cell.name, volume.id] = server
+                if len(servers) > 1:
+                    self._choose(volume, server)
                 return result
             waited = trio.current_time() - began
             match trouble.verdict:
@@ -178,6 +200,15 @@ class Rotation:
                 case _:
                     raise trouble.error or self._missing(volume)
 
+    def _choose(self, volume: Volume, server: FileServer) -> None:
+        """Stay with who answered."""
+        key = volume.cell.name, volume.id
+        before = self._chosen.get(key)
+        if before is not server:
+            self._chosen[key] = server
+            if before is not None:
+                self.server_changed(volume, before)
+
     def _check_change(self, volume: Volume, who: Identity) -> None:
         """Refuse a change that no server would make, or not in the name of who asks."""
         cell = volume.cell.name
@@ -187,13 +218,18 @@ class Rotation:
             raise TokenExpired(TokenExpired.MESSAGE, cell=cell, volume=volume.name)
 
     def _order(self, volume: Volume) -> list[FileServer]:
-        """The servers in the order in which to try them: who answered last holds our promises."""
+        """The servers in the order in which to try them: who answered last holds our promises,
+        and is left only for one that is clearly better.
+        """
         servers = [site.server for site in volume.sites]
         if len(servers) == 1:
             return servers
+        for server in servers:
+            self.health.watch(server)
         chosen = self._chosen.get((volume.cell.name, volume.id))
-        servers.sort(key=lambda server: server is not chosen)
-        return servers
+        health = self.health
+        avoided = {site.server for site in volume.sites if site.avoid}
+        return health.preferences.order(servers, chosen, health.is_down, avoided)
 
     async def _at_server(
         self,
@@ -313,22 +349,25 @@ class Rotation:
     def _connect(self, address: tuple[str, int], security: ClientSecurity = NULL) -> Connection:
         return self._endpoint.connect(address, SERVICE_ID, security=security)
 
-    async def _probe(self, server: FileServer, address: tuple[str, int]) -> bool:
-        """Whether the server answers at this address, be it with an abort.
+    async def _probe(self, server: FileServer, address: tuple[str, int]) -> float | None:
+        """The round trip to the server at this address, if it answers, be it with an abort.
 
         Probes are anonymous: whether a server is there must not hang on anybody's token.
         """
         connection = self._connect(address)
         limit = self.limits.probe_time
+        began = trio.current_time()
         try:
             await connection.call(
                 GET_CAPABILITIES, Void(), timeouts=CallTimeouts(dead=limit, hard=limit)
             )
         except CallAborted as exc:
-            return judge(exc) is not Verdict.UNREACHABLE
+            if judge(exc) is Verdict.UNREACHABLE:
+                return None
         except RxError:
-            return False
-        return True
+            return None
+        rtt = connection.rtt()
+        return trio.current_time() - began if rtt is None else rtt
 
     async def call(self, server: FileServer, rpc: Rpc[A, R], args: A) -> R:
         """Call one server about itself: no retry and no failover. Raise `AfsError`.

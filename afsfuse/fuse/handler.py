@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import pyfuse3
+import trio
 
 from afsfuse.errors import AfsError
 from afsfuse.fuse.interrupts import TooManyWaits
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from afsfuse.fuse.workers import Gate
 
 log = logging.getLogger(__name__)
+
+RETRY_PAUSE = 1.0
+"""Seconds until a request that waits for servers is tried again. A server that is down is not
+asked by that: who watches over servers finds out when it is back."""
 
 
 class Guarded(Protocol):
@@ -62,7 +67,14 @@ def handler(
             raise pyfuse3.FUSEError(errno.EAGAIN) from None
         try:
             with wait.scope:
-                return cast("T", await Answer(self.gate, method(self, *args, **kwargs)))
+                while True:
+                    try:
+                        return cast("T", await Answer(self.gate, method(self, *args, **kwargs)))
+                    except AfsError as exc:
+                        if not (exc.passing and interrupts.may_retry(wait)):
+                            raise
+                        log.debug("%s waits: %s", name, exc)
+                    await trio.sleep(RETRY_PAUSE)
         except Exception as exc:  # trio.Cancelled is a BaseException and passes through
             raise _translated(name, exc) from exc
         finally:

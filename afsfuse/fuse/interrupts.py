@@ -73,6 +73,9 @@ STORING = frozenset({"write", "settle", "fsync", "setattr"})
 """Handlers without a time of their own: as long as data goes to a server they may wait, on a slow
 line for minutes. A server that is silent ends the store, and with it the wait."""
 
+_LAST_TRY = 30.0
+"""Seconds for a try that began when there was still time."""
+
 _ENDED = re.compile(rb"^State:\s+[ZX]", re.MULTILINE)
 
 
@@ -150,6 +153,8 @@ class Interrupts:
     it is of those in `STORING`.
     `most`: so many may wait at a time; one more is refused, so that workers are left to answer
     what needs no waiting.
+    `retry`: seconds, from its beginning on, for which a request that failed by what may pass (see
+    `AfsError.passing`) is tried again; without end for `inf`, and then `timeout` ends none.
     `shared`: a mount for several users, of whom none may have more that wait than are left: so one
     takes half of them, two take a third each, and there is always room for another one.
     """
@@ -159,10 +164,12 @@ class Interrupts:
         *,
         timeout: float = 80.0,
         most: int = 4000,
+        retry: float = 0.0,
         shared: bool = False,
         interrupted: Callable[[int], bool] = has_stopped_waiting,
     ) -> None:
-        self.timeout = timeout
+        self.timeout = max(timeout, retry + _LAST_TRY) if retry else timeout
+        self.retry = retry
         self.most = most
         self.shared = shared
         self._interrupted = interrupted
@@ -194,6 +201,10 @@ class Interrupts:
         if self._closed is not None:
             wait.end(self._closed)
         return wait
+
+    def may_retry(self, wait: Wait) -> bool:
+        """Whether a request that failed has time for another try."""
+        return trio.current_time() - wait.since < self.retry
 
     def leave(self, wait: Wait) -> None:
         """The request has its answer."""

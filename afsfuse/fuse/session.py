@@ -57,6 +57,8 @@ class SessionLimits:
     """Seconds after which a waiting request is answered ETIMEDOUT."""
     read_ahead: int = 1 << 20
     """Bytes that the kernel reads ahead of a sequential reader; root only."""
+    retry: float = 0.0
+    """Seconds for which a request that servers keep waiting is tried again; see `Interrupts`."""
 
 
 class FuseSession:
@@ -91,7 +93,10 @@ class FuseSession:
         self._settled = True
         self._device: str | None = None
         self._interrupts = Interrupts(
-            timeout=limits.timeout, most=limits.requests, shared=options.allow_other
+            timeout=limits.timeout,
+            most=limits.requests,
+            retry=limits.retry,
+            shared=options.allow_other,
         )
         self._operations = Operations(
             filesystem,

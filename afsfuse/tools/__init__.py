@@ -13,6 +13,7 @@ COMMANDS = {
     "unlog": "drop your tokens",
     "mounts": "show which volumes are in use, and what holds them",
     "pagsh": "start a shell whose tokens are its own",
+    "serverprefs": "show file servers, and say which to ask first",
     "status": "show what was written and is not stored yet",
 }
 """What the help says of each."""

@@ -27,6 +27,7 @@ from rxrpc.core.snapshot import Snapshot, take_snapshot
 from rxrpc.core.statistics import PeerStatistics, Statistics
 from rxrpc.errors import (
     CallError,
+    CallTimeout,
     EndpointClosed,
     NetworkError,
     ParseError,
@@ -207,6 +208,14 @@ class EndpointCore:
             self.on_bundle_changed(bundle)
         for connection in list(self._connections.values()):
             connection.close(error, now)
+
+    def reconnect(self, now: float) -> None:
+        """Make all client connections anew: calls under way fail, those that wait do not."""
+        error = CallTimeout("reconnect")
+        for bundle in list(self._bundles.values()):
+            for connection in list(bundle.connections):
+                connection.close(error, now)
+            bundle.on_channel_free(now)
 
     def network_error(
         self, address: Address, code: int, now: float, *, mtu: int | None = None

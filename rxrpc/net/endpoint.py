@@ -13,7 +13,7 @@ from rxrpc.core.events import CallChanged, Event, IncomingCall
 from rxrpc.errors import LocalError
 from rxrpc.net.client import Connection
 from rxrpc.net.driver import Driver
-from rxrpc.net.sockets import UdpSocket
+from rxrpc.net.sockets import UdpSocket, source_of
 from rxrpc.net.streams import CallStream
 from rxrpc.security.base import SecurityLevel
 from rxrpc.security.null import NULL
@@ -179,6 +179,25 @@ class Endpoint:
             address, service_id, security=security, min_level=min_level, exclusive=exclusive
         )
         return await connection.call(rpc, args, timeouts=timeouts)
+
+    def source_towards(self, address: Address) -> str | None:
+        """The address of this host that packets to a peer come from; None when there is no way.
+
+        Sends nothing.
+        """
+        if isinstance(self._socket, UdpSocket):
+            return source_of(self._socket.local_address[0], address)
+        return self.local_address[0]
+
+    def reconnect(self) -> None:
+        """Make all client connections anew, since this host has another address now: peers answer
+        at the one that a connection began with. Only inside trio.
+
+        Calls under way fail with `CallTimeout`; what became of them is not known.
+        """
+        if self.driver is not None:
+            self._core.reconnect(trio.current_time())
+            self.driver.flush()
 
     def statistics(self) -> Statistics:
         """A picture of what was and is. Only inside trio."""

@@ -82,6 +82,18 @@ class DatagramSocket(Protocol):
         ...
 
 
+def source_of(bind: str, target: Address) -> str | None:
+    """From which address packets go to a target, of a socket bound to `bind`; None: no way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            probe.bind((bind, 0))
+            probe.connect(target)
+            host: str = probe.getsockname()[0]
+        except OSError:
+            return None
+        return host
+
+
 class UdpSocket:
     """A real one, IPv4, for all peers."""
 

@@ -2,11 +2,12 @@
 
 It is started as `writesd DIR CONFDIR ADDRESS OPTIONS`.
 
-The files `f0` to `f9` are there, and empty. Orders come in on standard input, one Python literal a
-line, each answered by a line: `("abort", PROCEDURE, CODE, TIMES)` and
+The files `f0` to `f9` are there, and empty; `full` has a megabyte. Orders come in on standard
+input, one Python literal a line, each answered by a line: `("abort", PROCEDURE, CODE, TIMES)` and
 `("delay", PROCEDURE, SECONDS, TIMES)` have the server misbehave, `("clear",)` behave again,
-`("quota", KIB)` sets the volume's, `("append", NAME, DATA)` is another client's doing,
-`("server", NAME)` tells a file as the server has it, and `("calls",)` how often it was called.
+`("silence", WHETHER)` has the file server say and hear nothing, `("quota", KIB)` sets the volume's,
+`("append", NAME, DATA)` is another client's doing, `("server", NAME)` tells a file as the server has
+it, and `("calls",)` how often it was called; `("touch", NAME)` breaks the promise of a file.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import ast
 import os
 import signal
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
@@ -26,17 +28,25 @@ from afsfuse.democell import DemoCell
 from afsfuse.democell.acl import AccessList
 from afsfuse.democell.trees import MountPoint, plant
 from afsfuse.interfaces import fileserver as fs
+from afsfuse.interfaces.common import Fid
 from afsfuse.interfaces.protection import ANYUSER
 from afsfuse.model import Rights
+from rxrpc.net.sockets import UdpSocket
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from afsfuse.democell.trees import Tree
+    from rxrpc import Address
 
 CELL = "writes.test"
 _EVERYTHING = int(
     Rights.READ | Rights.LOOKUP | Rights.WRITE | Rights.INSERT | Rights.DELETE | Rights.LOCK
 )
-_CONTENTS: Tree = {b"f%d" % number: b"" for number in range(10)}
+_CONTENTS: Tree = {
+    **{b"f%d" % number: b"" for number in range(10)},
+    b"full": bytes(range(256)) * 4096,
+}
 
 
 def make_cell(address: str) -> DemoCell:
@@ -60,6 +70,19 @@ async def append(cell: DemoCell, name: str, data: bytes) -> None:
     await cell.servers["fs1"].changed(volume, volume.fid(vnode), by=None)
 
 
+class Mutable(UdpSocket):
+    """A server's socket, which can be cut off from the network."""
+
+    cut_off: ClassVar[set[int]] = set()  # ports
+
+    def receive(self, limit: int) -> list[tuple[bytes, Address]]:
+        arrived = super().receive(limit)
+        return [] if self.local_address[1] in self.cut_off else arrived
+
+    def send(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+        return len(datagrams) if self.local_address[1] in self.cut_off else super().send(datagrams)
+
+
 def obey(cell: DemoCell, verb: str, *rest: Any) -> object:
     volume = cell.volume("root.cell")
     match verb, rest:
@@ -67,6 +90,8 @@ def obey(cell: DemoCell, verb: str, *rest: Any) -> object:
             cell.faults.abort(getattr(fs, procedure), code, times=times)
         case "delay", (procedure, seconds, times):
             cell.faults.delay(getattr(fs, procedure), seconds, times=times)
+        case "silence", (whether,):
+            Mutable.cut_off = {fs.PORT} if whether else set()
         case "clear", ():
             cell.faults.clear()
         case "quota", (size,):
@@ -76,6 +101,10 @@ def obey(cell: DemoCell, verb: str, *rest: Any) -> object:
             assert found is not None
             vnode = volume.vnode(*found)
             return vnode.file.length, vnode.file.read(0, 1 << 24), vnode.version
+        case "touch", (name,):
+            found = volume.root.directory.find(name.encode())
+            assert found is not None
+            return cell.touched(volume, Fid(volume.id, *found))
         case "calls", ():
             return dict(cell.faults.counts)
         case _:
@@ -92,15 +121,14 @@ async def main(point: str, confdir: str, address: str, options: str) -> None:
         print("mounted", flush=True)
         while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             verb, *rest = ast.literal_eval(line)
-            answer = None
-            if verb == "append":
-                await append(cell, *rest)
-            else:
-                answer = obey(cell, verb, *rest)
-            print(repr(answer), flush=True)
+            done = append(cell, *rest) if verb == "append" else obey(cell, verb, *rest)
+            print(repr(await done if isinstance(done, Awaitable) else done), flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    async with cell.serving(), trio.open_nursery() as nursery:
+    async with (
+        cell.serving(lambda address: Mutable(address, 1 << 20)),
+        trio.open_nursery() as nursery,
+    ):
         await daemon.serve(config, lambda: nursery.start_soon(follow_orders))
         nursery.cancel_scope.cancel()
 

@@ -8,6 +8,7 @@ from rxrpc.core.parameters import Parameters
 from rxrpc.core.services import ServiceEntry
 from rxrpc.errors import (
     CallAborted,
+    CallTimeout,
     EndpointClosed,
     LocalError,
     NetworkError,
@@ -24,6 +25,7 @@ from tests.pair.world import (
     Flying,
     Pair,
     drop_nth,
+    echo,
     silent,
 )
 
@@ -154,3 +156,28 @@ def test_acks_may_be_lost(lost: int) -> None:
     pair = Pair()
     pair.mangle = drop_nth(lost, where=lambda d: d.header.type is PacketType.ACK)
     assert pair.finish(pair.call(bytes(50_000))) == bytes(50_000)
+
+
+def test_connections_are_made_anew_when_our_address_is_another_one() -> None:
+    pair = Pair(server=NO_REACH_CHECK)
+    seen: list[bytes] = []
+
+    def note(flying: Flying) -> tuple[Flying, ...]:
+        if flying.target == SERVER:
+            seen.append(flying.data[4:8])  # the connection's number
+        return (flying,)
+
+    pair.mangle = note
+    pair.finish(pair.call(b"warm"))
+    before = set(seen)
+    pair.on_server = silent
+    under_way = pair.call(b"lost")
+    pair.run_for(0.1)
+    pair.client.reconnect(pair.now)
+    assert isinstance(under_way.error, CallTimeout)
+    assert under_way.error.what == "reconnect"
+    pair.run_for(1.0)
+    seen.clear()
+    pair.on_server = echo
+    assert pair.finish(pair.call(b"again")) == b"again"
+    assert before.isdisjoint(seen)

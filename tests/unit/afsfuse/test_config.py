@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import re
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,14 @@ def test_options_are_words_separated_by_commas_and_the_last_one_wins(tmp_path: P
         ("chunksize=65536", "chunk_size", 65536),
         ("readahead=512k", "read_ahead", 512 << 10),
         ("timeout=30", "timeout", 30),
+        (
+            "serverprefs=192.0.2.0/24=10:192.0.2.1=5",
+            "serverprefs",
+            ((IPv4Network("192.0.2.0/24"), 10), (IPv4Network("192.0.2.1"), 5)),
+        ),
+        ("hard", "hard", True),
+        ("hard,soft", "hard", False),
+        ("retry=5", "retry", 5),
         ("requests=100", "requests", 100),
         ("expire=90", "expire", 90),
         ("expire=0", "expire", 0),
@@ -105,6 +114,10 @@ def test_words_for_mount_and_fstab_mean_nothing() -> None:
         ("sysname=a::b", "-o sysname=a::b: names separated by colons are expected"),
         ("logfile=", "-o logfile=: a path is expected"),
         ("confdir=/nowhere", "-o confdir=/nowhere: no such folder: it is to hold ThisCell"),
+        ("serverprefs=fs1=7", "-o serverprefs=fs1=7: an IPv4 address, or a network such as"),
+        ("serverprefs=192.0.2.1", "-o serverprefs=192.0.2.1: a rank from 0 (the best) to 65534"),
+        ("retry=0", "-o retry=0: a number from 1 to 86400 is expected"),
+        ("hard,retry=5", "-o hard,retry=5: hard has no end: write soft,retry=SECONDS"),
         ("suid", "-o suid: mounts are always nosuid: leave it out"),
         ("dev", "-o dev: mounts are always nodev: leave it out"),
         ("remount", "-o remount: a mount cannot be changed"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 import trio
 
-from afsfuse.errors import DataCorrupt, ServerUnreachable
+from afsfuse.cell.servers import FileServer
+from afsfuse.errors import AfsError, DataCorrupt, ServerUnreachable
 from afsfuse.interfaces.fileserver import Fid
 from afsfuse.model import FileKind, VolumeType
 from tests.unit.afsfuse.cache.fakes import (
@@ -75,6 +77,110 @@ async def test_a_server_s_restart_ends_its_promises(autojump_clock: MockClock, b
     address = ADDRESS if by == "address" else ("203.0.113.9", 7000)
     assert cache.break_server(address, uuid) == ([] if by == "stranger" else vnodes)
     assert cache.statistics().server_breaks == 1
+
+
+async def test_another_server_of_a_volume_ends_the_promises_of_the_one_before(
+    autojump_clock: MockClock,
+) -> None:
+    client = FakeClient()
+    cache, _, vnodes = await filled(client)
+    elsewhere = await cache.status(make_volume(77), await _put(cache, fid(2, volume=77)))
+    cache.server_changed(VOLUME, FileServer("test.afs", UUID(int=9), 1, ()))
+    assert all(vnode.valid(trio.current_time()) for vnode in vnodes)
+    cache.server_changed(VOLUME, client.server)
+    assert not any(vnode.valid(trio.current_time()) for vnode in vnodes)
+    assert elsewhere.valid(trio.current_time())
+
+
+REPLICA = make_volume(type=VolumeType.RO)
+
+
+async def replica(
+    client: FakeClient, count: int = 5, listener: Listener | None = None
+) -> tuple[CacheManager, list[Vnode]]:
+    """A read-only volume of which some files are known, one call for each."""
+    cache = make_cache(client, listener=listener)
+    vnodes = []
+    for number in range(2, 2 + 2 * count, 2):
+        client.put(fid(number), b"x" * number)
+        vnodes.append(await cache.status(REPLICA, fid(number)))
+    client.calls.clear()
+    return cache, vnodes
+
+
+@pytest.mark.parametrize("how", ["break", "restart", "moved", "end"])
+async def test_one_call_revalidates_a_volume_that_is_the_same(
+    autojump_clock: MockClock, how: str
+) -> None:
+    client = FakeClient()
+    cache, vnodes = await replica(client)
+    match how:
+        case "break":
+            cache.break_callback(ADDRESS, [Fid(VOLUME_ID, 0, 0)])
+        case "restart":
+            cache.break_server(ADDRESS)
+        case "moved":
+            cache.promises_lost(client.server)
+        case "end":
+            await trio.sleep(86400)
+    assert not any(vnode.valid(trio.current_time()) for vnode in vnodes)
+    for vnode in vnodes:
+        assert (await cache.status(REPLICA, vnode.fid)).valid(trio.current_time())
+    assert len(client.calls) == 1
+    cache.break_callback(ADDRESS, [Fid(VOLUME_ID, 0, 0)])  # and all promises are broken together
+    await cache.status(REPLICA, vnodes[3].fid)
+    assert len(client.calls) == 2
+
+
+async def test_after_a_release_each_file_is_asked_for(autojump_clock: MockClock) -> None:
+    client = FakeClient()
+    cache, vnodes = await replica(client)
+    client.write(fid(4), b"of the release")
+    client.creation_time += 100
+    cache.break_callback(ADDRESS, [Fid(VOLUME_ID, 0, 0)])
+    for vnode in vnodes:
+        await cache.status(REPLICA, vnode.fid)
+    assert len(client.calls) == len(vnodes)
+    assert vnodes[1].status.length == len(b"of the release")
+    cache.break_all()
+    for vnode in vnodes:
+        await cache.status(REPLICA, vnode.fid)
+    assert len(client.calls) == len(vnodes) + 1
+
+
+async def test_of_a_young_instance_nothing_is_concluded(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is in seconds, and two releases may fall into one."""
+    client = FakeClient()
+    client.creation_time = int(time.time())
+    cache, vnodes = await replica(client)
+    cache.break_callback(ADDRESS, [Fid(VOLUME_ID, 0, 0)])
+    for vnode in vnodes:
+        await cache.status(REPLICA, vnode.fid)
+    assert len(client.calls) == len(vnodes)
+
+
+async def test_a_writable_volume_s_promises_are_for_one_file(autojump_clock: MockClock) -> None:
+    client = FakeClient()
+    cache, _, vnodes = await filled(client)
+    client.calls.clear()
+    cache.break_all()
+    for vnode in vnodes:
+        await cache.status(VOLUME, vnode.fid)
+    assert len(client.calls) == len(vnodes)
+
+
+async def test_a_file_that_is_gone_stays_gone(autojump_clock: MockClock) -> None:
+    client = FakeClient()
+    cache, vnodes = await replica(client)
+    cache.break_all()
+    del client.files[vnodes[0].fid]
+    with pytest.raises(AfsError):
+        await cache.status(REPLICA, vnodes[0].fid)
+    await cache.status(REPLICA, vnodes[1].fid)
+    with pytest.raises(AfsError):
+        await cache.status(REPLICA, vnodes[0].fid)
 
 
 async def test_all_promises_end_when_asked(autojump_clock: MockClock) -> None:

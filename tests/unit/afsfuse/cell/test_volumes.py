@@ -352,3 +352,62 @@ async def test_a_volume_that_nobody_uses_is_forgotten(
     again = await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
     assert again is volume
     assert len(world.connector.calls) > asked
+
+
+async def test_records_of_volumes_in_use_are_refreshed(
+    autojump_clock: trio.abc.Clock, world: World, nursery: trio.Nursery
+) -> None:
+    await nursery.start(world.locator.run)
+    volume = await world.locator.volume("example.org", "root.cell", Preference.PREFER_RO)
+    world.connector.calls.clear()
+    await trio.sleep(3500)
+    assert not world.connector.calls
+    world.connector.enter(entry((FS1, RW), (FS3, RO | NEW), (FS1, RO)))  # a release, elsewhere
+    await trio.sleep(200)
+    assert world.connector.rpcs().count("GetEntryByNameU") == 1
+    assert [(site.server.uuid, site.avoid) for site in volume.sites] == [(FS3, False), (FS1, True)]
+    world.connector.enter(entry((FS1, RW), (FS3, RO), (FS1, RO)))
+    await trio.sleep(700)  # while it is under way they are looked at more often
+    assert world.connector.rpcs().count("GetEntryByNameU") == 2
+    assert not any(site.new_replica for site in volume.info.sites)
+
+
+async def test_a_renamed_volume_is_noticed(
+    autojump_clock: trio.abc.Clock, world: World, nursery: trio.Nursery
+) -> None:
+    await nursery.start(world.locator.run)
+    volume = await world.locator.volume("example.org", "root.cell", Preference.PREFER_RO)
+    del world.connector.entries[b"root.cell"]
+    world.connector.enter(entry((FS1, RW), (FS1, RO), name=b"other"))
+    await trio.sleep(3700)
+    assert volume.name == "other.readonly"
+    assert await world.locator.volume("example.org", "other", Preference.PREFER_RO) is volume
+    with pytest.raises(VolumeMissing):
+        await world.locator.volume("example.org", "root.cell", Preference.PREFER_RO)
+
+
+async def test_a_removed_volume_is_noticed_and_so_is_its_return(
+    autojump_clock: trio.abc.Clock, world: World, nursery: trio.Nursery
+) -> None:
+    await nursery.start(world.locator.run)
+    volume = await world.locator.volume("example.org", "root.cell", Preference.PREFER_RO)
+    before = dict(world.connector.entries)
+    world.connector.entries.clear()
+    await trio.sleep(3700)
+    assert volume.sites == ()
+    world.connector.entries.update(before)
+    await trio.sleep(3700)
+    assert volume.sites
+
+
+async def test_a_dead_cell_keeps_what_is_known_and_holds_up_no_other(
+    autojump_clock: trio.abc.Clock, world: World, nursery: trio.Nursery
+) -> None:
+    await nursery.start(world.locator.run)
+    volume = await world.locator.volume("example.org", "root.cell", Preference.PREFER_RO)
+    other = await world.locator.volume("here.example", "root.cell", Preference.PREFER_RO)
+    world.connector.behaviour[DB1] = silence
+    await trio.sleep(3665)
+    assert volume.sites
+    assert trio.current_time() - other.checked < 100
+    assert trio.current_time() - volume.checked > 3600

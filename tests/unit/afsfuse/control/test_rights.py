@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import ANY
 
 import pytest
@@ -21,15 +21,19 @@ from afsfuse.auth.store import TokenStore
 from afsfuse.auth.token import Secret
 from afsfuse.cache.writeback import Unstored
 from afsfuse.control.protocol import answer_line
+from afsfuse.control.servers import ServerPreferences
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Peer, Verbs
 from afsfuse.errors import ControlRefused
+from afsfuse.fileserver.preferences import Preferences
 from tests.unit.afsfuse.auth.test_token import KEY, TICKET, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from afsfuse.fileserver.client import FileServerClient
+    from afsfuse.fileserver.health import ServerStatus
     from tests.conftest import ExpectedWarnings
 
 NOW = 1_700_000_100.0
@@ -48,6 +52,8 @@ UNSTORED = {
     "path": "/afs/file", "cell": CELL, "volume": "home", "identity": OWNER.text, "bytes": 5,
     "since": NOW, "error": None, "next_try": None,
 }  # fmt: skip
+NO_SERVERS: dict[str, Any] = {"servers": [], "rules": []}
+RULE = {"network": "192.0.2.0/24", "rank": 7}
 DISCARDED = {"path": "/afs/file", "identity": OWNER.text, "bytes": 5}
 
 
@@ -66,9 +72,21 @@ class OwnersWrites:
         return lost
 
 
+class Client:
+    """Of file servers: none was used yet."""
+
+    def __init__(self) -> None:
+        self.preferences = Preferences()
+
+    def servers(self) -> list[ServerStatus]:
+        return []
+
+
 def verbs(store: TokenStore) -> Verbs:
     unstored = UnstoredFiles((OwnersWrites(),), "/afs")
-    return Verbs(store, lambda: NOW, unstored)
+    return Verbs(
+        store, lambda: NOW, unstored, ServerPreferences(cast("FileServerClient", Client()))
+    )
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,11 @@ TABLE = [
         "discard", {"path": "/afs/file"},
         owner={"discarded": [DISCARDED]}, other={"discarded": []},
         root={"discarded": [DISCARDED]},
+    ),
+    Row("serverprefs", {}, owner=NO_SERVERS, other=NO_SERVERS, root=NO_SERVERS),
+    Row(
+        "serverprefs", {"network": "192.0.2.0/24", "rank": "7"},
+        owner="only root", other="only root", root={**NO_SERVERS, "rules": [RULE]},
     ),
     Row("keep", {"renewal": renewal(b"another keytab").encode()}, owner={},
         other="there is no token to keep", root="there is no token to keep",

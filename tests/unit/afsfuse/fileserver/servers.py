@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from afsfuse.auth.security import Credentials
+    from afsfuse.fileserver.preferences import Preferences
     from rxrpc.security.base import ServerSecurity
 
 VOLUME_ID = 536870915
@@ -251,13 +252,14 @@ class World:
         hosts: list[Host],
         limits: RetryLimits | None,
         credentials: Credentials | None = None,
+        preferences: Preferences | None = None,
     ) -> None:
         self.network = network
         self.hosts = hosts
         self.locator = Locator()
         self.endpoint = Endpoint(socket=network.socket(("192.0.2.250", 7001)))
         self.client = FileServerClient(
-            self.endpoint, cast("VolumeLocator", self.locator), credentials, limits
+            self.endpoint, cast("VolumeLocator", self.locator), credentials, limits, preferences
         )
         self.volume = Volume(Cell("test.afs", ()), VOLUME_ID, VolumeType.RW)
         self.volume.info = VolumeInfo("test.volume", (VOLUME_ID, 0, 0), ())
@@ -273,13 +275,14 @@ async def world(
     limits: RetryLimits | None = None,
     credentials: Credentials | None = None,
     securities: Sequence[ServerSecurity] = (),
+    preferences: Preferences | None = None,
 ) -> AsyncIterator[World]:
     """Everything running, on a perfect network of half a millisecond."""
     network = LossyNetwork(random.Random(1), min_delay=0.0005, max_delay=0.0005, icmp=icmp)
     servers = [Host(network, n + 1, addresses) for n in range(hosts)]
     for server in servers:
         server.securities += securities
-    world = World(network, servers, limits, credentials)
+    world = World(network, servers, limits, credentials, preferences)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         for host in world.hosts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from afsfuse.cell.servers import FileServer
 from afsfuse.fileserver.health import Health, HealthLimits
 
 if TYPE_CHECKING:
+    import pytest
     from trio.testing import MockClock
 
 ADDRESSES = [("192.0.2.1", 7000), ("192.0.2.2", 7000), ("192.0.2.3", 7000)]
@@ -24,10 +26,13 @@ class Prober:
         self.asked: list[tuple[float, tuple[str, int]]] = []
         self.alive: set[tuple[str, int]] = set()
 
-    async def __call__(self, server: FileServer, address: tuple[str, int]) -> bool:
+        self.rtts: dict[tuple[str, int], float] = {}
+
+    async def __call__(self, server: FileServer, address: tuple[str, int]) -> float | None:
         self.asked.append((trio.current_time(), address))
-        await trio.sleep(0.01 if address in self.alive else 3.0)
-        return address in self.alive
+        alive = address in self.alive
+        await trio.sleep(0.01 if alive else 3.0)
+        return self.rtts.get(address, 0.01) if alive else None
 
 
 def make(addresses: int = 1) -> tuple[Prober, Health, FileServer]:
@@ -59,8 +64,61 @@ async def test_a_server_that_went_down_is_probed_often_then_seldom(
         assert not health.is_down(server)
         count = len(prober.asked)
         await trio.sleep(600)
-        assert len(prober.asked) == count
+        assert len(prober.asked) - count == 2  # every five minutes, while it answers
         nursery.cancel_scope.cancel()
+
+
+async def test_all_addresses_are_probed_at_once_and_measured(autojump_clock: MockClock) -> None:
+    prober, health, server = make(addresses=3)
+    prober.alive = {ADDRESSES[0], ADDRESSES[2]}
+    prober.rtts = {ADDRESSES[0]: 0.030, ADDRESSES[2]: 0.004}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        health.watch(server)
+        await trio.sleep(10)
+        assert {address for _, address in prober.asked} == set(ADDRESSES)
+        assert len({when for when, _ in prober.asked}) == 1
+        (status,) = health.statuses()
+        assert [rtt for _, _, rtt in status.addresses] == [0.030, None, 0.004]
+        assert status.up
+        assert (status.used, health.address(server)) == (ADDRESSES[2][0], ADDRESSES[2])
+        prober.rtts[ADDRESSES[0]] = 0.003  # a little nearer: not worth a move
+        await trio.sleep(310)
+        assert health.address(server) == ADDRESSES[2]
+        health.preferences.set(IPv4Network(ADDRESSES[0][0]), 10)
+        await trio.sleep(310)
+        assert health.address(server) == ADDRESSES[0]
+        prober.alive = {ADDRESSES[1]}
+        await trio.sleep(310)
+        assert health.address(server) == ADDRESSES[1]
+        nursery.cancel_scope.cancel()
+
+
+async def test_contact_is_lost_after_two_probes_and_told_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    prober, health, server = make()
+    prober.alive = {ADDRESSES[0]}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        health.watch(server)
+        await trio.sleep(10)
+        prober.alive = set()
+        await trio.sleep(299)
+        assert not health.is_down(server)  # one probe was lost: it may be the network's humour
+        await trio.sleep(10)
+        assert health.is_down(server)
+        await trio.sleep(1000)
+        prober.alive = {ADDRESSES[0]}
+        await trio.sleep(40)
+        assert not health.is_down(server)
+        await trio.sleep(1000)
+        nursery.cancel_scope.cancel()
+    assert [record.getMessage() for record in caplog.records] == [
+        "lost contact with file server 192.0.2.1 of cell test.afs",
+        "file server 192.0.2.1 of cell test.afs answers again",
+    ]
 
 
 async def test_each_of_several_servers_is_probed(autojump_clock: MockClock) -> None:

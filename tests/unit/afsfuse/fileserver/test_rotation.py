@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,9 @@ from afsfuse.errors import (
     VolumeMissing,
     VolumeOffline,
 )
+from afsfuse.fileserver import RetryLimits
 from afsfuse.fileserver.operation import Verdict, judge
+from afsfuse.fileserver.preferences import Preferences
 from rxrpc import (
     CallAborted,
     CallBusy,
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trio.testing import MockClock
+
+    from afsfuse.cell.servers import FileServer
 
 
 async def timed(w: World) -> float:
@@ -74,6 +79,40 @@ async def test_the_next_server_stands_in_for_a_silent_one(autojump_clock: MockCl
         assert w.hosts[1].calls["FetchStatus"] == 3  # it holds the promises now
 
 
+async def test_the_preferred_server_is_returned_to(autojump_clock: MockClock) -> None:
+    moves: list[FileServer] = []
+    preferences = Preferences([(IPv4Network("192.0.2.1"), 1)])
+    async with world(hosts=3, preferences=preferences) as w:
+        w.client.on_server_changed(lambda volume, before: moves.append(before))
+        await timed(w)
+        assert w.hosts[0].calls["FetchStatus"] == 1
+        cut_off(w, 0)
+        await timed(w)
+        assert moves == [w.hosts[0].server]
+        w.network.heal()
+        await trio.sleep(10)
+        await timed(w)
+        assert w.hosts[0].calls["FetchStatus"] == 2
+        assert len(moves) == 2
+        preferences.set(IPv4Network("192.0.2.3"), 0)
+        await timed(w)
+        assert w.hosts[2].calls["FetchStatus"] == 1
+
+
+async def test_all_replicas_are_measured_and_the_near_one_is_used(
+    autojump_clock: MockClock,
+) -> None:
+    async with world(hosts=2) as w:
+        await timed(w)
+        first = next(host for host in w.hosts if host.calls["FetchStatus"])
+        other = next(host for host in w.hosts if host is not first)
+        await trio.sleep(10)
+        assert other.calls["GetCapabilities"] == 1
+        assert other.server.rtt is not None
+        statuses = {status.uuid: status for status in w.client.servers()}
+        assert statuses[str(other.server.uuid)].addresses[0][2] is not None
+
+
 async def test_the_next_server_stands_in_for_a_refusing_host(autojump_clock: MockClock) -> None:
     async with world(hosts=2, icmp=True) as w:
         w.hosts[0].stop()
@@ -96,6 +135,24 @@ async def test_a_dead_server_is_given_up_in_time_and_then_at_once(
         w.network.heal()
         await trio.sleep(9)  # found by the probe, without anybody asking
         assert await timed(w) < 0.1
+
+
+@pytest.mark.parametrize(("code", "kind"), [(110, VolumeBusy), (106, VolumeOffline)])
+async def test_a_shorter_time_bounds_every_wait(
+    autojump_clock: MockClock, code: int, kind: type[AfsError]
+) -> None:
+    async with world(limits=RetryLimits.within(2.0)) as w:
+        await timed(w)
+        w.hosts[0].abort = lambda: code
+        _, elapsed = await failing(w, kind)
+        assert 1 < elapsed < 4
+        cut_off(w, 0)
+        _, elapsed = await failing(w, ServerUnreachable)
+        assert elapsed < 8
+
+
+def test_a_longer_time_is_not_that_of_one_try() -> None:
+    assert RetryLimits.within(3600) == RetryLimits()
 
 
 async def test_the_waiters_of_a_dead_server_are_freed_together(autojump_clock: MockClock) -> None:

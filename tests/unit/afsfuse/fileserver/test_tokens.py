@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from afsfuse.auth.identity import Identity
 from afsfuse.auth.security import TokenCredentials
 from afsfuse.auth.store import TokenStore
 from afsfuse.errors import AfsError, NotPermitted, StaleInode, TokenExpired, TokenRefused
+from afsfuse.fileserver import RetryLimits
+from afsfuse.fileserver.health import HealthLimits
 from afsfuse.fileserver.operation import Operation, Site
 from afsfuse.interfaces import fileserver as fs
 from rxrpc import SecurityLevel
@@ -56,7 +59,10 @@ async def secured(
 ) -> AsyncIterator[World]:
     """File servers that take tokens, and a client that has the store's."""
     credentials = TokenCredentials(store, level, clock=clock or Clock())
-    async with world(hosts, credentials=credentials, securities=[realm.server()]) as w:
+    never = RetryLimits(health=HealthLimits(first_look=math.inf))  # of our own accord
+    async with world(
+        hosts, credentials=credentials, securities=[realm.server()], limits=never
+    ) as w:
         yield w
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import errno
+import math
 from typing import TYPE_CHECKING
 
 import pyfuse3
 import pytest
 import trio
 
-from afsfuse.errors import AfsError, NotPermitted
+from afsfuse.errors import (
+    AfsError,
+    CellUnreachable,
+    NotPermitted,
+    OutcomeUnknown,
+    ServerUnreachable,
+    VolumeBusy,
+    VolumeOffline,
+)
 from afsfuse.fuse.handler import asking_first, handler, quiet
 from afsfuse.fuse.interrupts import Interrupts
 from afsfuse.fuse.requestlog import RequestLog
@@ -24,8 +33,8 @@ if TYPE_CHECKING:
 class Desk:
     """Two guarded handlers that do what they are told."""
 
-    def __init__(self, most: int = 10) -> None:
-        self.interrupts = Interrupts(most=most)
+    def __init__(self, most: int = 10, retry: float = 0.0) -> None:
+        self.interrupts = Interrupts(most=most, retry=retry)
         self.requests = RequestLog()
         self.gate = Gate(spare=8)
         self.waited = 0
@@ -149,6 +158,85 @@ async def test_a_cancellation_of_the_mount_passes() -> None:
         await desk.lookup(lambda: None)
     assert scope.cancelled_caught
     assert len(desk.interrupts) == 0
+
+
+class Outage:
+    """A server that is away for a while: how often it was asked, and what it says."""
+
+    def __init__(self, back_at: float, error: AfsError) -> None:
+        self.back_at = back_at
+        self.error = error
+        self.asked = 0
+
+    def __call__(self) -> object:
+        self.asked += 1
+        if trio.current_time() < self.back_at:
+            raise self.error.again()
+        return "answer"
+
+
+PASSING = [
+    CellUnreachable("no server"),
+    ServerUnreachable("silent"),
+    VolumeBusy("busy"),
+    VolumeOffline("off line"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+async def test_a_hard_mount_waits_until_servers_are_back(
+    error: AfsError, autojump_clock: trio.testing.MockClock
+) -> None:
+    desk = Desk(retry=math.inf)
+    outage = Outage(trio.current_time() + 86400, error)
+    assert await desk.lookup(outage) == "answer"
+    assert 86000 < outage.asked < 87000
+    assert desk.interrupts.timeout == math.inf
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+async def test_a_soft_mount_gives_up_after_its_time(
+    error: AfsError, autojump_clock: trio.testing.MockClock
+) -> None:
+    for retry, least, most in ((0.0, 1, 1), (5.0, 5, 7), (300.0, 299, 302)):
+        desk = Desk(retry=retry)
+        outage = Outage(math.inf, error)
+        with pytest.raises(pyfuse3.FUSEError) as caught:
+            await desk.lookup(outage)
+        assert caught.value.errno == error.errno
+        assert least <= outage.asked <= most
+        assert desk.interrupts.timeout >= retry
+
+
+@pytest.mark.parametrize(
+    "error", [OutcomeUnknown("was it done?"), NotPermitted("no"), AfsError("full", errno=28)]
+)
+async def test_what_will_not_pass_is_not_waited_for(error: AfsError) -> None:
+    desk = Desk(retry=math.inf)
+    outage = Outage(math.inf, error)
+    with pytest.raises(pyfuse3.FUSEError):
+        await desk.lookup(outage)
+    assert outage.asked == 1
+
+
+async def test_a_signal_ends_the_wait_of_a_hard_mount(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    desk = Desk(retry=math.inf)
+    numbers: list[int] = []
+
+    async def ask() -> None:
+        with pytest.raises(pyfuse3.FUSEError) as caught:
+            await desk.lookup(Outage(math.inf, ServerUnreachable("silent")))
+        numbers.append(caught.value.errno)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.sleep(1000.5)
+        assert not numbers
+        desk.interrupts.close(errno.EINTR)
+        await trio.sleep(0.1)
+        assert numbers == [errno.EINTR]
 
 
 async def test_an_interrupted_wait_ends_with_its_errno(nursery: trio.Nursery) -> None:

@@ -323,7 +323,7 @@ def test_the_help_names_all_commands(capsys: pytest.CaptureFixture[str]) -> None
         cli.main(["--help"])
     out = capsys.readouterr().out
     for name, text in COMMANDS.items():
-        assert re.search(rf"^    {name} +{re.escape(text)}$", out, re.MULTILINE)
+        assert re.search(rf"^    {name}\s+{re.escape(text)}$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -7,7 +7,7 @@ import struct
 import pytest
 import trio
 
-from rxrpc.net.sockets import DatagramSocket, UdpSocket, _split
+from rxrpc.net.sockets import DatagramSocket, UdpSocket, _split, source_of
 from rxrpc.wire.packet import Address
 
 LOOPBACK: Address = ("127.0.0.1", 0)
@@ -212,3 +212,9 @@ def test_what_the_kernel_has_put_together_is_taken_apart() -> None:
     assert _split(data, gro(8), address) == [(data, address)]
     assert _split(data, gro(0), address) == [(data, address)]
     assert _split(data, [(1, 2, b"")], address) == [(data, address)]
+
+
+def test_the_kernel_tells_where_packets_come_from() -> None:
+    assert source_of("0.0.0.0", ("127.0.0.1", 7000)) == "127.0.0.1"
+    assert source_of("127.0.0.9", ("127.0.0.1", 7000)) == "127.0.0.9"
+    assert source_of("192.0.2.77", ("127.0.0.1", 7000)) is None  # not an address of this host
