@@ -2,13 +2,16 @@
 PYTHON_BIN := .venv/bin/python
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= packets questions messages directories texts tokens
 
-.PHONY: help setup demo test soak lint types bench profile clean
+.PHONY: help setup demo test soak fuzz lint types bench profile clean
 
 help:
 	@echo "make demo     a cell in one process, mounted; CELL=openafs: real servers instead (root)"
 	@echo "make test     lint, types, and the whole suite; PYTEST_ARGS='-k name' narrows it"
 	@echo "make soak     the long forms of tests: big trees, many rounds, 100 kills"
+	@echo "make fuzz     search the decoders for new paths, FUZZ_SECONDS=60 each of FUZZ_TARGETS"
 	@echo "make bench    measure against afsd.fuse on the same cell (root); BENCH_ARGS=--json"
 	@echo "make profile  where a cold read spends its time, layer by layer (root)"
 
@@ -36,6 +39,11 @@ test: lint types
 
 soak: setup
 	@.venv/bin/pytest -m soak -n 2 --dist loadgroup -rP --no-header $(PYTEST_ARGS)
+
+fuzz: setup
+	@$(PYTHON_BIN) -c 'import atheris' 2>/dev/null || $(PYTHON_BIN) -m pip install -q -e '.[fuzz]'
+	@for target in $(FUZZ_TARGETS); do echo "== $$target" && $(PYTHON_BIN) -m tests.fuzz.guided \
+	    $$target -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -print_final_stats=1 || exit 1; done
 
 bench:
 	@CELL=required .ci/setup

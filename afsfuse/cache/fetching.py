@@ -175,6 +175,8 @@ class Fetcher:
     def _failed(self, run: Run, error: AfsError) -> None:
         vnode = run.file.vnode
         locate(error, vnode.volume, vnode.server)
+        if isinstance(error, DataCorrupt):
+            vnode.void()  # a status that led here is not to be kept as long as was promised
         run.failure = error
         self._statuses.failed(vnode.volume, vnode.fid, error)
 

@@ -119,6 +119,7 @@ class Listings:
                 return fresh
             return None
         except DataCorrupt as exc:
+            vnode.void()  # a status that led here is not to be kept as long as was promised
             locate(exc, vnode.volume, vnode.server)
             raise
         finally:

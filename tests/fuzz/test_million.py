@@ -213,7 +213,7 @@ def test_what_is_held_does_not_grow_with_the_packets() -> None:
     shooting = prepared(77)
 
     def round_() -> int:
-        shooting.fire(4000)
+        shooting.fire(2000)
         return shooting.settle()
 
     round_()
