@@ -6,8 +6,8 @@ The files `f0` to `f9` are there, and empty; `full` has a megabyte. Orders come 
 input, one Python literal a line, each answered by a line: `("abort", PROCEDURE, CODE, TIMES)` and
 `("delay", PROCEDURE, SECONDS, TIMES)` have the server misbehave, `("clear",)` behave again,
 `("silence", WHETHER)` has the file server say and hear nothing, `("quota", KIB)` sets the volume's,
-`("append", NAME, DATA)` is another client's doing, `("server", NAME)` tells a file as the server has
-it, and `("calls",)` how often it was called; `("touch", NAME)` breaks the promise of a file.
+`("append", NAME, DATA)` is another client's doing, `("server", NAME)` tells a file as the server
+has it, and `("calls",)` how often it was called; `("touch", NAME)` breaks the promise of a file.
 """
 
 from __future__ import annotations
