@@ -89,9 +89,12 @@ def test_one_volume_at_two_places_keeps_both(afs: RealMount) -> None:
 
 def test_a_volume_mounted_in_itself(afs: RealMount) -> None:
     path = afs.cell / "links"
-    for _ in range(12):
+    for _ in range(6):
         path = path / "mount-self"
     assert (path / "target").read_text() == "the target\n"
+    for _ in range(6):
+        path = path / "mount-self"
+    assert error_of(path) == errno.ELOOP, "a walk over all there is comes to an end"
 
 
 def test_a_missing_volume_is_listed_and_says_so_when_entered(afs: RealMount) -> None:
@@ -181,11 +184,12 @@ def test_names_that_are_too_long(afs: RealMount) -> None:
     assert not (afs.cell / ("x" * 255)).exists()
 
 
-def test_writing_is_refused(afs: RealMount) -> None:
+@pytest.mark.parametrize("place", ["replicated", "."])
+def test_writing_to_a_copy_is_refused(afs: RealMount, place: str) -> None:
     with pytest.raises(OSError, match="Read-only"):
-        (afs.writable / "scratch/new").write_text("")
+        (afs.cell / place / "new").write_text("")
     with pytest.raises(OSError, match="Read-only"):
-        (afs.writable / "scratch/new").mkdir()
+        (afs.cell / place / "new").mkdir()
 
 
 def test_the_mount_table(afs: RealMount) -> None:
@@ -193,4 +197,4 @@ def test_the_mount_table(afs: RealMount) -> None:
         (line,) = (line.split() for line in table if line.split()[1] == str(afs.point))
     assert line[0] == "afs"
     assert line[2] == "fuse.afs"
-    assert {"ro", "nosuid", "nodev", "allow_other"} <= set(line[3].split(","))
+    assert {"rw", "nosuid", "nodev", "allow_other"} <= set(line[3].split(","))

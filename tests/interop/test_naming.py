@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -132,8 +133,8 @@ def test_a_mount_point_is_made_as_the_peer_makes_it(afs: RealMount, peer: Path, 
 
 def test_a_file_that_is_open_here_stays(afs: RealMount, peer: Path, place: str) -> None:
     ours = afs.writable / "scratch"
-    (ours / "slot20").rename(ours / place / "file")
-    contents = (ours / place / "file").read_bytes()
+    contents = os.urandom(1000)
+    (ours / place / "file").write_bytes(contents)
     with (ours / place / "file").open("rb", buffering=0) as file:
         (ours / place / "file").unlink()
         (silly,) = names(ours / place)
@@ -214,12 +215,14 @@ def test_a_mount_point_takes_the_right_to_administer(desk: Desk, afs: RealMount)
     desk.aklog()
     with desk.mount(options=OWN) as mount:
         home = mount.writable / "home.alice"
-        (home / "point").symlink_to("#tree.")
-        assert names(home / "point") == names(afs.writable / "tree")
-        assert refused((home / "point").rmdir) == "EBUSY"
-        assert refused((home / "point").unlink) == "EISDIR"
-        (home / "point").rename(home / "moved")
-        assert names(home / "moved") == names(afs.writable / "tree")
+        mine = os.urandom(4).hex()  # what is made here stays: no system call removes it
+        point, moved = home / f"point-{mine}", home / f"moved-{mine}"
+        point.symlink_to("#tree.")
+        assert names(point) == names(afs.writable / "tree")
+        assert refused(point.rmdir) == "EBUSY"
+        assert refused(point.unlink) == "EISDIR"
+        point.rename(moved)
+        assert names(moved) == names(afs.writable / "tree")
 
 
 def test_what_was_left_goes_once_its_user_has_a_token(desk: Desk) -> None:
@@ -237,7 +240,8 @@ def test_what_was_left_goes_once_its_user_has_a_token(desk: Desk) -> None:
         assert len(left) == 1
         doomed.daemon.kill()
         doomed.daemon.wait()
-        os.close(holder)
+        with contextlib.suppress(OSError):  # nobody is there to be told
+            os.close(holder)
     finally:
         doomed.clear()
     desk.afsfuse("unlog")
