@@ -26,6 +26,7 @@ from afsfuse.errors import (
     ReadOnlyVolume,
     ServerUnreachable,
     TokenExpired,
+    ViceCode,
     VolumeMissing,
     from_abort,
 )
@@ -81,6 +82,11 @@ class RetryLimits:
     refreshes: int = 2
     """How often one operation asks the volume location servers where the volume has gone."""
 
+    moving_time: float = 15.0
+    """How long it goes on asking when the volume is on its way: a server says so (VMOVED), or the
+    record has changed meanwhile. From one step of a move to the next a busy server takes seconds.
+    """
+
     probe_time: float = 3.0
     """How long a probe waits for its answer."""
 
@@ -100,6 +106,7 @@ class RetryLimits:
             failover_time=min(usual.failover_time, silence),
             busy_time=min(usual.busy_time, seconds),
             offline_time=min(usual.offline_time, seconds),
+            moving_time=min(usual.moving_time, seconds),
         )
 
 
@@ -169,7 +176,7 @@ class Rotation:
         began = trio.current_time()
         pause = _FIRST_PAUSE
         refreshes = 0
-        probed = False
+        moving = probed = False
         while True:
             trouble = _Trouble()
             servers = self._order(volume)
@@ -182,12 +189,17 @@ class Rotation:
                     self._choose(volume, server)
                 return result
             waited = trio.current_time() - began
+            moving |= trouble.error is not None and trouble.error.code == ViceCode.VMOVED
             match trouble.verdict:
-                case Verdict.MOVED | None if refreshes < limits.refreshes:
+                case Verdict.MOVED | None if refreshes < limits.refreshes or (
+                    moving and waited < limits.moving_time
+                ):
                     if refreshes:
                         await trio.sleep(limits.pause)
                     refreshes += 1
+                    before = volume.sites
                     await self._locator.refresh(volume, operation.who)
+                    moving |= refreshes > 1 and volume.sites != before
                 case Verdict.BUSY if waited < limits.busy_time:
                     await trio.sleep(pause)
                     pause = min(2 * pause, limits.pause)

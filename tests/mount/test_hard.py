@@ -77,7 +77,7 @@ def mounts(tmp_path: Path, children: Children) -> Iterator[Callable[[str], Writa
 def test_control_c_ends_a_wait_for_a_silent_server(
     mounts: Callable[[str], WritableMount], children: Children, what: str
 ) -> None:
-    mount = mounts("hard,cachesize=8M,debug")
+    mount = mounts("hard,memory=8M,debug")
     child = begin(mount, children, what)
     time.sleep(1.5)
     assert child.poll() is None, child.communicate()

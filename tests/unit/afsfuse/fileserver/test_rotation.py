@@ -321,6 +321,26 @@ async def test_a_moved_volume_is_found_again(autojump_clock: MockClock, code: in
         assert w.locator.refreshes == 1
 
 
+async def test_a_volume_on_its_way_is_waited_for(autojump_clock: MockClock) -> None:
+    """Its old server knows that it moves before the record says where to."""
+    async with world(hosts=2) as w:
+        old, new = w.hosts
+        w.volume.sites = (Site(old.server, 0),)
+        old.abort = lambda: 111
+
+        def move(volume: Volume) -> None:
+            if w.locator.refreshes == 8:
+                volume.sites = (Site(new.server, 0),)
+
+        w.locator.on_refresh = move
+        assert 6 < await timed(w) < 9
+        w.volume.sites = (Site(old.server, 0),)
+        w.locator.on_refresh = lambda volume: None
+        error, elapsed = await failing(w, VolumeMissing)
+        assert 14 < elapsed < 17
+        assert error.code == 111
+
+
 async def test_a_volume_that_is_nowhere_is_missing(autojump_clock: MockClock) -> None:
     async with world() as w:
         w.hosts[0].abort = lambda: 103
