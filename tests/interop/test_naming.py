@@ -104,7 +104,7 @@ def test_we_see_what_the_peer_changes(afs: RealMount, peer: Path, place: str) ->
     assert eventually(lambda: names(ours / "folder") == {"file", "ours"}, SOON)
     (theirs / "folder/file").unlink()
     assert eventually(lambda: names(ours / "folder") == {"ours"}, SOON)
-    assert not (ours / "folder/file").exists()
+    assert eventually(lambda: not (ours / "folder/file").exists(), SOON)
 
 
 def test_both_change_one_directory(afs: RealMount, peer: Path, place: str) -> None:

@@ -375,7 +375,7 @@ async def test_promises_are_given_back_by_fid(autojump_clock: MockClock) -> None
 
 
 async def test_who_answered_last_is_forgotten_with_its_volume(autojump_clock: MockClock) -> None:
-    async with world() as w:
+    async with world(hosts=2) as w:
         await w.client.fetch_status(w.volume, Fid(VOLUME_ID, 2, 1))
         assert w.client._rotation._chosen
         w.client.forget(w.volume)
