@@ -134,6 +134,13 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     umount.set_defaults(run=_umount)
 
+    _add_demo(commands)
+    for name, text in COMMANDS.items():  # for the help: `main` takes them before it comes to this
+        commands.add_parser(name, help=text, add_help=False)
+    return top
+
+
+def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:
     demo = commands.add_parser(
         "demo",
         help="try AFS out: a cell in this process, mounted",
@@ -148,10 +155,6 @@ def parser() -> argparse.ArgumentParser:
         "--tour", action="store_true", help="take the tour, be there a terminal or not"
     )
     demo.set_defaults(run=_demo)
-
-    for name, text in COMMANDS.items():  # for the help: `main` takes them before it comes to this
-        commands.add_parser(name, help=text, add_help=False)
-    return top
 
 
 def _options_help() -> str:

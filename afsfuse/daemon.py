@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from afsfuse.cache import Vnode
     from afsfuse.cache.disk import NoDisk
     from afsfuse.cache.journal import DirtyKey
+    from afsfuse.cell.cellservdb import CellFiles
     from afsfuse.cell.volumes import Volume
     from afsfuse.config import Config
     from afsfuse.model import Inode
@@ -119,10 +120,7 @@ def compose(
     Without `credentials` identities are known by the tokens of this machine's store; without
     `disk` file data is kept in memory only.
     """
-    files = load(search_folders(None if config.confdir is None else Path(config.confdir)))
-    if config.cell is not None:
-        files = replace(files, this_cell=config.cell)
-    cells = CellDirectory(files)
+    cells = CellDirectory(_cell_files(config))
     registry = ServerRegistry()
     tokens = TokenStore(own_folder())
     credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
@@ -131,23 +129,10 @@ def compose(
     client = FileServerClient(
         endpoint, locator, credentials, limits, Preferences(config.serverprefs)
     )
-    cache = CacheManager(
-        client,
-        data_bytes=config.memory,
-        chunk_size=config.chunk_size,
-        vnode_limit=config.vnodes,
-        channels=client.channels,
-        lock_mode=LockMode(config.flock),
-        disk=disk,
-        dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
-    )
-    options = VfsOptions(
-        source=config.source, listed_cells=ListedCells(config.cells), expire=config.expire
-    )
+    cache = _cache(config, client, disk)
     client.on_server_changed(cache.server_changed)
     client.on_promises_lost(cache.promises_lost)
-    if config.sysname:
-        options = replace(options, sysnames=tuple(name.encode() for name in config.sysname))
+    options = _vfs_options(config)
     notifier = KernelNotifier()
     nodes = NodeTable()
     cache.listener = KernelInvalidator(nodes, notifier, options.sysnames)
@@ -171,12 +156,61 @@ def compose(
     tokens.subscribe(cache.token_changed)
     tokens.subscribe(filesystem.token_changed)
     tokens.subscribe(recovery.token_changed)
+    callbacks = _callbacks(config, cache, cells, registry, notifier)
+    session = _session(config, filesystem, notifier)
+    filesystem.expiry.survey = session.survey
+    filesystem.expiry.trim = trim_memory
+    unstored = UnstoredFiles((cache.writes, recovery), config.directory)
+    verbs = Verbs(tokens, unstored=unstored, servers=ServerPreferences(client))
+    trees = TreeVerbs(
+        filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
+    )
+    verbs.add(trees.verbs)
+    return Parts(
+        locator, client, cache, filesystem, callbacks, session, tokens, credentials,
+        UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
+    )  # fmt: skip
 
+
+def _cell_files(config: Config) -> CellFiles:
+    files = load(search_folders(None if config.confdir is None else Path(config.confdir)))
+    return files if config.cell is None else replace(files, this_cell=config.cell)
+
+
+def _cache(config: Config, client: FileServerClient, disk: NoDisk | None) -> CacheManager:
+    return CacheManager(
+        client,
+        data_bytes=config.memory,
+        chunk_size=config.chunk_size,
+        vnode_limit=config.vnodes,
+        channels=client.channels,
+        lock_mode=LockMode(config.flock),
+        disk=disk,
+        dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
+    )
+
+
+def _vfs_options(config: Config) -> VfsOptions:
+    options = VfsOptions(
+        source=config.source, listed_cells=ListedCells(config.cells), expire=config.expire
+    )
+    if config.sysname:
+        options = replace(options, sysnames=tuple(name.encode() for name in config.sysname))
+    return options
+
+
+def _callbacks(
+    config: Config,
+    cache: CacheManager,
+    cells: CellDirectory,
+    registry: ServerRegistry,
+    notifier: KernelNotifier,
+) -> CallbackService:
     async def settle(vnodes: Sequence[Vnode]) -> None:
         inodes = {node.inode for vnode in vnodes for node in holders(vnode)}
         await notifier.settled(inodes, SETTLE_SECONDS)
 
-    callbacks = CallbackService(
+    return CallbackService(
         cache,
         cells,
         registry,
@@ -186,7 +220,10 @@ def compose(
         ),
         settle=settle,
     )
-    session = FuseSession(
+
+
+def _session(config: Config, filesystem: FileSystem, notifier: KernelNotifier) -> FuseSession:
+    return FuseSession(
         filesystem,
         config.directory,
         MountOptions(
@@ -201,22 +238,6 @@ def compose(
         notifier,
         local_locks=LockMode(config.flock) is LockMode.LOCAL,
     )
-    filesystem.expiry.survey = session.survey
-    filesystem.expiry.trim = trim_memory
-    verbs = Verbs(
-        tokens,
-        unstored=UnstoredFiles((cache.writes, recovery), config.directory),
-        servers=ServerPreferences(client),
-    )
-    verbs.add(
-        TreeVerbs(
-            filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
-        ).verbs
-    )
-    return Parts(
-        locator, client, cache, filesystem, callbacks, session, tokens, credentials,
-        UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
-    )  # fmt: skip
 
 
 def trim_memory() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.cache.readahead import FIRST_READ, ReadState
+from afsfuse.cache.tasks import Tasks
 from afsfuse.fileserver.transfers import SMALL
 from afsfuse.model import FileKind
 
@@ -25,26 +26,16 @@ log = logging.getLogger(__name__)
 _ACTIVE = 5.0  # seconds: a stream that has not been read for longer shares no read-ahead memory
 
 
-class ReadAhead:
+class ReadAhead(Tasks):
     """Runs fetches in the background, within bounds for each reader, server and the whole store."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         """Without `run` nothing is fetched in the background."""
+        super().__init__()
         self._fetcher = fetcher
         self._store = fetcher.store
-        self._nursery: trio.Nursery | None = None
         self._streams: set[ReadState] = set()  # those that may have a window open
         self._bytes = 0  # being fetched in the background
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Fetch in the background until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                task_status.started()
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
 
     def prefetch(self, vnodes: Iterable[Vnode], who: Identity) -> None:
         """Fetch small files of one volume before anybody asks; never waits or fails."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.cache.dirty import trouble
+from afsfuse.cache.tasks import Tasks
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.changes import StatusChange
 from afsfuse.model import FileKind
@@ -55,7 +56,7 @@ def _check(file: DirtyFile, reply: ChangeReply) -> None:
         raise DataCorrupt(f"a server says that {file.path} has become another kind of file")
 
 
-class Storer:
+class Storer(Tasks):
     """Sends flights, and accounts for what became of them."""
 
     def __init__(
@@ -73,6 +74,7 @@ class Storer:
         `version_stored` hears of versions that we made ourselves, with the one before;
         `ended` is called when a flight is over, whatever its outcome.
         """
+        super().__init__()
         self.counters = StoreCounters()
         self.journal = journal
         self._client = client
@@ -81,17 +83,6 @@ class Storer:
         self.data_lost = data_lost
         self._version_stored = version_stored
         self._ended = ended
-        self._nursery: trio.Nursery | None = None
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Send in the background until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                task_status.started()
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
 
     # Sending
 

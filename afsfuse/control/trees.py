@@ -8,7 +8,6 @@ round trip.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.errors import ControlRefused
@@ -51,7 +50,7 @@ class TreeVerbs:
         }
 
     async def _trees(self, request: Request, peer: Peer) -> dict[str, Any]:
-        who = None if _owns(peer) else self._identify(peer)
+        who = None if peer.owns_daemon else self._identify(peer)
         reports = await self._filesystem.expiry.report()
         return {
             "directory": self._directory,
@@ -89,15 +88,15 @@ class TreeVerbs:
     def _keep(self, keep: Keep, peer: Peer) -> dict[str, str]:
         who = keep.who
         if keep.what == "tree below":
-            who = self._path(who) if _owns(peer) else ""
-        elif not _owns(peer) and keep.uid != peer.uid:
+            who = self._path(who) if peer.owns_daemon else ""
+        elif not peer.owns_daemon and keep.uid != peer.uid:
             who = "another user"
         return {"what": keep.what, "who": who}
 
     async def _let_go(self, request: Request, peer: Peer) -> dict[str, Any]:
         if request.get("device") != self._device():
             return {"other": True}  # some other daemon's
-        if not _owns(peer):
+        if not peer.owns_daemon:
             raise ControlRefused("only root and whoever mounted it may let a tree go")
         number = request.get("inode")
         if not isinstance(number, int):
@@ -112,8 +111,3 @@ class TreeVerbs:
                 for each, keep in using
             ]
         }
-
-
-def _owns(peer: Peer) -> bool:
-    """Whether somebody may know and do everything with this daemon."""
-    return peer.uid in (0, os.geteuid())

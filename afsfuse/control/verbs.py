@@ -40,6 +40,11 @@ class Peer:
     lives: Callable[[], bool] = lambda: True
     """Whether it is still there: if so after its number was used, the number was its own."""
 
+    @property
+    def owns_daemon(self) -> bool:
+        """Whether it is root's, or of whoever runs this daemon, who has made the mount."""
+        return self.uid in (0, os.geteuid())
+
     @classmethod
     def here(cls) -> Peer:
         """This process."""
@@ -178,7 +183,7 @@ class Verbs:
         if self._servers is None:
             return {"servers": [], "rules": []}
         if "network" in request:
-            if peer.uid not in (0, os.geteuid()):
+            if not peer.owns_daemon:
                 raise ControlRefused("only root and who has mounted it may set ranks of servers")
             self._servers.set(request["network"], request.get("rank"))
         return self._servers.shown()

@@ -7,13 +7,13 @@ fell silent over a change that must not be made twice.
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
-from afsfuse.errors import AfsError, DataCorrupt
+from afsfuse.errors import DataCorrupt
 from afsfuse.fileserver.operation import Effect, Operation
+from afsfuse.fileserver.procedures import too_old
 from afsfuse.fileserver.replies import (
     ChangeReply,
     CreateReply,
@@ -246,13 +246,7 @@ class Changes:
                 except CallAborted as exc:
                     self._procedures.note_lacking(site, fs.STORE_DATA64, exc)
             if max(position + size, file_length) > _OLD_STORE_END:
-                raise AfsError(
-                    "the file server is too old for files of more than 2 GiB",
-                    errno=errno.EFBIG,
-                    cell=volume.cell.name,
-                    volume=volume.name,
-                    server=site.connection.address[0],
-                )
+                raise too_old(site, volume)
             old = fs.StoreDataArgs(fid, wire, position, size, file_length)
             return await self._send(site, fs.STORE_DATA, old, buffers)
 

@@ -6,7 +6,6 @@ what changes a volume is in `changes`.
 
 from __future__ import annotations
 
-import errno
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +17,7 @@ from afsfuse.errors import AfsError, DataCorrupt, from_abort
 from afsfuse.fileserver.changes import Changes
 from afsfuse.fileserver.operation import VOLUME_CODES, Operation, Verdict, judge
 from afsfuse.fileserver.ownaddress import OwnAddresses
-from afsfuse.fileserver.procedures import Procedures
+from afsfuse.fileserver.procedures import Procedures, too_old
 from afsfuse.fileserver.replies import (
     DataReply,
     Promise,
@@ -291,13 +290,7 @@ class FileServerClient:
             except CallAborted as exc:
                 self._procedures.note_lacking(site, FETCH_DATA64, exc)
         if position + size > _SMALL_FILE:
-            raise AfsError(
-                "the file server is too old for files of more than 2 GiB",
-                errno=errno.EFBIG,
-                cell=volume.cell.name,
-                volume=volume.name,
-                server=site.connection.address[0],
-            )
+            raise too_old(site, volume)
         before = trio.current_time()
         async with site.connection.stream(
             FETCH_DATA, FetchDataArgs(fid, position, size), timeouts=site.timeouts

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from afsfuse.errors import AfsError
 from rxrpc.rpc import RxgenCode
 
 if TYPE_CHECKING:
     from afsfuse.cell.servers import FileServer
+    from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.operation import Site
     from rxrpc import CallAborted
     from rxrpc.rpc import Rpc
@@ -39,3 +42,14 @@ class Procedures:
             raise exc
         log.info("file server %s has no %s; using the older form", site.connection.address[0], rpc)
         self._lacking[site.server, rpc.opcode] = trio.current_time() + _LACKING_TIME
+
+
+def too_old(site: Site, volume: Volume) -> AfsError:
+    """What is said where the older form of a procedure does not reach."""
+    return AfsError(
+        "the file server is too old for files of more than 2 GiB",
+        errno=errno.EFBIG,
+        cell=volume.cell.name,
+        volume=volume.name,
+        server=site.connection.address[0],
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVarTuple
 
-import trio
+from afsfuse.cache.tasks import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,25 +15,12 @@ log = logging.getLogger(__name__)
 Args = TypeVarTuple("Args")
 
 
-class Background:
+class Background(Tasks):
     """The nursery behind `FileSystem.run`; tasks started here end with it.
 
     A bug in one of them is logged and costs that task alone, as a bug in a request costs that
     request alone. Whoever waits for a task must therefore be woken in a `finally` of it.
     """
-
-    def __init__(self) -> None:
-        self._nursery: trio.Nursery | None = None
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                task_status.started()
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
 
     def start(self, work: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
         """Start `work(*args)` as a task of its own."""

@@ -106,7 +106,8 @@ async def test_upgrades_and_exclusive_connections(
     assert sorted(world.served) == [1] * 20 + [2501] * 10
     assert [each.service_id for each in connections] == [2501, 1, 1]
     await world.finish()
-    # A client that has its reply lets an exclusive connection go: its last ACK may stay lost.
+    # Once in more than 600 runs it was 29. Most likely the last ACK of a connection that its client
+    # had let go was lost each time; that was not seen itself.
     assert 28 <= world.acknowledged <= 30
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
 import trio
 
 from afsfuse.auth.identity import NOBODY, Identity
@@ -20,7 +22,7 @@ from afsfuse.model import VolumeType
 from tests.unit.afsfuse.vfs.world import FakeCell, FakeVolume
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from afsfuse.cell.volumes import Volume
 
@@ -182,3 +184,32 @@ async def machine(
         await nursery.start(made.locks.run)
         yield made
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def server() -> LockServer:
+    return LockServer()
+
+
+@pytest.fixture
+async def here(server: LockServer) -> AsyncIterator[Machine]:
+    async with machine(server) as made:
+        yield made
+
+
+@pytest.fixture
+async def there(server: LockServer) -> AsyncIterator[Machine]:
+    async with machine(server) as made:
+        yield made
+
+
+async def refused(work: Awaitable[None], number: int = errno.EAGAIN) -> bool:
+    """Whether it ends with an errno."""
+    with pytest.raises(AfsError) as caught:
+        await work
+    return caught.value.errno == number
+
+
+async def quiet() -> None:
+    """Let what goes on in the background come to its end."""
+    await trio.sleep(1)

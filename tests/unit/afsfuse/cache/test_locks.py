@@ -10,7 +10,7 @@ import trio
 
 from afsfuse.cache import locks
 from afsfuse.cache.locks import END, Blocker, LockMode
-from afsfuse.errors import AfsError, NotPermitted, ServerUnreachable
+from afsfuse.errors import NotPermitted, ServerUnreachable
 from afsfuse.interfaces.fileserver import LOCK_SECONDS
 from afsfuse.model import VolumeType
 from tests.unit.afsfuse.cache.lockworld import (
@@ -21,45 +21,20 @@ from tests.unit.afsfuse.cache.lockworld import (
     WRITE,
     LockServer,
     Machine,
+    here,
     machine,
+    quiet,
+    refused,
+    server,
+    there,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
-
     from trio.testing import MockClock
 
     from tests.conftest import ExpectedWarnings
 
-
-@pytest.fixture
-def server() -> LockServer:
-    return LockServer()
-
-
-@pytest.fixture
-async def here(server: LockServer) -> AsyncIterator[Machine]:
-    async with machine(server) as made:
-        yield made
-
-
-@pytest.fixture
-async def there(server: LockServer) -> AsyncIterator[Machine]:
-    async with machine(server) as made:
-        yield made
-
-
-async def refused(work: Awaitable[None], number: int = errno.EAGAIN) -> bool:
-    """Whether it ends with an errno."""
-    with pytest.raises(AfsError) as caught:
-        await work
-    return caught.value.errno == number
-
-
-async def quiet() -> None:
-    """Let what goes on in the background come to its end."""
-    await trio.sleep(1)
-
+__all__ = ["here", "server", "there"]  # fixtures
 
 # What the server hears
 
