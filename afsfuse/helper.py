@@ -96,7 +96,9 @@ def _add_common(known: argparse.ArgumentParser) -> None:
 def _mount(known: argparse.Namespace) -> int:
     from afsfuse import configfile, starting
 
-    picked = configfile.effective(known.source, known.directory, known.options, sloppy=known.sloppy)
+    # mount(8) makes a path of SPEC where there is a file of that name: of `afs` in / it makes /afs.
+    source = os.path.basename(known.source) if known.source.startswith("/") else known.source
+    picked = configfile.effective(source, known.directory, known.options, sloppy=known.sloppy)
     if known.verbose:
         for word in picked.ignored:
             complain(f"-o {word}: unknown option: ignored")
@@ -107,7 +109,7 @@ def _mount(known: argparse.Namespace) -> int:
         status = starting.start(picked.config)
     if known.verbose and status == EXIT_OK:
         would = "would be " * known.fake
-        print(f"mount.fuse.afs: {known.source} {would}mounted on {known.directory}")
+        print(f"mount.fuse.afs: {source} {would}mounted on {known.directory}")
     return status
 
 
