@@ -147,7 +147,7 @@ def _options_help() -> str:
     lines = ["options of -o:"]
     for name, option in OPTIONS.items():
         shown = f"{name}={option.value}" if option.value else name
-        lines.append(f"  {shown:<22}{option.help}")
+        lines.append(f"  {shown:<20}  {option.help}")
     lines.append(f"  {', '.join(MOUNT_FLAGS)}: as in mount(8)")
     lines.append("  _netdev, noauto, nofail, user, x-*, comment=: for fstab(5); mean nothing here")
     return "\n".join([*lines, "", _STATUSES])

@@ -92,7 +92,7 @@ class Config:
     """Wait for servers that are silent, busy or off line until they are back or Ctrl-C comes."""
 
     retry: float | None = None
-    """Seconds for which a system call goes on trying; by default as `RetryLimits` has it."""
+    """Seconds for which a system call goes on trying; by default longer for what takes longer."""
 
     serverprefs: tuple[tuple[IPv4Network, int], ...] = ()
     """Which servers are asked first: ranks of networks, the lower the better."""
