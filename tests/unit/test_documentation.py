@@ -1,13 +1,16 @@
 """The programs and commands in the documentation run, and what is made from the source is fresh."""
 
+import os
 import re
 import shlex
+import subprocess
 import textwrap
 from pathlib import Path
 
 import pytest
 import trio
 
+from afsfuse import cli, configfile
 from rxrpc.programs import failures
 from tests.tools import guide
 from tests.unit.rxrpc.programs.commands import listening, rxrpc
@@ -62,6 +65,50 @@ def test_the_statuses_of_the_guide_are_those_of_the_programs() -> None:
     told = re.findall(r"^\| (\d+) \| (.*?)(?:;.*)? \|$", GUIDE, re.MULTILINE)
     known = re.findall(r"^  (\d+)  ([^;\n]*)", failures.STATUSES, re.MULTILINE)
     assert told == known
+
+
+INSTALLING = (DOCS / "installing.md").read_text()
+COMMANDS = [
+    line
+    for text in (INSTALLING, (DOCS.parent / "README.md").read_text())
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if re.match("(sudo )?make ", line)])
+def test_what_can_be_made(line: str) -> None:
+    words = [os.path.expandvars(word) for word in shlex.split(line.removeprefix("sudo "), True)]
+    done = subprocess.run(
+        [words[0], "--dry-run", *words[1:]], cwd=DOCS.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if "systemctl" in line])
+def test_units_of_which_the_guide_speaks(line: str) -> None:
+    words = shlex.split(line.removeprefix("sudo ").replace("$(systemd-escape --path ", "$("), True)
+    unit = re.sub(r"@.*\.service", "@.service", words[-1])
+    path = DOCS.parent / "systemd" / ("user" if "--user" in words else ".") / unit
+    text = path.with_suffix(".service").read_text()
+    assert ("[Install]" in text) >= ("enable" in words)
+    assert ("ExecReload=" in text) >= ("reload" in words)
+
+
+def test_the_configuration_file_of_the_guide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", INSTALLING, re.DOTALL)
+    (tmp_path / "afsfuse.toml").write_text(example)
+    monkeypatch.setenv("AFSFUSE_CONFIG", str(tmp_path / "afsfuse.toml"))
+    commands = [shlex.split(line, True) for line in COMMANDS if line.startswith("afsfuse config")]
+    assert len(commands) >= 3
+    for _, *words in commands:
+        assert cli.main(words) == 0
+        assert "auth" in capsys.readouterr().out
+    config = configfile.effective(None, "/srv/project").config
+    assert (config.source, config.read_only, config.hard) == ("#example.org:project.", True, True)
 
 
 def test_links_between_documents_lead_somewhere() -> None:
