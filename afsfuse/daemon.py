@@ -184,10 +184,16 @@ def _cache(config: Config, client: FileServerClient, disk: NoDisk | None) -> Cac
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
         channels=client.channels,
+        patience=_patience(config),
         lock_mode=LockMode(config.flock),
         disk=disk,
         dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
     )
+
+
+def _patience(config: Config) -> float:
+    """For how many seconds what may pass is waited for."""
+    return math.inf if config.hard else config.retry or 0.0
 
 
 def _vfs_options(config: Config) -> VfsOptions:
@@ -233,7 +239,7 @@ def _session(config: Config, filesystem: FileSystem, notifier: KernelNotifier) -
             config.requests,
             config.timeout,
             config.read_ahead,
-            math.inf if config.hard else config.retry or 0.0,
+            _patience(config),
         ),
         notifier,
         local_locks=LockMode(config.flock) is LockMode.LOCAL,

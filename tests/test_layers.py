@@ -28,6 +28,7 @@ RXRPC: list[tuple[str, ...]] = [
     ("__main__",),
 ]
 AFSFUSE: list[tuple[str, ...]] = [
+    ("abortcodes",),
     ("errors",),
     ("interfaces",),
     ("model",),

@@ -64,6 +64,7 @@ class CacheManager:
         dirty_bytes: int = 32 << 20,
         vnode_limit: int = 32768,
         channels: int = 32,
+        patience: float = 0.0,
         listener: KernelListener | None = None,
         lock_mode: LockMode = LockMode.OPENAFS,
         disk: NoDisk | None = None,
@@ -73,7 +74,8 @@ class CacheManager:
 
         `dirty_bytes` bounds what is written and not stored yet, beside `data_bytes`.
 
-        `channels` is how many calls the client can have in flight to one server.
+        `channels` is how many calls the client can have in flight to one server; `patience` the
+        seconds for which one that fell silent over a change is waited for (`cache.outcomes`).
         `listener` may also be assigned later, before `run` starts. Without `disk` file data is
         kept in memory only.
         """
@@ -111,8 +113,9 @@ class CacheManager:
         """What is let go since nobody uses it."""
         self._table.evicting = self.leaving.evicted
         self.changer = DirectoryChanger(
-            client, self._table, self._statuses, self._listings, self._log, self._lose_promise
-        )
+            client, self._table, self._statuses, self._listings, self._log,
+            self._lose_promise, self.directory, patience,
+        )  # fmt: skip
         self._snapshots = EntrySnapshots()
         self.locks = Locks(
             client,

@@ -278,6 +278,8 @@ class Rotation:
             health.silent(server, began)
             trouble.silent.append(server)
             if used and operation.effect is Effect.ONCE:
+                # If it answers, whoever asked can find out what became of the change.
+                await health.probe([server])
                 raise OutcomeUnknown(
                     f"the file server fell silent: whether it did {operation.name} is not known",
                     **about(operation.volume, server),
