@@ -149,7 +149,7 @@ def compose(
         notifier=notifier,
         options=options,
         identify=tokens.identities.of,
-        leftovers=Leftovers(own_folder() / UNLINKED),
+        leftovers=_leftovers(disk),
         settle=settle_other_nodes,
     )
     recovery = Recovery(cache, partial(_volume_of, locator))
@@ -188,6 +188,15 @@ def _cache(config: Config, client: FileServerClient, disk: NoDisk | None) -> Cac
         disk=disk,
         dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
     )
+
+
+def _leftovers(disk: NoDisk | None) -> Leftovers:
+    """The list of names to be removed: where it outlives the machine's end, if there is such a
+    place. What daemons without one have left is taken over, too.
+    """
+    volatile = own_folder() / UNLINKED
+    lasting = None if disk is None else disk.unlinked
+    return Leftovers(volatile) if lasting is None else Leftovers(lasting, volatile)
 
 
 def _vfs_options(config: Config) -> VfsOptions:

@@ -216,6 +216,31 @@ def test_what_was_left_of_a_file_that_has_moved_on_is_put_aside(
     assert len(list(machine.cache.glob("recovered/*"))) == 2, "and that is done with"
 
 
+def test_a_removed_file_goes_also_after_the_machine_was_started_anew(
+    machine: Machine, children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFSFUSE_RUNTIME_DIR", str(tmp_path / "run"))
+    machine.ask("make", "file", 3, 100)
+    machine.mount()
+    path = machine.point / CELL / "file"
+    holder = children.start(
+        sys.executable, "-c", "import sys; file = open(sys.argv[1]); print(flush=True); input()",
+        path,
+        stdin=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    path.unlink()
+    assert ".__afs" in machine.ask("names")
+    machine.end(signal.SIGKILL)
+    holder.communicate()
+    monkeypatch.setenv("AFSFUSE_RUNTIME_DIR", str(tmp_path / "run of another day"))
+    machine.mount()
+    wait_until(lambda: ".__afs" not in machine.ask("names"), "the name to be removed")
+    machine.end()
+    assert not list((machine.cache / "unlinked").iterdir())
+
+
 def test_two_mounts_share_a_folder_and_no_room(machine: Machine, tmp_path: Path) -> None:
     machine.ask("make", "small", 2, 100)
     machine.mount()
