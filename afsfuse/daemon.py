@@ -149,7 +149,7 @@ def compose(
         notifier=notifier,
         options=options,
         identify=tokens.identities.of,
-        leftovers=Leftovers(own_folder() / UNLINKED),
+        leftovers=_leftovers(disk),
         settle=settle_other_nodes,
     )
     recovery = Recovery(cache, partial(_volume_of, locator))
@@ -194,6 +194,15 @@ def _cache(config: Config, client: FileServerClient, disk: NoDisk | None) -> Cac
 def _patience(config: Config) -> float:
     """For how many seconds what may pass is waited for."""
     return math.inf if config.hard else config.retry or 0.0
+
+
+def _leftovers(disk: NoDisk | None) -> Leftovers:
+    """The list of names to be removed: where it outlives the machine's end, if there is such a
+    place. What daemons without one have left is taken over, too.
+    """
+    volatile = own_folder() / UNLINKED
+    lasting = None if disk is None else disk.unlinked
+    return Leftovers(volatile) if lasting is None else Leftovers(lasting, volatile)
 
 
 def _vfs_options(config: Config) -> VfsOptions:

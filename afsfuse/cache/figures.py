@@ -23,6 +23,7 @@ class CacheStatistics:
     status_shared: int  # requests that waited for a fetch of the same status
     bulk_calls: int
     directory_fetches: int
+    directory_disk_hits: int
     reads: int
     chunk_hits: int
     disk_hits: int  # chunks
