@@ -68,6 +68,14 @@ class Place:
                 continue
         return answers
 
+    def connect_each(self) -> list[socket.socket]:
+        """A connection to every daemon of the place; those that are dead or busy are left out."""
+        connections = []
+        for name in self._sockets():
+            with contextlib.suppress(OSError):
+                connections.append(self._connect(name))
+        return connections
+
     def _do_it_here(self, line: bytes) -> dict[str, Any]:
         if not is_ours(self.folder):
             raise NoDaemon("no mount for all users is running here")

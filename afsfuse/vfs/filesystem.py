@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Node, NodeTable, VnodeNode
     from afsfuse.vfs.invalidation import KernelNotifier, Settle
     from afsfuse.vfs.options import VfsOptions
+    from afsfuse.vfs.trees import Trees
 
 BY_UID = Identities({}).of
 """Who callers are while there are no PAGs."""
@@ -149,6 +150,11 @@ class FileSystem:
         """
         if isinstance(self._root, MountPoint):
             await self._lookups.vnode(self._root, NOBODY)
+
+    @property
+    def trees(self) -> Trees:
+        """The mounts that were entered."""
+        return self._nodes.trees
 
     def may_see(self, node: Node, who: Identity) -> bool:
         """Whether an identity is known to be allowed to look at all of a node's path."""
