@@ -45,6 +45,7 @@ from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
+from afsfuse.control.paths import Paths
 from afsfuse.control.server import ControlServer
 from afsfuse.control.servers import ServerPreferences
 from afsfuse.control.trees import TreeVerbs
@@ -166,6 +167,8 @@ def compose(
         filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
     )
     verbs.add(trees.verbs)
+    paths = Paths(filesystem, config.directory, lambda: session.device, verbs.identity)
+    verbs.add(paths.verbs)
     return Parts(
         locator, client, cache, filesystem, callbacks, session, tokens, credentials,
         UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,

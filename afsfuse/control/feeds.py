@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import selectors
-import socket
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.control.places import places
@@ -18,6 +17,7 @@ from afsfuse.control.protocol import ANSWER_MAX, read_more, request_line
 from afsfuse.errors import NoDaemon
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
     from types import TracebackType
 

@@ -4,8 +4,8 @@ A request is ``{"v": 1, "do": VERB, …}``; its answer is ``{"v": 1, "ok": {…}
 ``{"v": 1, "error": MESSAGE}``, each on one line. What goes on for a while, such as a trace, is
 answered by any number of ``{"v": 1, "more": {…}}`` before that one; it ends when the reader goes,
 or sends anything, or does not read for too long. A reader that is too slow loses lines, and is told
-how many by a line ``{"v": 1, "more": {"dropped": N}}`` in their place. A daemon of another version refuses what it
-cannot read and says which version it speaks, so that the command can tell its user.
+how many by a line ``{"v": 1, "more": {"dropped": N}}`` in their place. A daemon of another version
+refuses what it cannot read and says which version it speaks, so that the command can tell its user.
 """
 
 from __future__ import annotations

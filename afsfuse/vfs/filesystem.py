@@ -20,6 +20,7 @@ from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind
 from afsfuse.vfs import access
 from afsfuse.vfs.background import Background
+from afsfuse.vfs.behind import Finder
 from afsfuse.vfs.dirops import DirectoryOperations
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
 from afsfuse.vfs.expiry import Expiry, busy_volumes, opened_nodes
@@ -111,6 +112,8 @@ class FileSystem:
         self._writing = FileWriting(cache, notifier)
         self._spaces = Spaces(client, options.space_lifetime)
         self._xattrs = ExtendedAttributes(client, cache, self._lookups, self._require_sight)
+        self.finder = Finder(nodes, self._lookups, self._require_sight)
+        """For those who name inodes beside the kernel."""
         self.expiry = Expiry(nodes, cache, locator, notifier, options.expire)
         """The background task that lets idle trees go; to be run beside `run`."""
         self.expiry.keepers += [
