@@ -31,6 +31,7 @@ from afsfuse import config as settings
 from afsfuse.auth.folders import UNLINKED, in_memory, own_folder
 from afsfuse.auth.following import Follower
 from afsfuse.auth.hardening import harden
+from afsfuse.auth.processes import process_of
 from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
@@ -45,12 +46,17 @@ from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
+from afsfuse.control.loglevels import LogLevels
 from afsfuse.control.paths import Paths
 from afsfuse.control.server import ControlServer
 from afsfuse.control.servers import ServerPreferences
+from afsfuse.control.stacks import dump_on_signals
+from afsfuse.control.statistics import Overview
+from afsfuse.control.tracing import Tracing
 from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
+from afsfuse.control.why import Why
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
 from afsfuse.fileserver.preferences import Preferences
@@ -167,12 +173,56 @@ def compose(
         filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
     )
     verbs.add(trees.verbs)
+    _look_inside(
+        endpoint, cells, config, client, cache, filesystem, session, unstored, verbs, tokens
+    )
     paths = Paths(filesystem, config.directory, lambda: session.device, verbs.identity)
     verbs.add(paths.verbs)
     return Parts(
         locator, client, cache, filesystem, callbacks, session, tokens, credentials,
         UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
     )  # fmt: skip
+
+
+def _look_inside(
+    endpoint: rxrpc.Endpoint,
+    cells: CellDirectory,
+    config: Config,
+    client: FileServerClient,
+    cache: CacheManager,
+    filesystem: FileSystem,
+    session: FuseSession,
+    unstored: UnstoredFiles,
+    verbs: Verbs,
+    tokens: TokenStore,
+) -> Overview:
+    """Let commands see what goes on."""
+    overview = Overview(
+        endpoint,
+        client,
+        cache,
+        filesystem,
+        session.interrupts.statistics,
+        verbs,
+        source=config.source,
+        directory=config.directory,
+    )
+    why = Why(
+        endpoint, cells, client, cache, filesystem, unstored, tokens, verbs.identity,
+        directory=config.directory,
+    )  # fmt: skip
+    tracing = Tracing(
+        endpoint,
+        client.operations,
+        session.interrupts,
+        why.volume_of,
+        client.servers,
+        process_of,
+    )
+    for verb in (overview.verbs, why.verbs, LogLevels(config.directory).verbs):
+        verbs.add(verb)
+    verbs.streams.update(overview.streams | tracing.streams)
+    return overview
 
 
 def _cell_files(config: Config) -> CellFiles:
@@ -340,9 +390,13 @@ async def serve(
     endings = [signal.SIGTERM, signal.SIGINT]
     if config.foreground:
         endings.append(signal.SIGHUP)  # its terminal is gone; in the background it has none
-    with trio.open_signal_receiver(*endings) as signals:
+    with (
+        trio.open_signal_receiver(*endings) as signals,
+        trio.open_signal_receiver(signal.SIGUSR1) as questions,
+    ):
         async with trio.open_nursery() as services:
             services.start_soon(_end_on_signals, signals, work, farewell)
+            services.start_soon(dump_on_signals, questions)
             with work:
                 endpoint = await open_endpoint(services, config)
                 parts = compose(endpoint, config, credentials, open_disk(config))

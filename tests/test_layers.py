@@ -39,6 +39,7 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("vfs",),
     ("fuse", "callback_service", "control"),
     ("config", "logs"),
+    ("checks",),
     ("tools",),
     ("daemon",),
     ("demo",),

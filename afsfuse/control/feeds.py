@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import selectors
+import socket
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.control.places import places
 from afsfuse.control.protocol import ANSWER_MAX, read_more, request_line
-from afsfuse.errors import NoDaemon
+from afsfuse.errors import ControlRefused, NoDaemon
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
     from types import TracebackType
 
@@ -31,6 +31,8 @@ class Feed:
         self._selector = selectors.DefaultSelector()
         self._pending = [bytearray() for _ in connections]
         self._connections = dict(enumerate(connections))
+        self._refusal: ControlRefused | None = None
+        self._told = False
         for source, connection in self._connections.items():
             connection.setblocking(False)
             self._selector.register(connection, selectors.EVENT_READ, source)
@@ -60,12 +62,15 @@ class Feed:
     def wait(self, seconds: float | None = None) -> list[tuple[int, dict[str, Any]]]:
         """What was told, with its source; nothing after so long, or when `watch` sees something.
 
-        Raises `ControlRefused` when a daemon refuses.
+        Raises `ControlRefused` when all that is left of them refuse.
         """
         told: list[tuple[int, dict[str, Any]]] = []
         for key, _ in self._selector.select(seconds):
             if key.data is not None:
                 told += self._read(key.data)
+        self._told |= bool(told)
+        if self._refusal is not None and not self._told and not self.lives:
+            raise self._refusal
         return told
 
     def _read(self, source: int) -> list[tuple[int, dict[str, Any]]]:
@@ -81,7 +86,10 @@ class Feed:
         while (end := pending.find(b"\n")) >= 0:
             line = bytes(pending[:end])
             del pending[: end + 1]
-            more = read_more(line)
+            try:
+                more = read_more(line)
+            except ControlRefused as exc:
+                self._refusal, more = exc, None
             if more is None:
                 chunk = b""
                 break
@@ -98,13 +106,25 @@ def follow_each(verb: str, **arguments: object) -> Feed:
 
     Raises `NoDaemon` if there is none.
     """
-    line = request_line(verb, **arguments)
-    connections: list[socket.socket] = []
-    for place in places():
-        for connection in place.connect_each():
-            with contextlib.suppress(OSError):  # `wait` sees that it is gone
-                connection.sendall(line)
-            connections.append(connection)
+    connections = [one for place in places() for one in place.connect_each()]
     if not connections:
         raise NoDaemon("no mount is running here")
+    return follow(connections, verb, **arguments)
+
+
+def follow(connections: Sequence[socket.socket], verb: str, **arguments: object) -> Feed:
+    """Have daemons tell something by and by on these connections."""
+    line = request_line(verb, **arguments)
+    for connection in connections:
+        with contextlib.suppress(OSError):  # `wait` sees that it is gone
+            connection.sendall(line)
     return Feed(connections)
+
+
+def addresses_of(host: str) -> list[str]:
+    """The IPv4 addresses of a name, or the one that is given; none when there is no such host."""
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_DGRAM)
+    except OSError:
+        return []
+    return sorted({str(address[0]) for *_, address in found})

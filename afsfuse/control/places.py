@@ -34,6 +34,13 @@ class Daemon:
         self._folder = folder
         self._name = name
 
+    def connect(self) -> socket.socket:
+        """A connection to it, for what it tells by and by. Raises `NoDaemon` if it is dead."""
+        try:
+            return _connect(self._folder, self._name)
+        except OSError:
+            raise NoDaemon("the daemon has ended") from None
+
     def ask(
         self, verb: str, seconds: float = PATIENT_SECONDS, /, **arguments: object
     ) -> dict[str, Any]:

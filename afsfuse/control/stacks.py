@@ -26,6 +26,7 @@ FRAMES_SHOWN = 40
 
 async def dump_on_signals(signals: AsyncIterator[int]) -> None:
     """Write all stacks into the log at each signal."""
+    log.setLevel(logging.INFO)  # who asks is answered, whatever else is logged
     async for _ in signals:
         log.info("%s", stacks())
 

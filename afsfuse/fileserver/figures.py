@@ -112,17 +112,21 @@ class Operations:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives Unix time, for people."""
-        self.watcher: OperationWatcher = NullWatcher()
+        self._watcher: OperationWatcher = NullWatcher()
         self._clock = clock
         self._running: dict[Running, None] = {}
         self._kinds: dict[str, _Kind] = {}
         self._failures: OrderedDict[Volume, Failure] = OrderedDict()
 
+    def watch(self, watcher: OperationWatcher | None) -> None:
+        """Tell somebody of each operation; nobody with None."""
+        self._watcher = watcher or NullWatcher()
+
     def begin(self, operation: Operation[Any]) -> Running:
         """An operation begins; each `begin` must be followed by one `end`."""
         running = Running(operation)
         self._running[running] = None
-        self.watcher.began(running)
+        self._watcher.began(running)
         return running
 
     def end(self, running: Running, error: BaseException | None) -> None:
@@ -139,7 +143,7 @@ class Operations:
             kind.failures += 1
             if isinstance(error, AfsError):
                 self._remember(running.operation, error)
-        self.watcher.ended(running, error)
+        self._watcher.ended(running, error)
 
     def _remember(self, operation: Operation[Any], error: AfsError) -> None:
         self._failures.pop(operation.volume, None)

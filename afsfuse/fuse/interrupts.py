@@ -136,6 +136,13 @@ class Wait:
         self.errno = errno.EINTR
         """What the request is answered with when its scope is cancelled."""
 
+    @property
+    def thread(self) -> int:
+        """The thread that waits; 0 when there is none that could be named."""
+        if self.tid < 0:
+            self.tid = parse(self.line).tid
+        return self.tid
+
     def end(self, number: int) -> None:
         """Answer the request with this errno as soon as its task runs."""
         self.errno = number
@@ -213,7 +220,7 @@ class Interrupts:
         self._answered = 0
         self._refused = 0
         self._seconds = 0.0
-        self.watcher: RequestWatcher = NullWatcher()
+        self._watcher: RequestWatcher = NullWatcher()
         self._by_user: dict[int, int] = {}  # how many wait
         self._waits: dict[int, Wait] = {}  # by id(); in the order of their beginning
         self._asleep = False
@@ -237,7 +244,7 @@ class Interrupts:
         wait = Wait(what, line, trio.current_time(), user)
         self._waits[id(wait)] = wait
         self._by_user[user] = mine + 1
-        self.watcher.began(wait)
+        self._watcher.began(wait)
         if self._asleep:
             self._asleep = False
             self._wake.set()
@@ -257,6 +264,10 @@ class Interrupts:
             0.0 if oldest is None else trio.current_time() - oldest.since,
         )
 
+    def watch(self, watcher: RequestWatcher | None) -> None:
+        """Tell somebody of each request that waits; nobody with None."""
+        self._watcher = watcher or NullWatcher()
+
     def may_retry(self, wait: Wait) -> bool:
         """Whether a request that failed has time for another try."""
         return trio.current_time() - wait.since < self.retry
@@ -266,7 +277,7 @@ class Interrupts:
         del self._waits[id(wait)]
         self._answered += 1
         self._seconds += trio.current_time() - wait.since
-        self.watcher.ended(wait)
+        self._watcher.ended(wait)
         rest = self._by_user[wait.user] - 1
         if rest:
             self._by_user[wait.user] = rest
@@ -310,9 +321,7 @@ class Interrupts:
             if wait.look_at > now or wait.scope.cancel_called:
                 continue
             wait.look_at = now + pause
-            if wait.tid < 0:
-                wait.tid = parse(wait.line).tid
-            if (tid := wait.tid) and tid not in seen:
+            if (tid := wait.thread) and tid not in seen:
                 seen[tid] = self._interrupted(tid)
             if seen.get(tid):
                 wait.end(errno.EINTR)

@@ -36,6 +36,7 @@ from afsfuse.vfs.orphans import Orphans
 from afsfuse.vfs.resolving import Resolver
 from afsfuse.vfs.space import Spaces
 from afsfuse.vfs.trimming import Trimmer
+from afsfuse.vfs.whereabouts import Tracker
 from afsfuse.vfs.writing import WRITING, FileWriting
 from afsfuse.vfs.xattrs import ExtendedAttributes
 
@@ -124,6 +125,8 @@ class FileSystem:
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
         nodes.plant(self._root)
+        self.tracker = Tracker(self._root, self._roots, cache)
+        """Follows paths without asking anybody."""
 
     def _make_root(self, cells: CellDirectory, options: VfsOptions) -> Node:
         if options.source == DYNAMIC_ROOT:
