@@ -48,6 +48,7 @@ from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.loglevels import LogLevels
 from afsfuse.control.paths import Paths
+from afsfuse.control.scraping import ScrapeServer
 from afsfuse.control.server import ControlServer
 from afsfuse.control.servers import ServerPreferences
 from afsfuse.control.stacks import dump_on_signals
@@ -114,6 +115,7 @@ class Parts:
     numbers: UserNumbers
     recovery: Recovery
     verbs: Verbs
+    overview: Overview
 
 
 def compose(
@@ -173,7 +175,7 @@ def compose(
         filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
     )
     verbs.add(trees.verbs)
-    _look_inside(
+    overview = _look_inside(
         endpoint, cells, config, client, cache, filesystem, session, unstored, verbs, tokens
     )
     paths = Paths(filesystem, config.directory, lambda: session.device, verbs.identity)
@@ -181,6 +183,7 @@ def compose(
     return Parts(
         locator, client, cache, filesystem, callbacks, session, tokens, credentials,
         UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
+        overview,
     )  # fmt: skip
 
 
@@ -223,6 +226,21 @@ def _look_inside(
         verbs.add(verb)
     verbs.streams.update(overview.streams | tracing.streams)
     return overview
+
+
+async def tell_prometheus(where: str, overview: Overview, nursery: trio.Nursery) -> None:
+    """Serve figures there. Raises `UsageError` when that cannot be."""
+    try:
+        from afsfuse.control.metrics import exposition, registry_of
+    except ImportError as exc:
+        raise UsageError(
+            f"-o metrics={where}: the package {exc.name} is missing: "
+            "pip install 'afsfuse[metrics]', or leave the option out",
+            exit_code=EXIT_SYSTEM,
+        ) from None
+    await nursery.start(
+        ScrapeServer(where, partial(exposition, registry_of(overview.statistics))).run
+    )
 
 
 def _cell_files(config: Config) -> CellFiles:
@@ -401,6 +419,8 @@ async def serve(
                 endpoint = await open_endpoint(services, config)
                 parts = compose(endpoint, config, credentials, open_disk(config))
                 endpoint.add_service(parts.callbacks.service)
+                if config.metrics is not None:
+                    await tell_prometheus(config.metrics, parts.overview, services)
                 await services.start(parts.locator.run)
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
