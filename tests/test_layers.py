@@ -40,7 +40,7 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("vfs",),
     ("fuse", "callback_service", "control"),
     ("config", "logs", "systemd"),
-    ("configfile",),
+    ("configfile", "checks"),
     ("tools", "reloading"),
     ("daemon",),
     ("demo", "starting", "ending"),

@@ -183,13 +183,18 @@ class CacheManager:
 
         Raises `NotPermitted` if whom the stream belongs to may not read it, now.
         """
-        return await self._reader.read(volume, fid, offset, size, stream)
+        data = await self._reader.read(volume, fid, offset, size, stream)
+        self._fetcher.counters.read_bytes += len(data)
+        return data
 
     def peek_data(
         self, vnode: Vnode, offset: int, size: int, stream: ReadState
     ) -> memoryview | None:
         """What `read` would return, if that is valid now and lies in one chunk."""
-        return self._reader.peek(vnode, offset, size, stream)
+        data = self._reader.peek(vnode, offset, size, stream)
+        if data is not None:
+            self._fetcher.counters.read_bytes += len(data)
+        return data
 
     async def readlink(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> bytes:
         """The body of a symlink or mount point, as it is stored, if `who` may see it."""
@@ -488,7 +493,9 @@ class CacheManager:
             bulk_calls=self._statuses.bulk_calls,
             directory_fetches=self._listings.fetches,
             directory_disk_hits=self._listings.disk_hits,
+            data_limit=self._store.limit,
             reads=reads.reads,
+            read_bytes=reads.read_bytes,
             chunk_hits=reads.hits,
             disk_hits=reads.disk_hits,
             chunk_misses=reads.misses,
@@ -498,6 +505,8 @@ class CacheManager:
             fetched_bytes=reads.fetched_bytes,
             read_restarts=reads.restarts,
             dirty_bytes=self.writes.used,
+            dirty_limit=self.writes.limit,
+            written_bytes=self.writes.counters.written_bytes,
             stores=self.writes.counters.stores,
             stored_bytes=self.writes.counters.stored_bytes,
             store_failures=self.writes.counters.failures,

@@ -30,6 +30,7 @@ from afsfuse.errors import (
     VolumeMissing,
     from_abort,
 )
+from afsfuse.fileserver.figures import Operations
 from afsfuse.fileserver.health import Health, HealthLimits
 from afsfuse.fileserver.operation import Effect, Operation, Site, Verdict, judge
 from afsfuse.fileserver.search import FIRST_PAUSE, Search
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
+    from afsfuse.fileserver.figures import Running
     from afsfuse.fileserver.preferences import Preferences
     from rxrpc import Connection, Endpoint
     from rxrpc.rpc import Rpc
@@ -160,6 +162,8 @@ class Rotation:
         self.health = Health(self._probe, self.limits.health, preferences)
         self.server_changed: Callable[[Volume, FileServer], None] = lambda volume, before: None
         """Called when another server is asked about a volume than `before`."""
+        self.operations = Operations()
+        """Those under way, and how those before went."""
         self._endpoint = endpoint
         self._locator = locator
         self._credentials = credentials or Credentials()
@@ -171,6 +175,16 @@ class Rotation:
 
     async def execute(self, operation: Operation[T]) -> T:
         """Do it, at whichever server of the volume can; raise `AfsError` saying why none could."""
+        running = self.operations.begin(operation)
+        try:
+            result = await self._execute(operation, running)
+        except BaseException as exc:
+            self.operations.end(running, exc)
+            raise
+        self.operations.end(running, None)
+        return result
+
+    async def _execute(self, operation: Operation[T], running: Running) -> T:
         limits = self.limits
         volume = operation.volume
         if operation.effect is not Effect.NONE:
@@ -184,6 +198,7 @@ class Rotation:
             trouble = _Trouble()
             servers = self._order(volume)
             for server in servers:
+                running.server = server
                 try:
                     result = await self._at_server(operation, server, servers, trouble)
                 except _Elsewhere:
@@ -350,6 +365,7 @@ class Rotation:
     def forget(self, volume: Volume) -> None:
         """Nobody uses a volume any more: which server answered last is of no interest."""
         self._chosen.pop((volume.cell.name, volume.id), None)
+        self.operations.forget(volume)
 
     def _missing(self, volume: Volume) -> AfsError:
         return VolumeMissing(
