@@ -209,7 +209,7 @@ def test_the_commands_and_the_fstab_of_the_guide(clean: Machine) -> None:
     other.mkdir()
     places = {"/afs": clean.directory, "/mnt": other, "'#example.org:project.'": "afs"}
     for word, here in places.items():
-        script = re.sub(rf"(?<= ){re.escape(word)}(?=\s)", str(here), script)
+        script = re.sub(rf"(?<= ){re.escape(word)}(?=\s|$)", str(here), script)
         table = table.replace(f" {word} ", f" {here} ")
     toml = clean.folder / "afsfuse.toml"
     toml.write_text(f'confdir = "{clean.conf}"\n')
