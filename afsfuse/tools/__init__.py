@@ -8,7 +8,7 @@ import sys
 
 COMMANDS = {
     "aklog": "get tokens with the Kerberos tickets that you have",
-    "fs": "access lists, quotas, mount points … as `fs` of OpenAFS: see `afsfuse fs help`",
+    "fs": "access lists, quotas and more, as OpenAFS's fs",
     "klog": "get a token with a password or a keytab",
     "tokens": "show your tokens",
     "unlog": "drop your tokens",
