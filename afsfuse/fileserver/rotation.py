@@ -196,7 +196,7 @@ class Rotation:
         while True:
             asked = trio.current_time()
             trouble = _Trouble()
-            servers = self._order(volume)
+            servers = self.order(volume)
             for server in servers:
                 running.server = server
                 try:
@@ -240,7 +240,7 @@ class Rotation:
         if self._credentials.has_expired(who, cell):
             raise TokenExpired(TokenExpired.MESSAGE, cell=cell, volume=volume.name)
 
-    def _order(self, volume: Volume) -> list[FileServer]:
+    def order(self, volume: Volume) -> list[FileServer]:
         """The servers in the order in which to try them: who answered last holds our promises,
         and is left only for one that is clearly better.
         """
