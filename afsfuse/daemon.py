@@ -28,6 +28,7 @@ import trio
 
 import rxrpc
 from afsfuse import config as settings
+from afsfuse import systemd
 from afsfuse.auth.folders import UNLINKED, in_memory, own_folder
 from afsfuse.auth.following import Follower
 from afsfuse.auth.hardening import harden
@@ -39,7 +40,6 @@ from afsfuse.cache.disk import default_folder, open_cache
 from afsfuse.cache.leftovers import Leftovers
 from afsfuse.cache.recovery import Recovery
 from afsfuse.callback_service import CallbackService, cache_config
-from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
 from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
@@ -54,9 +54,10 @@ from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
 from afsfuse.fileserver.preferences import Preferences
 from afsfuse.fileserver.rotation import RetryLimits
-from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
+from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, PID_ATTRIBUTE, MountOptions
 from afsfuse.fuse.notify import KernelNotifier
 from afsfuse.fuse.session import FuseSession, SessionLimits
+from afsfuse.reloading import Reloader, cell_files
 from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, VfsOptions
 from afsfuse.vfs.inodes import holders
 
@@ -66,7 +67,6 @@ if TYPE_CHECKING:
     from afsfuse.cache import Vnode
     from afsfuse.cache.disk import NoDisk
     from afsfuse.cache.journal import DirtyKey
-    from afsfuse.cell.cellservdb import CellFiles
     from afsfuse.cell.volumes import Volume
     from afsfuse.config import Config
     from afsfuse.model import Inode
@@ -79,8 +79,6 @@ FAREWELL_SECONDS = 8.0
 """How long the end may take for giving callbacks back, over all servers."""
 LEAST_DIRTY = 16 << 20
 """Bytes that may be written and not stored yet: half the data cache, or at least so many."""
-STORE_SECONDS = 60.0
-"""How long the end may take for storing what is not stored yet."""
 SETTLE_SECONDS = 1.0
 """How long a callback's reply may wait for the kernel; the callback service has its own bound."""
 OWN_SETTLE_SECONDS = 0.25
@@ -107,6 +105,20 @@ class Parts:
     numbers: UserNumbers
     recovery: Recovery
     verbs: Verbs
+    reloader: Reloader
+
+    def status(self) -> str:
+        """How it goes, in a line for systemd."""
+        tokens = len(self.tokens.all())
+        return f"mounted; {tokens} token{'s' * (tokens != 1)}; {self.left()}"
+
+    def left(self) -> str:
+        """What is written and on no server yet, for people."""
+        files = [*self.cache.writes.unstored(), *self.recovery.unstored()]
+        if not files:
+            return "everything is stored"
+        size = sum(file.size for file in files)
+        return f"{size} bytes of {len(files)} file{'s' * (len(files) != 1)} are not stored"
 
 
 def compose(
@@ -120,7 +132,7 @@ def compose(
     Without `credentials` identities are known by the tokens of this machine's store; without
     `disk` file data is kept in memory only.
     """
-    cells = CellDirectory(_cell_files(config))
+    cells = CellDirectory(cell_files(config))
     registry = ServerRegistry()
     tokens = TokenStore(own_folder())
     credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
@@ -169,12 +181,8 @@ def compose(
     return Parts(
         locator, client, cache, filesystem, callbacks, session, tokens, credentials,
         UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
+        Reloader(config, cells, client.preferences),
     )  # fmt: skip
-
-
-def _cell_files(config: Config) -> CellFiles:
-    files = load(search_folders(None if config.confdir is None else Path(config.confdir)))
-    return files if config.cell is None else replace(files, this_cell=config.cell)
 
 
 def _cache(config: Config, client: FileServerClient, disk: NoDisk | None) -> CacheManager:
@@ -334,9 +342,10 @@ async def serve(
     """
     work = trio.CancelScope()
     farewell = trio.CancelScope(shield=True)
+    notifier = systemd.Notifier.from_environment()
     endings = [signal.SIGTERM, signal.SIGINT]
-    if config.foreground:
-        endings.append(signal.SIGHUP)  # its terminal is gone; in the background it has none
+    if at_terminal := config.foreground and not notifier.active:
+        endings.append(signal.SIGHUP)  # its terminal is gone; from others it asks for a reload
     with trio.open_signal_receiver(*endings) as signals:
         async with trio.open_nursery() as services:
             services.start_soon(_end_on_signals, signals, work, farewell)
@@ -354,15 +363,21 @@ async def serve(
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 # Before anybody can write anew to what was left.
                 await services.start(parts.recovery.run)
+                if not at_terminal:
+                    await services.start(parts.reloader.run, notifier)
+                asks = systemd.asks(config.directory, PID_ATTRIBUTE)
+                watch = systemd.Watch(notifier, asks, parts.status)
                 try:
                     await parts.filesystem.prepare()
                     async with trio.open_nursery() as mounting:
                         await mounting.start(parts.session.run)
                         log.info("mounted %s at %s", config.source, config.directory)
                         on_mounted()
+                        services.start_soon(watch.run)
                 finally:
                     with farewell:
-                        await parts.cache.writes.finish(STORE_SECONDS)
+                        async with watch.farewell(parts.left):
+                            await parts.cache.writes.finish(config.finish)
                         farewell.deadline = trio.current_time() + FAREWELL_SECONDS
                         with trio.move_on_after(FAREWELL_SECONDS / 2):
                             await parts.filesystem.finish()
