@@ -41,15 +41,24 @@ from afsfuse.cache.leftovers import Leftovers
 from afsfuse.cache.recovery import Recovery
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.people import People
 from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
-from afsfuse.cell.usernumbers import UserNumbers
+from afsfuse.cell.usernumbers import LIMITS as NUMBER_LIMITS
+from afsfuse.cell.usernumbers import ProtectionService, UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
+from afsfuse.control.acls import AclVerbs
+from afsfuse.control.caching import CacheVerbs
+from afsfuse.control.cells import CellVerbs
+from afsfuse.control.mountpoints import MountPointVerbs
+from afsfuse.control.paths import Paths
 from afsfuse.control.server import ControlServer
 from afsfuse.control.servers import ServerPreferences
+from afsfuse.control.settings import SettingVerbs
 from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
+from afsfuse.control.volumes import VolumeVerbs
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
 from afsfuse.fileserver.preferences import Preferences
@@ -59,6 +68,7 @@ from afsfuse.fuse.notify import KernelNotifier
 from afsfuse.fuse.session import FuseSession, SessionLimits
 from afsfuse.reloading import Reloader, cell_files
 from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, VfsOptions
+from afsfuse.vfs.forgetting import Forgetting
 from afsfuse.vfs.inodes import holders
 
 if TYPE_CHECKING:
@@ -178,6 +188,24 @@ def compose(
         filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
     )
     verbs.add(trees.verbs)
+    paths = Paths(filesystem, config.directory, lambda: session.device, verbs.identity)
+    people = People(ProtectionService(endpoint, NUMBER_LIMITS, credentials))
+    assert isinstance(options.sysnames, list)
+
+    async def settle(inodes: Iterable[Inode]) -> None:
+        await notifier.settled(inodes, SETTLE_SECONDS)
+
+    forgetting = Forgetting(nodes, notifier, options.sysnames, settle)
+    for noun in (
+        paths,
+        AclVerbs(paths, client, cache, people),
+        VolumeVerbs(paths, client, filesystem.spaces),
+        MountPointVerbs(paths, filesystem, cache, locator, forgetting),
+        CacheVerbs(paths, cache, forgetting),
+        CellVerbs(cells, locator, client, forgetting),
+        SettingVerbs(credentials, client, callbacks, forgetting),
+    ):
+        verbs.add(noun.verbs)
     return Parts(
         locator, client, cache, filesystem, callbacks, session, tokens, credentials,
         UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
@@ -202,9 +230,8 @@ def _vfs_options(config: Config) -> VfsOptions:
     options = VfsOptions(
         source=config.source, listed_cells=ListedCells(config.cells), expire=config.expire
     )
-    if config.sysname:
-        options = replace(options, sysnames=tuple(name.encode() for name in config.sysname))
-    return options
+    names = [name.encode() for name in config.sysname] or [*options.sysnames]
+    return replace(options, sysnames=names)
 
 
 def _callbacks(

@@ -16,6 +16,7 @@ from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
 from afsfuse.cache.figures import CacheStatistics
+from afsfuse.cache.flushing import Flusher
 from afsfuse.cache.leaving import Leaving
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
@@ -113,6 +114,7 @@ class CacheManager:
         self.changer = DirectoryChanger(
             client, self._table, self._statuses, self._listings, self._log, self._lose_promise
         )
+        self.flusher = Flusher(self._table, self._store, self._disk, self._instance_moved)
         self._snapshots = EntrySnapshots()
         self.locks = Locks(
             client,

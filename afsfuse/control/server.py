@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 SO_PEERPIDFD = 77  # Source: asm-generic/socket.h, since Linux 6.5
 _CREDENTIALS = struct.Struct("iII")  # struct ucred
 _NEW = ".new-"
+_LOOK = 1.0  # seconds between two looks whether somebody who has sent more is still there
 _PAUSE = 0.1  # seconds, when there is no descriptor for another connection
 
 
@@ -46,7 +47,9 @@ class ControlLimits:
     """What strangers may cost."""
 
     seconds: float = 10.0
-    """For one request and its answer."""
+    """For one request, and for the answer to be taken."""
+    patience: float = 120.0
+    """For what has to be asked of servers; it ends earlier when nobody waits for it any more."""
     requests: int = 64
     """Of one connection."""
     connections: int = 256
@@ -136,14 +139,43 @@ class ControlServer:
                     if not chunk:
                         return
                     pending += chunk
-                line = bytes(pending[:end])
-                pending[: end + 1] = b""
-                answer, newly_known = await self._answer(line, peer)
-                if newly_known is not None and self._settled is not None:
-                    await self._settled(newly_known)
+            if scope.cancelled_caught:
+                return
+            line = bytes(pending[:end])
+            pending[: end + 1] = b""
+            answer = await self._while_awaited(connection, line, peer)
+            if answer is None:
+                return
+            with trio.move_on_after(self._limits.seconds) as scope:
                 await _send(connection, answer)
             if scope.cancelled_caught:
                 return
+
+    async def _while_awaited(
+        self, connection: trio.socket.SocketType, line: bytes, peer: Peer
+    ) -> bytes | None:
+        """The answer to a request; None if whoever asked has left before."""
+        answer: bytes | None = None
+
+        async def watch() -> None:
+            """Come to an end when the other side does; it may send more requests before."""
+            with contextlib.suppress(OSError):
+                while True:
+                    if not await connection.recv(1, socket.MSG_PEEK):
+                        break
+                    await trio.sleep(_LOOK)
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            with trio.move_on_after(self._limits.patience):
+                answer, newly_known = await self._answer(line, peer)
+                if newly_known is not None and self._settled is not None:
+                    await self._settled(newly_known)
+            if answer is None and not nursery.cancel_scope.cancel_called:
+                answer = error_line(f"no answer within {self._limits.patience:.0f} s")
+            nursery.cancel_scope.cancel()
+        return answer
 
     async def _answer(self, line: bytes, peer: Peer) -> tuple[bytes, Identity | None]:
         """The answer to a request, and who has a token by it that is to be settled before."""

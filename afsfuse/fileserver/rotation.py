@@ -179,7 +179,7 @@ class Rotation:
         moving = probed = False
         while True:
             trouble = _Trouble()
-            servers = self._order(volume)
+            servers = self.order(volume)
             for server in servers:
                 try:
                     result = await self._at_server(operation, server, servers, trouble)
@@ -229,7 +229,7 @@ class Rotation:
         if self._credentials.has_expired(who, cell):
             raise TokenExpired(TokenExpired.MESSAGE, cell=cell, volume=volume.name)
 
-    def _order(self, volume: Volume) -> list[FileServer]:
+    def order(self, volume: Volume) -> list[FileServer]:
         """The servers in the order in which to try them: who answered last holds our promises,
         and is left only for one that is clearly better.
         """

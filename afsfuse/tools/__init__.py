@@ -9,6 +9,7 @@ import sys
 COMMANDS = {
     "config": "show what is set, and where it comes from",
     "aklog": "get tokens with the Kerberos tickets that you have",
+    "fs": "access lists, quotas, mount points … as `fs` of OpenAFS: see `afsfuse fs help`",
     "klog": "get a token with a password or a keytab",
     "tokens": "show your tokens",
     "unlog": "drop your tokens",
@@ -18,6 +19,11 @@ COMMANDS = {
     "status": "show what was written and is not stored yet",
 }
 """What the help says of each."""
+
+
+def printable(text: str) -> str:
+    """A name as it may go to a terminal: anybody may have chosen it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def complain(message: str) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from afsfuse import cli
+from afsfuse import cli, configfile
 from afsfuse.config import IGNORED, option_names
-from tests.docs.pages import PAGES, ROOT, spans
+from tests.docs.pages import PAGES, ROOT, blocks, spans
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +98,29 @@ def test_options_in_the_text_are_there() -> None:
         if (missing := unknown_options(code.split()))
     ]
     assert wrong == []
+
+
+def test_tests_in_the_text_are_there() -> None:
+    """Also those of which the folder is told without `tests/` before it."""
+    wrong = []
+    for page, number, code in SPANS:
+        named = re.fullmatch(r"(?:tests/)?((?:[a-z]+/)*test_\w+\.py)(?:::(\w+))?", code)
+        if named is None or "/" not in code:
+            continue
+        source = ROOT / "tests" / named[1]
+        text = source.read_text() if source.exists() else ""
+        if not re.search(rf"^(async )?def {named[2] or 'test_'}", text, re.MULTILINE):
+            wrong.append(f"{page.name}:{number}: {code}")
+    assert wrong == []
+
+
+def test_configurations_in_the_text_can_be_read(tmp_path: Path) -> None:
+    found = [block for page in PAGES for block in blocks(page) if block.language == "toml"]
+    assert found
+    for number, block in enumerate(found):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block.text)
+        assert configfile.load(file) is not None, block
 
 
 def test_files_in_the_text_are_there() -> None:
