@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from afsfuse import cli, configfile
-from afsfuse.config import IGNORED, option_names
+from afsfuse.config import _REFUSED, IGNORED, option_names
 from tests.docs.pages import PAGES, ROOT, blocks, spans
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def unknown_options(words: list[str]) -> list[str]:
     given = [after for word, after in itertools.pairwise(words) if word == "-o"]
     names = {part.partition("=")[0] for after in given for part in after.split(",")}
     meant = {name for name in names if re.fullmatch(r"[a-z_]+", name)}
-    return sorted(meant - {*option_names(), *IGNORED})
+    return sorted(meant - {*option_names(), *IGNORED, *_REFUSED})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
