@@ -7,6 +7,7 @@ its own, which a sleeping process holds.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,7 @@ def clean(machine: Machine) -> Iterator[Machine]:
 
 
 ALWAYS = "nosuid,nodev"
+KINDS = ("sh", "fstab")
 
 
 def test_mount_shown_used_unmounted(clean: Machine) -> None:
@@ -178,6 +180,31 @@ def test_fstab(clean: Machine) -> None:
     assert clean.shown().startswith("afs fuse.afs rw,")
     clean("umount", clean.directory, other)
     assert clean.shown() == clean.shown(other) == ""
+
+
+def test_the_commands_and_the_fstab_of_the_guide(clean: Machine) -> None:
+    """With directories of our own, and what needs no server in place of a volume."""
+    guide = (ROOT / "docs" / "installing.md").read_text()
+    section = guide.partition("## mount(8) and fstab\n")[2].partition("\n## ")[0]
+    (script,), (table,) = (
+        re.findall(rf"```{kind}[^\n]*\n(.*?)```", section, re.S) for kind in KINDS
+    )
+    other = clean.folder / "guide"
+    other.mkdir()
+    places = {"/afs": clean.directory, "/mnt": other, "'#example.org:project.'": "afs"}
+    for word, here in places.items():
+        script = re.sub(rf"(?<= ){re.escape(word)}(?=\s)", str(here), script)
+        table = table.replace(f" {word} ", f" {here} ")
+    toml = clean.folder / "afsfuse.toml"
+    toml.write_text(f'confdir = "{clean.conf}"\n')
+    own = ["env", f"AFSFUSE_CONFIG={toml}"]
+    said = clean(*own, "sh", "-ec", script)
+    assert re.search(rf"^{clean.directory} +afs +fuse.afs rw", said, re.M)
+    assert re.search(rf"^{other} +afs +fuse.afs ro", said, re.M)
+    assert clean.shown() == clean.shown(other) == ""
+    (clean.folder / "table").write_text(table)
+    clean(*own, "mount", "-T", clean.folder / "table", clean.directory)
+    assert clean.shown().startswith("afs fuse.afs rw")
 
 
 def test_another_mount_namespace(clean: Machine) -> None:
