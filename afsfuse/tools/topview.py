@@ -161,9 +161,8 @@ def _all_calls(shown: Shown) -> tuple[float, int]:
 def _head(shown: Shown) -> Line:
     requests = shown["requests"]
     text = (
-        f"{printable(shown['mount'])} for {duration(shown['uptime'])}: "
         f"{requests['waiting']} requests wait, {shown['in_flight']} operations under way, "
-        f"{shown['nodes']} nodes"
+        f"{shown['nodes']} nodes; {printable(shown['mount'])} for {duration(shown['uptime'])}"
     )
     return Line(text, "bold")
 
