@@ -143,7 +143,7 @@ class View:
         lines += _cut(servers, room - shown_calls)
         lines += _cut(calls, shown_calls)
         keys = "q: quit" + (f"   n: next of {more + 1} mounts" if more else "")
-        lines = lines[: max(height - 1, 1)]
+        lines = lines[: max(height - 1, 0)]
         lines += [Line("")] * (height - 1 - len(lines))
         return [Line(line.text[:width], line.style) for line in [*lines, Line(keys, "dim")]]
 

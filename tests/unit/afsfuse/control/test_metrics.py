@@ -14,21 +14,12 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from afsfuse.cache.disk.store import DiskStatistics
-from afsfuse.cache.figures import CacheStatistics
 from afsfuse.control import scraping
 from afsfuse.control.metrics import exposition, registry_of
 from afsfuse.control.scraping import ScrapeServer
-from afsfuse.control.statistics import MountStatistics
 from afsfuse.errors import UsageError
-from afsfuse.fileserver.figures import BOUNDS, OperationStatistics
-from afsfuse.fileserver.health import ServerStatus
-from afsfuse.fuse.interrupts import RequestStatistics
-from afsfuse.vfs.figures import VfsStatistics
-from afsfuse.vfs.inodes import NodeStatistics
-from rxrpc.core.statistics import Statistics
-from rxrpc.trace import DropReason
-from rxrpc.wire.packet import PacketType
+from afsfuse.fileserver.figures import BOUNDS
+from tests.tools.pictures import picture
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,27 +27,6 @@ if TYPE_CHECKING:
 
 BASE_UNITS = ("seconds", "bytes", "ratio", "total", "info")
 """Source: https://prometheus.io/docs/practices/naming/"""
-
-
-def picture() -> MountStatistics:
-    fields: dict[str, Any] = dict.fromkeys(CacheStatistics.__slots__, 7)
-    return MountStatistics(
-        uptime=12.5,
-        requests=RequestStatistics(100, 20, 1, 2.5, 3, 0.5),
-        operations=(OperationStatistics("FetchStatus", 3, 1, 0.6, (1, 0, 1, *[0] * 7, 1)),),
-        running=2,
-        cache=CacheStatistics(**{**fields, "disk": DiskStatistics(limit=9, used=8)}),
-        vfs=VfsStatistics(NodeStatistics(5, 6, 7, 0), 2, 1),
-        network=Statistics(
-            dict.fromkeys(PacketType, 4), dict.fromkeys(PacketType, 0),
-            {DropReason.BAD_ACK: 2}, 1, 1, 0, 2, 0, 0, 0, (),
-        ),
-        servers=(
-            ServerStatus("example.org", "u1", (("192.0.2.1", 1, 0.1),), "192.0.2.1", True, 0.01),
-            ServerStatus("example.org", "u2", (("192.0.2.2", 1, None),), "192.0.2.2", False, None),
-        ),
-        waiting={"u2": 4},
-    )  # fmt: skip
 
 
 def families(accept: str = "") -> dict[str, Any]:
