@@ -167,15 +167,30 @@ class RequestStatistics(NamedTuple):
 
 
 class RequestWatcher(Protocol):
-    """Somebody who wants to hear of each request that is not answered at once. Must not raise."""
+    """Somebody who wants to hear of each request. Must not raise."""
 
-    def began(self, wait: Wait) -> None: ...
+    def asked(self, thread: int) -> None:
+        """A thread asks for something; what is done in this task from now on is for it."""
+        ...
 
-    def ended(self, wait: Wait) -> None: ...
+    def began(self, wait: Wait) -> None:
+        """It was not answered at once."""
+        ...
+
+    def ended(self, wait: Wait) -> None:
+        """Such a one has its answer."""
+        ...
+
+
+def _unheard(line: bytes) -> None:
+    """Nobody looks."""
 
 
 class NullWatcher:
     """Wants nothing."""
+
+    def asked(self, thread: int) -> None:
+        """Nobody looks."""
 
     def began(self, wait: Wait) -> None:
         """Nobody looks."""
@@ -221,6 +236,8 @@ class Interrupts:
         self._refused = 0
         self._seconds = 0.0
         self._watcher: RequestWatcher = NullWatcher()
+        self.asked: Callable[[bytes], None] = _unheard
+        """To be called with the request's line in the log before anything is done for it."""
         self._by_user: dict[int, int] = {}  # how many wait
         self._waits: dict[int, Wait] = {}  # by id(); in the order of their beginning
         self._asleep = False
@@ -265,8 +282,12 @@ class Interrupts:
         )
 
     def watch(self, watcher: RequestWatcher | None) -> None:
-        """Tell somebody of each request that waits; nobody with None."""
-        self._watcher = watcher or NullWatcher()
+        """Tell somebody of each request; nobody with None."""
+        if watcher is None:
+            self._watcher, self.asked = NullWatcher(), _unheard
+        else:
+            told = watcher.asked
+            self._watcher, self.asked = watcher, lambda line: told(parse(line).tid)
 
     def may_retry(self, wait: Wait) -> bool:
         """Whether a request that failed has time for another try."""
