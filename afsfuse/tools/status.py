@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from afsfuse.control.places import ask_each
 from afsfuse.tools import complain
 from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Parser
+from afsfuse.tools.mounts import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     now = time.time()
     for file in files:
         print(line(file, now))
+    if any(file["error"] is not None for file in files):
+        print("It is kept and tried again. To give it up: afsfuse status --discard PATH")
     return EXIT_OK
 
 
@@ -54,11 +57,13 @@ def line(file: Shown, now: float) -> str:
     """What is said of one file."""
     text = (
         f"{file['path']}: {file['bytes']} bytes of {file['identity']}, "
-        f"since {max(0, round(now - file['since']))} s, volume {file['volume']} of {file['cell']}"
+        f"for {duration(max(0.0, now - file['since']))}, volume {file['volume']} of {file['cell']}"
     )
     if file["error"] is None:
         return f"{text}: being stored"
-    return f"{text}\n    {file['error']}; next try in {round(file['next_try'])} s"
+    wait = file["next_try"]
+    again = "" if wait is None else f"; next try in {round(wait)} s"
+    return f"{text}\n    {file['error']}{again}"
 
 
 def _discard(path: str) -> int:

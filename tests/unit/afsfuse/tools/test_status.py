@@ -55,16 +55,25 @@ def daemons(monkeypatch: pytest.MonkeyPatch) -> Daemons:
 def test_all_mounts_are_asked(daemons: Daemons, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status"]) == 0
     assert capsys.readouterr().out == (
-        "/afs/cell/file: 100 bytes of uid-1000, since 60 s, volume user of example.org\n"
+        "/afs/cell/file: 100 bytes of uid-1000, for 1 min, volume user of example.org\n"
         "    over quota; next try in 7 s\n"
-        "/afs/cell/other: 100 bytes of uid-1000, since 60 s, volume user of example.org: "
+        "/afs/cell/other: 100 bytes of uid-1000, for 1 min, volume user of example.org: "
         "being stored\n"
+        "It is kept and tried again. To give it up: afsfuse status --discard PATH\n"
     )
     assert cli.main(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"files": [FAILED, UNDER_WAY]}
     daemons.files = [[], []]
     assert cli.main(["status"]) == 0
     assert capsys.readouterr().out == "Everything is stored.\n"
+
+
+def test_what_an_earlier_daemon_left_waits_for_no_time(
+    daemons: Daemons, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemons.files = [[{**FAILED, "error": "left by an earlier daemon", "next_try": None}], []]
+    assert cli.main(["status"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "    left by an earlier daemon"
 
 
 def test_without_a_daemon_that_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
