@@ -65,6 +65,7 @@ class CacheManager:
         dirty_bytes: int = 32 << 20,
         vnode_limit: int = 32768,
         channels: int = 32,
+        patience: float = 0.0,
         listener: KernelListener | None = None,
         lock_mode: LockMode = LockMode.OPENAFS,
         disk: NoDisk | None = None,
@@ -74,7 +75,8 @@ class CacheManager:
 
         `dirty_bytes` bounds what is written and not stored yet, beside `data_bytes`.
 
-        `channels` is how many calls the client can have in flight to one server.
+        `channels` is how many calls the client can have in flight to one server; `patience` the
+        seconds for which one that fell silent over a change is waited for (`cache.outcomes`).
         `listener` may also be assigned later, before `run` starts. Without `disk` file data is
         kept in memory only.
         """
@@ -106,8 +108,9 @@ class CacheManager:
         """What is let go since nobody uses it."""
         self._table.evicting = self.leaving.evicted
         self.changer = DirectoryChanger(
-            client, self._table, self._statuses, self._listings, self._log, self._promises.lose
-        )
+            client, self._table, self._statuses, self._listings, self._log,
+            self._promises.lose, self.directory, patience,
+        )  # fmt: skip
         self._snapshots = EntrySnapshots()
         self.locks = Locks(
             client, lock_mode, look=self._look, watch=self.status, store=self._store_file
@@ -167,13 +170,18 @@ class CacheManager:
 
         Raises `NotPermitted` if whom the stream belongs to may not read it, now.
         """
-        return await self._reader.read(volume, fid, offset, size, stream)
+        data = await self._reader.read(volume, fid, offset, size, stream)
+        self._fetcher.counters.read_bytes += len(data)
+        return data
 
     def peek_data(
         self, vnode: Vnode, offset: int, size: int, stream: ReadState
     ) -> memoryview | None:
         """What `read` would return, if that is valid now and lies in one chunk."""
-        return self._reader.peek(vnode, offset, size, stream)
+        data = self._reader.peek(vnode, offset, size, stream)
+        if data is not None:
+            self._fetcher.counters.read_bytes += len(data)
+        return data
 
     async def readlink(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> bytes:
         """The body of a symlink or mount point, as it is stored, if `who` may see it."""
@@ -438,7 +446,9 @@ class CacheManager:
             bulk_calls=self._statuses.bulk_calls,
             directory_fetches=self._listings.fetches,
             directory_disk_hits=self._listings.disk_hits,
+            data_limit=self._store.limit,
             reads=reads.reads,
+            read_bytes=reads.read_bytes,
             chunk_hits=reads.hits,
             disk_hits=reads.disk_hits,
             chunk_misses=reads.misses,
@@ -448,6 +458,8 @@ class CacheManager:
             fetched_bytes=reads.fetched_bytes,
             read_restarts=reads.restarts,
             dirty_bytes=self.writes.used,
+            dirty_limit=self.writes.limit,
+            written_bytes=self.writes.counters.written_bytes,
             stores=self.writes.counters.stores,
             stored_bytes=self.writes.counters.stored_bytes,
             store_failures=self.writes.counters.failures,

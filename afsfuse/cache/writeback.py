@@ -141,6 +141,7 @@ class Writes:
         file.extents.write(offset, data, writer.who, file.sequence, token)
         file.mtime = int(self._clock())
         file.stamp = None
+        self.counters.written_bytes += len(data)
         self._account(file)
         if file.extents.size >= CALL_SIZE:
             self._storer.pump(file, everything=False)
