@@ -41,6 +41,7 @@ from afsfuse.cache.recovery import Recovery
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.location import LocationLimits
 from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.usernumbers import UserNumbers
@@ -124,7 +125,8 @@ def compose(
     registry = ServerRegistry()
     tokens = TokenStore(own_folder())
     credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
-    locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
+    within = None if config.retry is None else LocationLimits.within(config.retry)
+    locator = VolumeLocator(endpoint, cells, registry, limits=within, credentials=credentials)
     limits = None if config.retry is None else RetryLimits.within(config.retry)
     client = FileServerClient(
         endpoint, locator, credentials, limits, Preferences(config.serverprefs)

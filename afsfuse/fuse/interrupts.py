@@ -76,6 +76,8 @@ line for minutes. A server that is silent ends the store, and with it the wait."
 _LAST_TRY = 30.0
 """Seconds for a try that began when there was still time."""
 
+_PF_EXITING = 0x4
+
 _ENDED = re.compile(rb"^State:\s+[ZX]", re.MULTILINE)
 
 
@@ -103,6 +105,19 @@ def has_stopped_waiting(tid: int) -> bool:
     finally:
         os.close(descriptor)
     return _ENDED.search(status) is not None or bool(interrupting_signals(status))
+
+
+def is_exiting(tid: int) -> bool:
+    """Whether a thread is on its way out, where signals reach it no more.
+
+    Source: PF_EXITING in linux/sched.h, and prepare_signal in kernel/signal.c.
+    """
+    try:
+        with open(f"/proc/{tid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return not _exists(tid)
+    return bool(int(fields[6]) & _PF_EXITING)
 
 
 def _exists(tid: int) -> bool:
@@ -136,6 +151,12 @@ class Wait:
         self.errno = errno.EINTR
         """What the request is answered with when its scope is cancelled."""
 
+    def thread(self) -> int:
+        """The thread that waits; 0 if it is nobody of whom we know."""
+        if self.tid < 0:
+            self.tid = parse(self.line).tid
+        return self.tid
+
     def end(self, number: int) -> None:
         """Answer the request with this errno as soon as its task runs."""
         self.errno = number
@@ -167,12 +188,14 @@ class Interrupts:
         retry: float = 0.0,
         shared: bool = False,
         interrupted: Callable[[int], bool] = has_stopped_waiting,
+        exiting: Callable[[int], bool] = is_exiting,
     ) -> None:
         self.timeout = max(timeout, retry + _LAST_TRY) if retry else timeout
         self.retry = retry
         self.most = most
         self.shared = shared
         self._interrupted = interrupted
+        self._exiting = exiting
         self._by_user: dict[int, int] = {}  # how many wait
         self._waits: dict[int, Wait] = {}  # by id(); in the order of their beginning
         self._asleep = False
@@ -203,8 +226,14 @@ class Interrupts:
         return wait
 
     def may_retry(self, wait: Wait) -> bool:
-        """Whether a request that failed has time for another try."""
-        return trio.current_time() - wait.since < self.retry
+        """Whether a request that failed has time for another try.
+
+        A close by the kernel for a process that exits has not: nobody hears how it ends, and
+        nothing could end it any more. What was written is stored in the background.
+        """
+        if trio.current_time() - wait.since >= self.retry:
+            return False
+        return wait.what != "settle" or not self._exiting(wait.thread())
 
     def leave(self, wait: Wait) -> None:
         """The request has its answer."""
@@ -252,9 +281,7 @@ class Interrupts:
             if wait.look_at > now or wait.scope.cancel_called:
                 continue
             wait.look_at = now + pause
-            if wait.tid < 0:
-                wait.tid = parse(wait.line).tid
-            if (tid := wait.tid) and tid not in seen:
+            if (tid := wait.thread()) and tid not in seen:
                 seen[tid] = self._interrupted(tid)
             if seen.get(tid):
                 wait.end(errno.EINTR)
