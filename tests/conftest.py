@@ -40,8 +40,8 @@ def _own_folders() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Real-cell tests share one cell, so one worker runs them; mounts need /dev/fuse. What has the
-    marker `soak` takes minutes and is left out unless it is asked for (`-m soak`).
+    """Mounts need /dev/fuse. What has the marker `soak` takes minutes and is left out unless it is
+    asked for (`-m soak`).
     """
     if "soak" not in config.option.markexpr:
         long = [item for item in items if item.get_closest_marker("soak")]
@@ -51,10 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     no_fuse = pytest.mark.skip(reason="/dev/fuse or fusermount3 is not there")
     for item in items:
         if item.get_closest_marker("realcell"):
-            item.add_marker(pytest.mark.xdist_group("realcell"))
             item.add_marker(pytest.mark.timeout(600))
-        elif item.get_closest_marker("mount"):
-            item.add_marker(pytest.mark.xdist_group("mount"))
         if item.get_closest_marker("mount") and not Path("/dev/fuse").exists():
             item.add_marker(no_fuse)
 
