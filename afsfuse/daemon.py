@@ -42,6 +42,7 @@ from afsfuse.cache.leftovers import Leftovers
 from afsfuse.cache.recovery import Recovery
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.location import LocationLimits
 from afsfuse.cell.people import People
 from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
@@ -154,7 +155,8 @@ def compose(
     registry = ServerRegistry()
     tokens = TokenStore(own_folder())
     credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
-    locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
+    within = None if config.retry is None else LocationLimits.within(config.retry)
+    locator = VolumeLocator(endpoint, cells, registry, limits=within, credentials=credentials)
     limits = None if config.retry is None else RetryLimits.within(config.retry)
     client = FileServerClient(
         endpoint, locator, credentials, limits, Preferences(config.serverprefs)
