@@ -165,6 +165,8 @@ class Call(HotPath):
             return
         if not self.sending.acknowledge(ack, header.serial, now):
             self._drop(now, DropReason.BAD_ACK, header)
+            if self.sending.forgotten(ack):
+                self.fail(CallTimeout("forgotten"), now)
             return
         self._heard_from(now)
         peer = self._connection.peer
