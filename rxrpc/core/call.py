@@ -391,6 +391,12 @@ class Call(HotPath):
         self._clocks = Clocks(self.context.parameters, timeouts, now)
         self.context.timers.update(self)
 
+    def doubt(self, now: float) -> None:
+        """The peer may have been started anew: it is to prove soon that it knows the call."""
+        if not self.over and self.connection is not None:
+            self._clocks.doubt(now)
+            self.context.timers.update(self)
+
     def next_timer(self) -> float:
         """When `on_timer` has something to do."""
         if self.over:
