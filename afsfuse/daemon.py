@@ -188,7 +188,7 @@ def compose(
     tokens.subscribe(cache.token_changed)
     tokens.subscribe(filesystem.token_changed)
     tokens.subscribe(recovery.token_changed)
-    callbacks = _callbacks(config, cache, cells, registry, notifier)
+    callbacks = _callbacks(config, cache, cells, registry, notifier, endpoint.doubt)
     session = _session(config, filesystem, notifier)
     filesystem.expiry.survey = session.survey
     filesystem.expiry.trim = trim_memory
@@ -324,6 +324,7 @@ def _callbacks(
     cells: CellDirectory,
     registry: ServerRegistry,
     notifier: KernelNotifier,
+    restarted: Callable[[rxrpc.Address], None],
 ) -> CallbackService:
     async def settle(vnodes: Sequence[Vnode]) -> None:
         inodes = {node.inode for vnode in vnodes for node in holders(vnode)}
@@ -338,6 +339,7 @@ def _callbacks(
             vnodes=config.vnodes, data_bytes=config.memory, chunk_size=config.chunk_size
         ),
         settle=settle,
+        restarted=restarted,
     )
 
 
