@@ -165,6 +165,10 @@ class CacheManager:
         """The whole directory as it is now; raise `AfsError`, also if `who` may not look in."""
         return await self._listings.directory(volume, fid, self.listener, who)
 
+    def peek_directory(self, vnode: Vnode, who: Identity) -> Directory | None:
+        """The same, if that is here and `who` is known to be let in."""
+        return self._listings.at_once(vnode, who)
+
     async def read(
         self, volume: Volume, fid: Fid, offset: int, size: int, stream: ReadState
     ) -> bytes | memoryview:

@@ -49,13 +49,14 @@ if TYPE_CHECKING:
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from afsfuse.fileserver.figures import Running
     from afsfuse.fileserver.preferences import Preferences
-    from rxrpc import Connection, Endpoint
+    from rxrpc import Address, Connection, Endpoint
     from rxrpc.rpc import Rpc
     from rxrpc.security.base import ClientSecurity
 
 log = logging.getLogger(__name__)
 
 CALLS_A_CONNECTION = 4  # Source: RX_MAXCALLS in rx.h
+_CONNECTIONS_MAX = 256  # ways that are kept; with one goes a token that may be an old one
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -172,6 +173,7 @@ class Rotation:
         self._endpoint = endpoint
         self._locator = locator
         self._credentials = credentials or Credentials()
+        self._connections: dict[tuple[Address, ClientSecurity], Connection] = {}
         self._chosen: dict[tuple[str, int], FileServer] = {}  # who answered last, by volume
         self.channels = CALLS_A_CONNECTION * endpoint.parameters.max_connections_per_bundle
         pace = self.limits.pace
@@ -391,7 +393,14 @@ class Rotation:
         )
 
     def _connect(self, address: tuple[str, int], security: ClientSecurity = NULL) -> Connection:
-        return self._endpoint.connect(address, SERVICE_ID, security=security)
+        """The way to a server: kept, since every call asks for it. It holds nothing open."""
+        connection = self._connections.get((address, security))
+        if connection is None:
+            if len(self._connections) >= _CONNECTIONS_MAX:
+                self._connections.clear()
+            connection = self._endpoint.connect(address, SERVICE_ID, security=security)
+            self._connections[address, security] = connection
+        return connection
 
     async def _probe(self, server: FileServer, address: tuple[str, int]) -> float | None:
         """The round trip to the server at this address, if it answers, be it with an abort.
