@@ -24,6 +24,7 @@ class CacheStatistics:
     status_shared: int  # requests that waited for a fetch of the same status
     bulk_calls: int
     directory_fetches: int
+    directory_disk_hits: int
     reads: int
     read_bytes: int  # that readers were given
     chunk_hits: int

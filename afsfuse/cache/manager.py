@@ -64,6 +64,7 @@ class CacheManager:
         dirty_bytes: int = 32 << 20,
         vnode_limit: int = 32768,
         channels: int = 32,
+        patience: float = 0.0,
         listener: KernelListener | None = None,
         lock_mode: LockMode = LockMode.OPENAFS,
         disk: NoDisk | None = None,
@@ -73,7 +74,8 @@ class CacheManager:
 
         `dirty_bytes` bounds what is written and not stored yet, beside `data_bytes`.
 
-        `channels` is how many calls the client can have in flight to one server.
+        `channels` is how many calls the client can have in flight to one server; `patience` the
+        seconds for which one that fell silent over a change is waited for (`cache.outcomes`).
         `listener` may also be assigned later, before `run` starts. Without `disk` file data is
         kept in memory only.
         """
@@ -105,14 +107,17 @@ class CacheManager:
             version_stored=self._version_stored,
         )
         """All that is written and not stored yet."""
-        self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
+        self._listings = Listings(
+            client, self._statuses, self.doors, self._log, self._store, directory_bytes
+        )
         self._revalidator = Revalidator(self._statuses, self._listings)
-        self.leaving = Leaving(client, self._table, self._store, self._withdraw)
+        self.leaving = Leaving(client, self._table, self._save, self._withdraw)
         """What is let go since nobody uses it."""
         self._table.evicting = self.leaving.evicted
         self.changer = DirectoryChanger(
-            client, self._table, self._statuses, self._listings, self._log, self._lose_promise
-        )
+            client, self._table, self._statuses, self._listings, self._log,
+            self._lose_promise, self.directory, patience,
+        )  # fmt: skip
         self._snapshots = EntrySnapshots()
         self.locks = Locks(
             client,
@@ -350,6 +355,16 @@ class CacheManager:
         self._revalidator.forget(vnode)
         self.listener.vnode_dropped(vnode)
 
+    def _save(self, vnode: Vnode) -> None:
+        """What a vnode has in memory goes to the disk, unless it is of no use any more."""
+        if vnode.data is not None:
+            self._store.retire(vnode.data)
+        if vnode.link is not None and vnode.link[0] == vnode.data_version:
+            body = vnode.link[1]
+            self._store.on_disk(vnode, vnode.data_version, len(body)).put(0, (body,))
+        elif vnode.directory is not None and vnode.expires:
+            self._listings.save(vnode)
+
     def _drop_data(self, vnode: Vnode) -> None:
         if vnode.data is not None:
             self._store.drop(vnode.data)
@@ -433,6 +448,8 @@ class CacheManager:
         self._revalidator.close()
         self.leaving.close()
         self._store.save()
+        for vnode in self._table:
+            self._save(vnode)
         servers = {
             vnode.server
             for vnode in self._table
@@ -475,6 +492,7 @@ class CacheManager:
             status_shared=self._statuses.shared,
             bulk_calls=self._statuses.bulk_calls,
             directory_fetches=self._listings.fetches,
+            directory_disk_hits=self._listings.disk_hits,
             data_limit=self._store.limit,
             reads=reads.reads,
             read_bytes=reads.read_bytes,

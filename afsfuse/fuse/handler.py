@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from afsfuse.fuse.interrupts import Interrupts
-    from afsfuse.fuse.requestlog import RequestLog
+    from afsfuse.fuse.requestlog import Requests
     from afsfuse.fuse.workers import Gate
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Guarded(Protocol):
     """What the border needs of the object whose methods it guards."""
 
     interrupts: Interrupts
-    requests: RequestLog
+    requests: Requests
     gate: Gate
 
     def user_of(self, arguments: tuple[object, ...]) -> int:

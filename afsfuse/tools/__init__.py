@@ -7,6 +7,7 @@ the user is to see. Start-up counts here: nothing loads an event loop, rxrpc or 
 import sys
 
 COMMANDS = {
+    "config": "show what is set, and where it comes from",
     "aklog": "get tokens with the Kerberos tickets that you have",
     "check": "look over the installation, and say what to do",
     "klog": "get a token with a password or a keytab",
