@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from afsfuse.tools import printable
 from afsfuse.tools.figures import lookups, seconds, share
-from afsfuse.tools.mounts import duration, printable, size
+from afsfuse.tools.mounts import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

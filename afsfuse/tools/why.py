@@ -12,10 +12,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from afsfuse.tools import daemons
+from afsfuse.tools import daemons, printable
 from afsfuse.tools.common import EXIT_OK, Parser
 from afsfuse.tools.figures import seconds
-from afsfuse.tools.mounts import duration, printable, size
+from afsfuse.tools.mounts import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
