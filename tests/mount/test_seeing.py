@@ -191,7 +191,7 @@ class Terminal:
         self.resize(rows, columns)
         self.before = termios.tcgetattr(self.slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "afsfuse", "top", "--every", "0.2"],
+            [sys.executable, "-m", "afsfuse", "top", "--every", "0.5"],
             stdin=self.slave, stdout=self.slave, stderr=self.slave, cwd=ROOT,
             env={**environment(), "TERM": "xterm", **more}, start_new_session=True,
             preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C comes from the terminal
