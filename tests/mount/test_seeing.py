@@ -101,6 +101,10 @@ def test_why_answers_while_the_server_is_dead(seen: TreesMount, children: Childr
         told = why(seen, seen.volume(0) / "folder" / "deeper")
         assert told["volume"]["name"] == "v.000"
         assert told["servers"][0]["waiting"] >= 1
+        wait_until(
+            lambda: b"operations hang on" in seen.afsfuse("why", seen.volume(0)).stdout,
+            "the silence of the server",
+        )
         assert reader.poll() is None, "it hangs, and why does not"
     finally:
         os.kill(cell, signal.SIGCONT)
