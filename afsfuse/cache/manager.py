@@ -16,6 +16,7 @@ from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
 from afsfuse.cache.figures import CacheStatistics
+from afsfuse.cache.flushing import Flusher
 from afsfuse.cache.leaving import Leaving
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
@@ -111,6 +112,7 @@ class CacheManager:
             client, self._table, self._statuses, self._listings, self._log,
             self._promises.lose, self.directory, patience,
         )  # fmt: skip
+        self.flusher = Flusher(self._table, self._store, self._disk, self._instance_moved)
         self._snapshots = EntrySnapshots()
         self.locks = Locks(
             client, lock_mode, look=self._look, watch=self.status, store=self._store_file
@@ -162,6 +164,10 @@ class CacheManager:
     async def directory(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> Directory:
         """The whole directory as it is now; raise `AfsError`, also if `who` may not look in."""
         return await self._listings.directory(volume, fid, self.listener, who)
+
+    def peek_directory(self, vnode: Vnode, who: Identity) -> Directory | None:
+        """The same, if that is here and `who` is known to be let in."""
+        return self._listings.at_once(vnode, who)
 
     async def read(
         self, volume: Volume, fid: Fid, offset: int, size: int, stream: ReadState
