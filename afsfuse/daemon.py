@@ -177,15 +177,15 @@ def compose(
     )
     verbs.add(trees.verbs)
     paths = Paths(filesystem, config.directory, lambda: session.device, verbs.identity)
+    verbs.add(paths.verbs)
     people = People(ProtectionService(endpoint, NUMBER_LIMITS, credentials))
-    assert isinstance(options.sysnames, list)
 
     async def settle(inodes: Iterable[Inode]) -> None:
         await notifier.settled(inodes, SETTLE_SECONDS)
 
+    assert isinstance(options.sysnames, list)
     forgetting = Forgetting(nodes, notifier, options.sysnames, settle)
     for noun in (
-        paths,
         AclVerbs(paths, client, cache, people),
         VolumeVerbs(paths, client, filesystem.spaces),
         MountPointVerbs(paths, filesystem, cache, locator, forgetting),

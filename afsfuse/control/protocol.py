@@ -54,6 +54,17 @@ def read_answer(line: bytes) -> dict[str, Any]:
     return result
 
 
+def raw(text: str) -> bytes:
+    """A name of a request as the bytes that it stands for, as `os.fsencode` has it.
+
+    Raises `ControlRefused` for what stands for none.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ControlRefused("a name is not text") from None
+
+
 def _line(values: dict[str, Any]) -> bytes:
     return json.dumps(values).encode() + b"\n"
 
