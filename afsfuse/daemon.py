@@ -49,23 +49,18 @@ from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.usernumbers import LIMITS as NUMBER_LIMITS
 from afsfuse.cell.usernumbers import ProtectionService, UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
-from afsfuse.control.acls import AclVerbs
-from afsfuse.control.caching import CacheVerbs
-from afsfuse.control.cells import CellVerbs
+from afsfuse.control.fsverbs import fs_verbs
 from afsfuse.control.loglevels import LogLevels
-from afsfuse.control.mountpoints import MountPointVerbs
 from afsfuse.control.paths import Paths
 from afsfuse.control.scraping import ScrapeServer
 from afsfuse.control.server import ControlServer
 from afsfuse.control.servers import ServerPreferences
-from afsfuse.control.settings import SettingVerbs
 from afsfuse.control.stacks import dump_on_signals
 from afsfuse.control.statistics import Overview
 from afsfuse.control.tracing import Tracing
 from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
-from afsfuse.control.volumes import VolumeVerbs
 from afsfuse.control.why import Why
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
@@ -202,23 +197,18 @@ def compose(
         endpoint, cells, config, client, cache, filesystem, session, unstored, verbs, tokens
     )
     paths = Paths(filesystem, config.directory, lambda: session.device, verbs.identity)
+    verbs.add(paths.verbs)
     people = People(ProtectionService(endpoint, NUMBER_LIMITS, credentials))
-    assert isinstance(options.sysnames, list)
 
     async def settle(inodes: Iterable[Inode]) -> None:
         await notifier.settled(inodes, SETTLE_SECONDS)
 
+    assert isinstance(options.sysnames, list)
     forgetting = Forgetting(nodes, notifier, options.sysnames, settle)
-    for noun in (
-        paths,
-        AclVerbs(paths, client, cache, people),
-        VolumeVerbs(paths, client, filesystem.spaces),
-        MountPointVerbs(paths, filesystem, cache, locator, forgetting),
-        CacheVerbs(paths, cache, forgetting),
-        CellVerbs(cells, locator, client, forgetting),
-        SettingVerbs(credentials, client, callbacks, forgetting),
-    ):
-        verbs.add(noun.verbs)
+    asked = fs_verbs(
+        paths, filesystem, cache, client, locator, cells, people, credentials, callbacks, forgetting
+    )
+    verbs.add(asked)
     return Parts(
         locator, client, cache, filesystem, callbacks, session, tokens, credentials,
         UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
