@@ -132,6 +132,10 @@ class Config:
     finish: int = 60
     """Seconds that the end of a mount may take for storing what is not stored yet."""
 
+    metrics: str | None = None
+    """Where Prometheus may ask for figures: `unix:/path`, or a port of 127.0.0.1; by default
+    nowhere."""
+
     logfile: str | None = None
     """File to append the log to, in place of syslog or standard error."""
 
@@ -240,6 +244,15 @@ def _path(text: str) -> str:
     return os.path.abspath(text)
 
 
+def _scraped(text: str) -> str:
+    kind, colon, path = text.partition(":")
+    if kind == "unix" and os.path.isabs(path):
+        return f"unix:{os.path.normpath(path)}"
+    if colon or not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValueError("unix:/PATH or the number of a port is expected")
+    return text
+
+
 def _folder(text: str) -> str:
     if not os.path.isdir(text):
         raise ValueError("no such folder: it is to hold ThisCell and CellServDB")
@@ -311,6 +324,9 @@ OPTIONS: dict[str, Option] = {
     "rxdebug": Option("rxdebug", "", bool, "answer rxdebug (the default)"),
     "norxdebug": Option("rxdebug", "", lambda _: False, "do not answer rxdebug"),
     "finish": Option("finish", "SECONDS", _number(1, 3600), "how long the end may store data"),
+    "metrics": Option(
+        "metrics", "WHERE", _scraped, "figures for Prometheus: unix:/PATH, or a port of 127.0.0.1"
+    ),
     "logfile": Option("logfile", "PATH", _path, "append the log to this file"),
     "debug": Option("debug", "", bool, "log everything"),
 }

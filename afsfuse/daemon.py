@@ -32,6 +32,7 @@ from afsfuse import systemd
 from afsfuse.auth.folders import UNLINKED, in_memory, own_folder
 from afsfuse.auth.following import Follower
 from afsfuse.auth.hardening import harden
+from afsfuse.auth.processes import process_of
 from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
@@ -50,15 +51,21 @@ from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.acls import AclVerbs
 from afsfuse.control.caching import CacheVerbs
 from afsfuse.control.cells import CellVerbs
+from afsfuse.control.loglevels import LogLevels
 from afsfuse.control.mountpoints import MountPointVerbs
 from afsfuse.control.paths import Paths
+from afsfuse.control.scraping import ScrapeServer
 from afsfuse.control.server import ControlServer
 from afsfuse.control.servers import ServerPreferences
 from afsfuse.control.settings import SettingVerbs
+from afsfuse.control.stacks import dump_on_signals
+from afsfuse.control.statistics import Overview
+from afsfuse.control.tracing import Tracing
 from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
 from afsfuse.control.volumes import VolumeVerbs
+from afsfuse.control.why import Why
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
 from afsfuse.fileserver.preferences import Preferences
@@ -116,6 +123,7 @@ class Parts:
     recovery: Recovery
     verbs: Verbs
     reloader: Reloader
+    overview: Overview
 
     def status(self) -> str:
         """How it goes, in a line for systemd."""
@@ -171,7 +179,7 @@ def compose(
         notifier=notifier,
         options=options,
         identify=tokens.identities.of,
-        leftovers=Leftovers(own_folder() / UNLINKED),
+        leftovers=_leftovers(disk),
         settle=settle_other_nodes,
     )
     recovery = Recovery(cache, partial(_volume_of, locator))
@@ -188,6 +196,9 @@ def compose(
         filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
     )
     verbs.add(trees.verbs)
+    overview = _look_inside(
+        endpoint, cells, config, client, cache, filesystem, session, unstored, verbs, tokens
+    )
     paths = Paths(filesystem, config.directory, lambda: session.device, verbs.identity)
     people = People(ProtectionService(endpoint, NUMBER_LIMITS, credentials))
     assert isinstance(options.sysnames, list)
@@ -209,8 +220,64 @@ def compose(
     return Parts(
         locator, client, cache, filesystem, callbacks, session, tokens, credentials,
         UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
-        Reloader(config, cells, client.preferences),
+        Reloader(config, cells, client.preferences), overview,
     )  # fmt: skip
+
+
+def _look_inside(
+    endpoint: rxrpc.Endpoint,
+    cells: CellDirectory,
+    config: Config,
+    client: FileServerClient,
+    cache: CacheManager,
+    filesystem: FileSystem,
+    session: FuseSession,
+    unstored: UnstoredFiles,
+    verbs: Verbs,
+    tokens: TokenStore,
+) -> Overview:
+    """Let commands see what goes on."""
+    overview = Overview(
+        endpoint,
+        client,
+        cache,
+        filesystem,
+        session.interrupts.statistics,
+        verbs,
+        source=config.source,
+        directory=config.directory,
+    )
+    why = Why(
+        endpoint, cells, client, cache, filesystem, unstored, tokens, verbs.identity,
+        directory=config.directory,
+    )  # fmt: skip
+    tracing = Tracing(
+        endpoint,
+        client.operations,
+        session.interrupts,
+        why.volume_of,
+        client.servers,
+        process_of,
+    )
+    for verb in (overview.verbs, why.verbs, LogLevels(config.directory).verbs):
+        verbs.add(verb)
+    verbs.streams.update(overview.streams | tracing.streams)
+    return overview
+
+
+async def tell_prometheus(where: str, overview: Overview, nursery: trio.Nursery) -> None:
+    """Serve figures there. Raises `UsageError` when that cannot be."""
+    try:
+        from afsfuse.control.metrics import exposition, registry_of
+    except ImportError as exc:
+        raise UsageError(
+            f"-o metrics={where}: the package {exc.name} is missing: "
+            "pip install 'afsfuse[metrics]', or leave the option out",
+            exit_code=EXIT_SYSTEM,
+        ) from None
+    await nursery.start(
+        ScrapeServer(where, partial(exposition, registry_of(overview.statistics))).run
+    )
 
 
 def _cache(config: Config, client: FileServerClient, disk: NoDisk | None) -> CacheManager:
@@ -220,10 +287,25 @@ def _cache(config: Config, client: FileServerClient, disk: NoDisk | None) -> Cac
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
         channels=client.channels,
+        patience=_patience(config),
         lock_mode=LockMode(config.flock),
         disk=disk,
         dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
     )
+
+
+def _patience(config: Config) -> float:
+    """For how many seconds what may pass is waited for."""
+    return math.inf if config.hard else config.retry or 0.0
+
+
+def _leftovers(disk: NoDisk | None) -> Leftovers:
+    """The list of names to be removed: where it outlives the machine's end, if there is such a
+    place. What daemons without one have left is taken over, too.
+    """
+    volatile = own_folder() / UNLINKED
+    lasting = None if disk is None else disk.unlinked
+    return Leftovers(volatile) if lasting is None else Leftovers(lasting, volatile)
 
 
 def _vfs_options(config: Config) -> VfsOptions:
@@ -268,7 +350,7 @@ def _session(config: Config, filesystem: FileSystem, notifier: KernelNotifier) -
             config.requests,
             config.timeout,
             config.read_ahead,
-            math.inf if config.hard else config.retry or 0.0,
+            _patience(config),
         ),
         notifier,
         local_locks=LockMode(config.flock) is LockMode.LOCAL,
@@ -373,13 +455,19 @@ async def serve(
     endings = [signal.SIGTERM, signal.SIGINT]
     if at_terminal := config.foreground and not notifier.active:
         endings.append(signal.SIGHUP)  # its terminal is gone; from others it asks for a reload
-    with trio.open_signal_receiver(*endings) as signals:
+    with (
+        trio.open_signal_receiver(*endings) as signals,
+        trio.open_signal_receiver(signal.SIGUSR1) as questions,
+    ):
         async with trio.open_nursery() as services:
             services.start_soon(_end_on_signals, signals, work, farewell)
+            services.start_soon(dump_on_signals, questions)
             with work:
                 endpoint = await open_endpoint(services, config)
                 parts = compose(endpoint, config, credentials, open_disk(config))
                 endpoint.add_service(parts.callbacks.service)
+                if config.metrics is not None:
+                    await tell_prometheus(config.metrics, parts.overview, services)
                 await services.start(parts.locator.run)
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)

@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import afsfuse.fuse  # noqa: F401 (its module in C must be there before pyfuse3, which tests import)
 from afsfuse.auth.folders import OVERRIDE
 from afsfuse.cache.disk.folder import OVERRIDE as CACHE_OVERRIDE
 from afsfuse.configfile import OVERRIDE as CONFIG_OVERRIDE

@@ -28,6 +28,7 @@ RXRPC: list[tuple[str, ...]] = [
     ("__main__",),
 ]
 AFSFUSE: list[tuple[str, ...]] = [
+    ("abortcodes",),
     ("errors",),
     ("interfaces",),
     ("model",),
@@ -39,7 +40,7 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("vfs",),
     ("fuse", "callback_service", "control"),
     ("config", "logs", "systemd"),
-    ("configfile",),
+    ("configfile", "checks"),
     ("tools", "reloading"),
     ("daemon",),
     ("demo", "starting", "ending"),

@@ -34,6 +34,13 @@ class Daemon:
         self._folder = folder
         self._name = name
 
+    def connect(self) -> socket.socket:
+        """A connection to it, for what it tells by and by. Raises `NoDaemon` if it is dead."""
+        try:
+            return _connect(self._folder, self._name)
+        except OSError:
+            raise NoDaemon("the daemon has ended") from None
+
     def ask(
         self, verb: str, seconds: float = PATIENT_SECONDS, /, **arguments: object
     ) -> dict[str, Any]:
@@ -94,6 +101,14 @@ class Place:
             except OSError:
                 continue
         return answers
+
+    def connect_each(self) -> list[socket.socket]:
+        """A connection to every daemon of the place; those that are dead or busy are left out."""
+        connections = []
+        for name in self._sockets():
+            with contextlib.suppress(OSError):
+                connections.append(_connect(self.folder, name))
+        return connections
 
     def _do_it_here(self, line: bytes) -> dict[str, Any]:
         if not is_ours(self.folder):

@@ -23,7 +23,14 @@ import trio
 
 from afsfuse.auth.folders import CONTROL
 from afsfuse.auth.identity import Identity
-from afsfuse.control.protocol import LINE_MAX, answer_line, error_line, read_request
+from afsfuse.control.outlets import Outlet
+from afsfuse.control.protocol import (
+    LINE_MAX,
+    answer_line,
+    error_line,
+    more_line,
+    read_request,
+)
 from afsfuse.control.verbs import Peer, Verbs
 from afsfuse.errors import AfsError, ControlRefused
 
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afsfuse.auth.store import TokenStore
+    from afsfuse.control.verbs import Request
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +63,9 @@ class ControlLimits:
     connections: int = 256
     """At a time; root may have some more."""
     connections_of_user: int = 16
+    streams: int = 32
+    """Connections on which something is told by and by, at a time."""
+    streams_of_user: int = 8
 
 
 class ControlServer:
@@ -75,6 +86,7 @@ class ControlServer:
         self._verbs = verbs or Verbs(store)
         self._limits = limits or ControlLimits()
         self._connections: Counter[int] = Counter()  # by uid
+        self._streams: Counter[int] = Counter()  # by uid
 
     async def run(self, *, task_status: trio.TaskStatus[Path] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises OSError before `started()` if there can be no socket."""
@@ -143,6 +155,10 @@ class ControlServer:
                 return
             line = bytes(pending[:end])
             pending[: end + 1] = b""
+            stream = self._asks_for_stream(line)
+            if stream is not None:
+                await self._tell(connection, stream, peer)
+                return
             answer = await self._while_awaited(connection, line, peer)
             if answer is None:
                 return
@@ -150,6 +166,68 @@ class ControlServer:
                 await _send(connection, answer)
             if scope.cancelled_caught:
                 return
+
+    def _asks_for_stream(self, line: bytes) -> Request | None:
+        """The request, if it is for what is told by and by."""
+        try:
+            request = read_request(line) if len(line) <= LINE_MAX else {}
+        except AfsError:
+            return None
+        return request if request.get("do") in self._verbs.streams else None
+
+    async def _tell(self, connection: trio.socket.SocketType, request: Request, peer: Peer) -> None:
+        """Serve one stream until its end, its reader's, or that of our patience with him."""
+        if (
+            self._streams[peer.uid] >= self._limits.streams_of_user
+            or self._streams.total() >= self._limits.streams
+        ):
+            await _send(connection, error_line("too many look on already: try again later"))
+            return
+        self._streams[peer.uid] += 1
+        try:
+            await self._pump(connection, request, peer)
+        finally:
+            self._streams[peer.uid] -= 1
+            if not self._streams[peer.uid]:
+                del self._streams[peer.uid]
+
+    async def _pump(self, connection: trio.socket.SocketType, request: Request, peer: Peer) -> None:
+        outlet = Outlet()
+        ending = answer_line({})
+
+        async def send() -> None:
+            try:
+                while lines := await outlet.take():
+                    for line in lines:
+                        with trio.fail_after(self._limits.seconds):
+                            await _send(connection, more_line(line))
+                with trio.fail_after(self._limits.seconds):
+                    await _send(connection, ending)
+            except (OSError, trio.TooSlowError):  # gone, or as good as gone
+                pass
+            nursery.cancel_scope.cancel()
+
+        async def wait_for_reader() -> None:
+            """Until he goes, or says that it is enough."""
+            try:
+                if await connection.recv(1):
+                    telling.cancel()
+                    return
+            except OSError:
+                pass
+            nursery.cancel_scope.cancel()
+
+        telling = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            nursery.start_soon(wait_for_reader)
+            try:
+                with telling:
+                    result = await self._verbs.streams[request["do"]](request, peer, outlet)
+                    ending = answer_line(result)
+            except AfsError as exc:
+                ending = error_line(str(exc))
+            outlet.close()
 
     async def _while_awaited(
         self, connection: trio.socket.SocketType, line: bytes, peer: Peer

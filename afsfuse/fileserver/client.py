@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
+    from afsfuse.fileserver.figures import Operations
     from afsfuse.fileserver.health import ServerStatus
     from afsfuse.fileserver.operation import Site
     from afsfuse.fileserver.preferences import Preferences
@@ -143,6 +144,11 @@ class FileServerClient:
             await self.give_up_all_callbacks(server)
         except AfsError as exc:
             log.debug("callbacks were not given back: %s", exc)
+
+    @property
+    def operations(self) -> Operations:
+        """What is under way, and how it went before."""
+        return self._rotation.operations
 
     @property
     def preferences(self) -> Preferences:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from afsfuse.fuse.interrupts import Interrupts
     from afsfuse.fuse.locks import LockApi, LockRequests
-    from afsfuse.fuse.requestlog import RequestLog
+    from afsfuse.fuse.requestlog import Requests
     from afsfuse.fuse.workers import Gate
     from afsfuse.vfs.entry import Attributes, Entry, Listing, OpenFile, VolumeSpace
 
@@ -108,7 +108,7 @@ class Operations(pyfuse3.Operations):
         self,
         filesystem: FileSystemApi,
         interrupts: Interrupts,
-        requests: RequestLog,
+        requests: Requests,
         gate: Gate,
         locks: LockRequests,
         about: Mapping[bytes, bytes],

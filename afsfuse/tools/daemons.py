@@ -76,8 +76,7 @@ def around(path: str) -> tuple[Daemon, str]:
     Symbolic links are not followed and nothing is looked up. Raises `Elsewhere`.
     """
     whole = os.fsencode(os.path.abspath(path))
-    with open("/proc/self/mountinfo", "rb") as table:
-        lines = [line.split() for line in table]
+    lines = _mount_table()
     best: tuple[bytes, bytes, bytes] | None = None  # where, what of it, its device
     for words in lines:
         if len(words) < 6:
@@ -92,6 +91,21 @@ def around(path: str) -> tuple[Daemon, str]:
     daemon, _ = _serving(device.decode(), path)
     below = what.rstrip(b"/") + whole[len(where.rstrip(b"/")) :]
     return daemon, os.fsdecode(below) or "/"
+
+
+def fuse_mounts() -> set[str]:
+    """Where FUSE file systems are mounted: nothing below these can be looked at without waiting."""
+    return {
+        os.fsdecode(_plain(words[4]))
+        for words in _mount_table()
+        if b"-" in words and words[words.index(b"-") + 1].startswith(b"fuse")
+    }
+
+
+def _mount_table() -> list[list[bytes]]:
+    """The lines of the mount table, in words. Source: proc_pid_mountinfo(5)"""
+    with open("/proc/self/mountinfo", "rb") as table:
+        return [line.split() for line in table]
 
 
 def _serving(device: str, path: str) -> tuple[Daemon, str]:

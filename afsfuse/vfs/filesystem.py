@@ -36,6 +36,7 @@ from afsfuse.vfs.orphans import Orphans
 from afsfuse.vfs.resolving import Resolver
 from afsfuse.vfs.space import Spaces
 from afsfuse.vfs.trimming import Trimmer
+from afsfuse.vfs.whereabouts import Tracker
 from afsfuse.vfs.writing import WRITING, FileWriting
 from afsfuse.vfs.xattrs import ExtendedAttributes
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Node, NodeTable, VnodeNode
     from afsfuse.vfs.invalidation import KernelNotifier, Settle
     from afsfuse.vfs.options import VfsOptions
+    from afsfuse.vfs.trees import Trees
 
 BY_UID = Identities({}).of
 """Who callers are while there are no PAGs."""
@@ -123,6 +125,8 @@ class FileSystem:
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
         nodes.plant(self._root)
+        self.tracker = Tracker(self._root, self._roots, cache)
+        """Follows paths without asking anybody."""
 
     def _make_root(self, cells: CellDirectory, options: VfsOptions) -> Node:
         if options.source == DYNAMIC_ROOT:
@@ -152,6 +156,11 @@ class FileSystem:
         """
         if isinstance(self._root, MountPoint):
             await self._lookups.vnode(self._root, NOBODY)
+
+    @property
+    def trees(self) -> Trees:
+        """The mounts that were entered."""
+        return self._nodes.trees
 
     def may_see(self, node: Node, who: Identity) -> bool:
         """Whether an identity is known to be allowed to look at all of a node's path."""
