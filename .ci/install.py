@@ -114,6 +114,11 @@ def install(places: Places, links: bool) -> None:
         places.link(path, target)
     places.write_list()
     print(f"installed: {places.prefix}/bin/afsfuse, {places.sbin}/mount.fuse.afs")
+    base = Path(sys.base_prefix).resolve()
+    if any(not folder.stat().st_mode & 0o001 for folder in (base, *base.parents)):
+        print(
+            f"only root can run it: its Python is in {base}: make clean, then PYTHON=/usr/bin/..."
+        )
     for what, (package, there) in NEEDED.items():
         if not there():
             print(f"still needed: {what} (Debian: apt-get install {package})")

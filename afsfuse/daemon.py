@@ -42,6 +42,7 @@ from afsfuse.cache.leftovers import Leftovers
 from afsfuse.cache.recovery import Recovery
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.location import LocationLimits
 from afsfuse.cell.people import People
 from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
@@ -154,7 +155,8 @@ def compose(
     registry = ServerRegistry()
     tokens = TokenStore(own_folder())
     credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
-    locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
+    within = None if config.retry is None else LocationLimits.within(config.retry)
+    locator = VolumeLocator(endpoint, cells, registry, limits=within, credentials=credentials)
     limits = None if config.retry is None else RetryLimits.within(config.retry)
     client = FileServerClient(
         endpoint, locator, credentials, limits, Preferences(config.serverprefs)
@@ -186,7 +188,7 @@ def compose(
     tokens.subscribe(cache.token_changed)
     tokens.subscribe(filesystem.token_changed)
     tokens.subscribe(recovery.token_changed)
-    callbacks = _callbacks(config, cache, cells, registry, notifier)
+    callbacks = _callbacks(config, cache, cells, registry, notifier, endpoint.doubt)
     session = _session(config, filesystem, notifier)
     filesystem.expiry.survey = session.survey
     filesystem.expiry.trim = trim_memory
@@ -322,6 +324,7 @@ def _callbacks(
     cells: CellDirectory,
     registry: ServerRegistry,
     notifier: KernelNotifier,
+    restarted: Callable[[rxrpc.Address], None],
 ) -> CallbackService:
     async def settle(vnodes: Sequence[Vnode]) -> None:
         inodes = {node.inode for vnode in vnodes for node in holders(vnode)}
@@ -336,6 +339,7 @@ def _callbacks(
             vnodes=config.vnodes, data_bytes=config.memory, chunk_size=config.chunk_size
         ),
         settle=settle,
+        restarted=restarted,
     )
 
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import trio
 
@@ -69,6 +69,15 @@ class LocationLimits:
 
     failure_memory: float = 5.0
     """After a failure of all servers calls fail at once for this long."""
+
+    @classmethod
+    def within(cls, seconds: float) -> Self:
+        """The usual limits, cut to what is left of them when all is to be over after this long.
+
+        Two servers have time to be asked, whatever is asked for.
+        """
+        usual = cls()
+        return cls(total=min(usual.total, max(seconds, 2 * usual.patience)))
 
 
 class NotOffered(Exception):

@@ -12,6 +12,7 @@ Sources: fs/afs/rotate.c of Linux; src/afs/afs_analyze.c of OpenAFS.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, TypeVar
@@ -21,6 +22,7 @@ import trio
 from afsfuse.auth.security import Credentials
 from afsfuse.errors import (
     AfsError,
+    CellUnreachable,
     DataCorrupt,
     NotPermitted,
     OutcomeUnknown,
@@ -40,20 +42,21 @@ from rxrpc import NULL, CallAborted, CallError, CallTimeouts, RxError
 from rxrpc.rpc import Void
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from afsfuse.fileserver.figures import Running
     from afsfuse.fileserver.preferences import Preferences
-    from rxrpc import Connection, Endpoint
+    from rxrpc import Address, Connection, Endpoint
     from rxrpc.rpc import Rpc
     from rxrpc.security.base import ClientSecurity
 
 log = logging.getLogger(__name__)
 
 CALLS_A_CONNECTION = 4  # Source: RX_MAXCALLS in rx.h
+_CONNECTIONS_MAX = 256  # ways that are kept; with one goes a token that may be an old one
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -93,6 +96,9 @@ class RetryLimits:
 
     probe_time: float = 3.0
     """How long a probe waits for its answer."""
+
+    readdress_time: float = 10.0
+    """A record that is older than this is asked for again when no server of it answers."""
 
     health: HealthLimits = field(default_factory=HealthLimits)
     """When servers are given up, and asked again."""
@@ -167,6 +173,7 @@ class Rotation:
         self._endpoint = endpoint
         self._locator = locator
         self._credentials = credentials or Credentials()
+        self._connections: dict[tuple[Address, ClientSecurity], Connection] = {}
         self._chosen: dict[tuple[str, int], FileServer] = {}  # who answered last, by volume
         self.channels = CALLS_A_CONNECTION * endpoint.parameters.max_connections_per_bundle
         pace = self.limits.pace
@@ -216,12 +223,25 @@ class Rotation:
                     pause = min(2 * pause, limits.pause)
                 case Verdict.OFFLINE if waited < limits.offline_time:
                     await trio.sleep(limits.pause)
-                case Verdict.UNREACHABLE if trouble.silent and not probed:
+                case Verdict.UNREACHABLE if not probed:
                     probed = True
-                    if not await self.health.probe(trouble.silent):
+                    answers = trouble.silent and await self.health.probe(trouble.silent)
+                    if not answers and not await self._readdressed(operation, servers):
                         raise trouble.error or self._missing(volume)
                 case _:
                     raise trouble.error or self._missing(volume)
+
+    async def _readdressed(self, operation: Operation[T], servers: Sequence[FileServer]) -> bool:
+        """Whether the record names other servers, or other addresses, than those that are silent.
+
+        A server that came back at another address is silent for ever at the old one.
+        """
+        volume, limits = operation.volume, self.limits
+        before = {server: server.addresses for server in servers}
+        young = trio.current_time() - limits.readdress_time
+        with trio.move_on_after(limits.probe_time), contextlib.suppress(CellUnreachable):
+            await self._locator.refresh(volume, operation.who, since=young)
+        return {site.server: site.server.addresses for site in volume.sites} != before
 
     def _choose(self, volume: Volume, server: FileServer) -> None:
         """Stay with who answered."""
@@ -373,7 +393,14 @@ class Rotation:
         )
 
     def _connect(self, address: tuple[str, int], security: ClientSecurity = NULL) -> Connection:
-        return self._endpoint.connect(address, SERVICE_ID, security=security)
+        """The way to a server: kept, since every call asks for it. It holds nothing open."""
+        connection = self._connections.get((address, security))
+        if connection is None:
+            if len(self._connections) >= _CONNECTIONS_MAX:
+                self._connections.clear()
+            connection = self._endpoint.connect(address, SERVICE_ID, security=security)
+            self._connections[address, security] = connection
+        return connection
 
     async def _probe(self, server: FileServer, address: tuple[str, int]) -> float | None:
         """The round trip to the server at this address, if it answers, be it with an abort.

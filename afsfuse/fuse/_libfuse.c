@@ -1,10 +1,11 @@
-/* What pyfuse3 leaves out of libfuse: locks, whose locks a FLUSH ends, opens without a FLUSH, and
- * the log, in which the line of the request that is being started is of use (see `requestlog.py`).
+/* What pyfuse3 leaves out of libfuse: locks, whose locks a FLUSH ends, opens without a FLUSH, answers
+ * that need no Python, and the log, in which the line of the request that is being started is of
+ * use (see `requestlog.py`).
  *
  * This module is loaded before pyfuse3, and its symbols are global (see `libfuse.py`): the dynamic
  * linker binds pyfuse3's `fuse_session_new`, `fuse_reply_open` and `fuse_reply_create` to the
  * functions here, which call libfuse's own. So libfuse gets pyfuse3's table of operations with the
- * handlers of locks added. Nothing of either library is changed.
+ * handlers of locks added, and some put before its own. Nothing of either library is changed.
  *
  * No header of libfuse is needed. What is known of it is the order of its operations and the
  * beginning of two structures, which are the same in all of libfuse 3; the places where pyfuse3
@@ -43,7 +44,9 @@ typedef struct {
 #define UNFLUSHED (UINT64_C(1) << 62)
 
 /* Places in struct fuse_lowlevel_ops. */
-enum { LOOKUP = 2, OPEN = 14, FLUSH = 17, RELEASE = 18, GETLK = 31, SETLK = 32, FLOCK = 39 };
+enum {
+    LOOKUP = 2, OPEN = 14, FLUSH = 17, RELEASE = 18, GETXATTR = 26, GETLK = 31, SETLK = 32, FLOCK = 39
+};
 #define OPERATIONS 64 /* libfuse 3.18 has 50 */
 
 static struct {
@@ -62,6 +65,7 @@ static int connected;                    /* whether the last session has our han
 static int held;                         /* whether anybody has a POSIX lock */
 static uint64_t flush_owner;
 static void (*flush_of_pyfuse3)(void *, uint64_t, file_info *);
+static void (*getxattr_of_pyfuse3)(void *, uint64_t, const char *, size_t);
 static PyObject *on_message;    /* callable: what libfuse logs for people */
 static char request_line[512];  /* of the request that is being started */
 
@@ -169,6 +173,16 @@ static void flush(void *request, uint64_t inode, file_info *info)
     flush_of_pyfuse3(request, inode, info);
 }
 
+/* The kernel asks for `security.capability` before the first write to each file, and `ls -l` for
+ * access lists: nothing is ever there under these names, see `vfs/xattrs.py`. */
+static void getxattr_(void *request, uint64_t inode, const char *name, size_t size)
+{
+    if (strncmp(name, "security.", 9) == 0 || strncmp(name, "system.", 7) == 0)
+        libfuse.reply_err(request, ENODATA);
+    else
+        getxattr_of_pyfuse3(request, inode, name, size);
+}
+
 /* pyfuse3's table with our handlers; NULL if they are not wanted, or it is not what we know. */
 static const operation *completed(const operation *given, size_t size)
 {
@@ -178,13 +192,15 @@ static const operation *completed(const operation *given, size_t size)
     if (on_lock == NULL || count <= FLOCK || count > OPERATIONS || size % sizeof(operation) ||
         libfuse.reply_err == NULL || libfuse.reply_lock == NULL || libfuse.interrupt_func == NULL)
         return NULL;
-    if (!given[LOOKUP] || !given[OPEN] || !given[FLUSH] || !given[RELEASE])
+    if (!given[LOOKUP] || !given[OPEN] || !given[FLUSH] || !given[RELEASE] || !given[GETXATTR])
         return NULL;
     if (given[GETLK] || given[SETLK] || given[FLOCK])
         return NULL;
     memcpy(table, given, size);
     flush_of_pyfuse3 = (void (*)(void *, uint64_t, file_info *))given[FLUSH];
+    getxattr_of_pyfuse3 = (void (*)(void *, uint64_t, const char *, size_t))given[GETXATTR];
     table[FLUSH] = (operation)flush;
+    table[GETXATTR] = (operation)getxattr_;
     table[GETLK] = (operation)getlk;
     table[SETLK] = (operation)setlk;
     table[FLOCK] = (operation)flock_;

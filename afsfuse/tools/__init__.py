@@ -9,8 +9,8 @@ import sys
 COMMANDS = {
     "config": "show what is set, and where it comes from",
     "aklog": "get tokens with the Kerberos tickets that you have",
-    "fs": "access lists, quotas, mount points …, as OpenAFS has them",
     "check": "look over the installation, and say what to do",
+    "fs": "access lists, quotas and more, as OpenAFS's fs",
     "klog": "get a token with a password or a keytab",
     "tokens": "show your tokens",
     "unlog": "drop your tokens",

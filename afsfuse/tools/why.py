@@ -199,7 +199,10 @@ def _server(server: Shown) -> str:
     if server["rtt"] is not None:
         words.append(f"round trip {seconds(server['rtt'])}")
     if server["waiting"]:
-        words.append(f"{server['waiting']} operations wait for it")
+        one = server["waiting"] == 1
+        words.append(
+            "1 operation waits for it" if one else f"{server['waiting']} operations wait for it"
+        )
     return ", ".join(words)
 
 

@@ -185,6 +185,10 @@ class FileSystem:
         self._trimmer.trim()
         return entry
 
+    def lookup_at_once(self, parent: Inode, name: bytes, caller: Caller) -> Entry | None:
+        """What `lookup` gives, if nobody has to be asked for that; else None."""
+        return self._lookups.at_once(self._nodes.get(parent), name, self._identify(caller))
+
     def forget(self, pairs: Iterable[tuple[Inode, int]]) -> None:
         """The kernel drops so many references to each of these inodes. Never raises."""
         self._nodes.forget(pairs)
@@ -192,14 +196,15 @@ class FileSystem:
     async def getattr(self, inode: Inode, caller: Caller) -> Entry:
         """Attributes; `entry_timeout` means nothing here."""
         node = self._nodes.get(inode)
-        public = self._lookups.public_attributes(node)
-        if public is not None:
-            return public
         who = self._identify(caller)
         entry = await self._lookups.attributes(node, who)
         if not isinstance(node, MadeUp):
             await self._require_sight(node, who)
         return entry
+
+    def getattr_at_once(self, inode: Inode) -> Entry | None:
+        """What `getattr` gives, if that is known and anybody may know it; else None."""
+        return self._lookups.public_attributes(self._nodes.get(inode))
 
     async def _require_sight(self, node: Node, who: Identity) -> None:
         """`NotPermitted` for whom a node may not be shown; who has it open may know it."""

@@ -19,6 +19,7 @@ from afsfuse import cli
 from afsfuse.acl import AccessList
 from afsfuse.auth.folders import OVERRIDE
 from afsfuse.auth.token import Token
+from afsfuse.cache.directories import Directory
 from afsfuse.control.places import Place
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import Fid
@@ -185,13 +186,13 @@ class FsMount:
         done = self._as_alice("token", self.cell.token("alice").encode())
         assert done.status == 0, done
 
-    def fs(self, *words: object, user: int = 0) -> Done:
-        """Run a command, in the read-write root of the cell."""
+    def fs(self, *words: object, user: int = 0, at: Path | None = None) -> Done:
+        """Run a command, in the read-write root of the cell or in another directory."""
         if user:
-            return self._as_alice(str(self.root), "fs", *map(str, words))
+            return self._as_alice(str(at or self.root), "fs", *map(str, words))
         out, err = io.StringIO(), io.StringIO()
         before = os.getcwd()
-        os.chdir(self.root)
+        os.chdir(at or self.root)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 status = cli.main(["fs", *map(str, words)])
@@ -234,5 +235,26 @@ class FsMount:
                 reply = await client.call(fs.FETCH_ACL, fs.FidArgs(fid))
                 nursery.cancel_scope.cancel()
             return AccessList.from_server(reply.access_list)
+
+        return trio.run(ask)
+
+    def raw_link(self, path: Path) -> tuple[int, bytes]:
+        """The mode and the body of a link, as another client is told it; of a mount point, too."""
+        volume, vnode, unique = (
+            int(number, 16) for number in os.getxattr(path.parent, "afs.fid").decode().split(":")
+        )
+
+        async def ask() -> tuple[int, bytes]:
+            async with trio.open_nursery() as nursery:
+                client = RawClient(self.cell.endpoint())
+                await nursery.start(client.endpoint.run)
+                client.use((self.cell.server(), fs.PORT), NULL)
+                names = Directory.parse(await client.fetch(Fid(volume, vnode, unique)))
+                (found,) = [each for each in names if each.name == path.name.encode()]
+                fid = Fid(volume, found.vnode, found.unique)
+                status = (await client.call(fs.FETCH_STATUS, fs.FidArgs(fid))).status
+                body = await client.fetch(fid)
+                nursery.cancel_scope.cancel()
+            return status.unix_mode_bits & 0o777, body
 
         return trio.run(ask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from afsfuse.auth.folders import OVERRIDE
+from afsfuse.tools.fs.commands import COMMANDS, NOT_OURS
 from tests.interop.fsmount import ALICE, Demo, FsMount, Real
 from tests.interop.mounts import mounted
+from tests.mount.harness import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,6 +235,7 @@ def test_where_things_are(afs: FsMount) -> None:
 def test_mount_points(afs: FsMount, folder: Path) -> None:
     point = folder / "point"
     afs.does("mkmount", point, "scratch")
+    assert afs.raw_link(point) == (0o644, b"#scratch."), "what all clients take for a mount point"
     assert afs.does("lsmount", point) == f"'{point}' is a mount point for volume '#scratch'\n"
     assert point.stat().st_ino != folder.stat().st_ino
     assert os.listdir(point) == os.listdir(afs.root / "scratch")
@@ -306,8 +310,9 @@ def test_cells(afs: FsMount) -> None:
     line = f"Cell {afs.cell.name} on hosts {afs.cell.server()}."
     assert line in afs.does("listcells", "-numeric").splitlines()
     assert "other.test" not in afs.does("listcells", "-numeric")
-    afs.does("newcell", "other.test", "192.0.2.77")
-    assert "Cell other.test on hosts 192.0.2.77." in afs.does("listcells", "-n").splitlines()
+    afs.does("newcell", "other.test", afs.cell.server())
+    line = f"Cell other.test on hosts {afs.cell.server()}."
+    assert line in afs.does("listcells", "-n").splitlines()
     assert (afs.point / "other.test").lstat()
     afs.does("newalias", "short", afs.cell.name)
     assert f"Alias short for cell {afs.cell.name}\n" in afs.does("listaliases")
@@ -361,3 +366,34 @@ def test_each_path_is_answered_for_itself(afs: FsMount, tmp_path: Path) -> None:
     os.mkdir(afs.root / "scratch" / "odd\x1b[31m")
     assert "\x1b" not in afs.does("whichcell", "scratch/odd\x1b[31m")
     os.rmdir(afs.root / "scratch" / "odd\x1b[31m")
+
+
+GUIDE = ROOT / "docs" / "commands.md"
+
+
+def test_the_command_lines_of_the_guide(afs: FsMount, folder: Path) -> None:
+    for name in ("reports", "drafts"):
+        (folder / name).mkdir()
+    volume = afs.root / "scratch"
+    limit = afs.cell.quota("scratch")[0]
+    lines = re.findall(r"^afsfuse fs (.*)$", GUIDE.read_text(), re.MULTILINE)
+    assert len(lines) > 40
+    for line in lines:
+        line = line.replace("example.org", afs.cell.name).replace("192.0.2.10", afs.cell.server())
+        words = shlex.split(line, comments=True)
+        done = afs.fs(*words, at=folder)
+        assert (done.status, done.err) == (0, ""), (line, done)
+    assert not (folder / "latest").exists()
+    afs.does("sq", volume, limit)
+    afs.does("sp", afs.cell.server(), 40000)
+
+
+def test_the_table_of_the_guide_names_all_commands() -> None:
+    rows = [line for line in GUIDE.read_text().splitlines() if line.startswith("| `")]
+    table = rows[: next(n for n, row in enumerate(rows) if "`aklog`" in row)]
+    named = {name for row in table for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    aliases = {alias for command in COMMANDS for alias in command.aliases} | {"gc", "sc"}
+    assert named == {command.name for command in COMMANDS} | NOT_OURS.keys() | aliases
+    for row in table:
+        first = re.findall(r"`(\w+)`", row.split("|")[1])[0]
+        assert (first in NOT_OURS) is row.split("|")[2].startswith(" no: "), row

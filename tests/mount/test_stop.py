@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import socket
 import sys
@@ -79,7 +80,7 @@ def test_it_says_what_is_left(service: Service, children: Children) -> None:
     service.message("STOPPING=1")
     while service.message(LEFT) != [LEFT]:  # the last one
         pass
-    assert "f0: 1000 bytes of uid-0 are not stored" in service.mount.unmount()
+    assert f"f0: 1000 bytes of uid-{os.getuid()} are not stored" in service.mount.unmount()
 
 
 def test_umount_tells_what_is_left_if_the_daemon_gets_no_further(

@@ -27,12 +27,14 @@ def listacl(given: Given) -> int:
         return status
     for number, answer in enumerate(answers):
         if given.flag("cmd"):
-            print("\n".join(as_commands(answer)))
+            for command in as_commands(answer):
+                print(command)
             continue
         if number:
             print()
         print(f"Access list for {printable(answer['path'])} is")
-        print("\n".join(entries(answer)))
+        for line in entries(answer):
+            print(line)
     return status
 
 
@@ -88,7 +90,8 @@ def cleanacl(given: Given) -> int:
         if number:
             print()
         print(f"Access list for {path} is now")
-        print("\n".join(entries(answer)))
+        for line in entries(answer):
+            print(line)
     return status
 
 
