@@ -20,6 +20,7 @@ exit status:
   0   done
   1   wrong command line or configuration
   4   a bug of afsfuse
+  8   interrupted by the user
 """
 
 

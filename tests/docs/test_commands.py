@@ -207,6 +207,7 @@ def stays(told: str, line: str, at: dict[str, Any]) -> None:
         assert process.stdout is not None
         said = process.stdout.readline()
         assert said, f"{told}: ends without a word"
+        assert not said.startswith((b"afsfuse: ", b"rxrpc: ")), f"{told}: {said!r}"
         assert process.poll() is None, f"{told}: {said!r}"
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=SECONDS)

@@ -168,6 +168,18 @@ def test_the_debian_packages_that_the_readme_names_are_those_that_are_checked() 
         assert package in checked.split()
 
 
+def test_make_does_what_is_tried_here() -> None:
+    """`make install`, `make man completions` and `make dist` run what the fixtures run."""
+    dry = ["make", "-C", str(ROOT), "--dry-run"]
+    words = [*dry, "install", "LINKS=yes", "PREFIX=/opt/afs", "DESTDIR=/tmp/stage"]
+    said = " ".join(run(*words).replace("\\\n", " ").split())
+    assert '.ci/install.py install --prefix "/opt/afs" --destdir "/tmp/stage" --links' in said
+    assert "-m afsfuse.manual build" in said
+    assert ".ci/wheels" in said
+    assert "-m afsfuse.manual build" in run(*dry, "man", "completions")
+    assert "-m build --no-isolation" in run(*dry, "dist")
+
+
 @pytest.mark.soak
 @pytest.mark.mount
 def test_make_install_with_everything(tmp_path: Path) -> None:
