@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from afsfuse.auth.folders import OVERRIDE
+from afsfuse.manual import examples
 from tests.docs.examplecell import CELL, PASSWORD
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 from tests.docs.shell import (
@@ -42,7 +43,12 @@ if TYPE_CHECKING:
 
 ADDRESSES = ("192.0.2.1", "192.0.2.2", "192.0.2.100", "192.0.2.0", "fs1.example.org")
 """The two file servers, the client and the network in the pages, and a server by its name."""
-ALL = [block for page in PAGES for block in blocks(page)]
+MANUAL = [
+    Block("afsfuse(1)", 1, "sh", Need.APART.value, examples.AFSFUSE),
+    Block("afsfuse-fs(1)", 1, "sh", Need.CELL.value, examples.FS),
+]
+"""The examples of the manual pages."""
+ALL = [*(block for page in PAGES for block in blocks(page)), *MANUAL]
 RUN = [block for block in ALL if block.language in COMMANDS]
 
 
