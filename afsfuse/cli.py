@@ -89,8 +89,10 @@ def parser() -> argparse.ArgumentParser:
         epilog=_options_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    mount.add_argument("source", metavar="SOURCE", nargs="?")
-    mount.add_argument("directory", metavar="DIR")
+    mount.add_argument(
+        "source", metavar="SOURCE", nargs="?", help="afs, #cell:volume. or %%cell:volume."
+    )
+    mount.add_argument("directory", metavar="DIR", help="where to mount")
     mount.add_argument(
         "-o", dest="options", metavar="OPTIONS", action="append", default=[],
         help="options, separated by commas; listed below",
@@ -107,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    umount.add_argument("directory", metavar="DIR")
+    umount.add_argument("directory", metavar="DIR", help="where it is mounted")
     umount.add_argument(
         "-l", dest="lazy", action="store_true", help="detach it now, even when it is in use"
     )

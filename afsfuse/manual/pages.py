@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from afsfuse import config, configfile, helper, version
+from afsfuse.manual import examples
 from afsfuse.manual.parsers import arguments, commands, help_of, operand_of, summaries, whole
 from afsfuse.tools.config import settings
 
@@ -20,6 +21,12 @@ SEE = {
     "afsfuse-fs.1": ("afsfuse(1)",),
     "mount.fuse.afs.8": ("afsfuse(1)", "afsfuse.toml(5)", "mount(8)", "fstab(5)"),
     "afsfuse.toml.5": ("afsfuse(1)", "mount.fuse.afs(8)"),
+}
+EXAMPLES = {
+    "afsfuse.1": examples.AFSFUSE,
+    "afsfuse-fs.1": examples.FS,
+    "mount.fuse.afs.8": examples.HELPER,
+    "afsfuse.toml.5": examples.FILE,
 }
 _ROW = re.compile(r"  (\S.*?)\s{2,}(\S.*)")
 
@@ -53,6 +60,8 @@ def _head(page: str, summary: str) -> Iterator[str]:
 
 
 def _tail(page: str) -> Iterator[str]:
+    yield from (".SH FILES", *_files())
+    yield from (".SH EXAMPLES", ".nf", escaped(EXAMPLES[page]), ".fi")
     yield ".SH SEE ALSO"
     shown = [re.sub(r"(.*)\((\d)\)", r".BR \1 (\2)", escaped(one)) for one in SEE[page]]
     yield " ,\n".join(shown)
@@ -81,15 +90,24 @@ def _arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
         value = f" \\fI{escaped(operand)}\\fR" if operand else ""
         names = [f"\\fB{escaped(name)}\\fR{value}" for name in action.option_strings]
         tag = ", ".join(names) or f"\\fI{escaped(operand)}\\fR"
-        yield from _item(tag, help_of(parser, action) or "see above")
+        yield from _item(tag, help_of(parser, action))
+
+
+def _common(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """What is told of options of a program that has none itself: those of each of its commands."""
+    told = [list(_arguments(command)) for command in commands(parser).values()]
+    yield "Of each command; others are told with it."
+    for start in range(0, len(told[0]), 3):
+        item = told[0][start : start + 3]
+        if all(item[1] in one for one in told):
+            yield from item
 
 
 def _program(page: str, parser: argparse.ArgumentParser, summary: str, elsewhere: set[str]) -> str:
     """A page of a program with commands."""
     lines = [*_head(page, summary), ".SH SYNOPSIS", f".B {escaped(_usage(parser))}"]
     lines += [".SH DESCRIPTION", _sentence(parser.description or summary)]
-    if any(True for _ in arguments(parser)):
-        lines += [".SH OPTIONS", *_arguments(parser)]
+    lines += [".SH OPTIONS", *(list(_arguments(parser)) or _common(parser))]
     lines += [".SH COMMANDS"]
     told = summaries(parser)
     shown: set[int] = set()
@@ -109,7 +127,7 @@ def _program(page: str, parser: argparse.ArgumentParser, summary: str, elsewhere
         lines += _arguments(command)
         lines += _blocks(command.epilog or "", but="exit status")
     lines += _blocks(parser.epilog or "", but=None)
-    return "\n".join([*lines, *_files(), *_tail(page)]) + "\n"
+    return "\n".join([*lines, *_tail(page)]) + "\n"
 
 
 def _blocks(epilog: str, but: str | None) -> Iterator[str]:
@@ -122,15 +140,17 @@ def _blocks(epilog: str, but: str | None) -> Iterator[str]:
             yield ".SH EXIT STATUS" if heading == "exit status:" else f".PP\n{escaped(heading)}"
         else:
             rows = [heading, *rows]
+        text = False
         for row in rows:
             if match := _ROW.fullmatch(row):
                 yield from _item(f"\\fB{escaped(match[1])}\\fR", match[2])
             else:
+                yield from () if text else (".PP",)
                 yield escaped(row.strip())
+            text = match is None
 
 
 def _files() -> Iterator[str]:
-    yield ".SH FILES"
     yield from _item("\\fI/etc/afsfuse/afsfuse.toml\\fR", "what is set for all mounts of root's")
     own = "$XDG_CONFIG_HOME/afsfuse/afsfuse.toml"
     yield from _item(f"\\fI{escaped(own)}\\fR", "what is set for those of a user")
@@ -148,10 +168,13 @@ def _helper() -> str:
         escaped(_HELPER),
         ".SH OPTIONS",
         *_arguments(helper.mount_parser()),
+        ".PP",
+        "Those of umount.fuse.afs:",
+        *_arguments(helper.umount_parser()),
     ]
-    lines += [".SH MOUNT OPTIONS", *_options(), ".SH EXAMPLES", ".nf", escaped(_EXAMPLES), ".fi"]
+    lines += [".SH MOUNT OPTIONS", *_options()]
     lines += _blocks(commands(whole())["umount"].epilog or "", but=None)
-    return "\n".join([*lines, *_files(), *_tail(page)]) + "\n"
+    return "\n".join([*lines, *_tail(page)]) + "\n"
 
 
 def _options() -> Iterator[str]:
@@ -168,7 +191,9 @@ def _options() -> Iterator[str]:
 
 def _file() -> str:
     page = "afsfuse.toml.5"
-    lines = [*_head(page, "what is set for mounts of AFS"), ".SH DESCRIPTION"]
+    lines = [*_head(page, "what is set for mounts of AFS"), ".SH SYNOPSIS"]
+    lines += ["\\fI/etc/afsfuse/afsfuse.toml\\fR", ".br"]
+    lines += ["\\fI$XDG_CONFIG_HOME/afsfuse/afsfuse.toml\\fR", ".SH DESCRIPTION"]
     for paragraph in (configfile.__doc__ or "").strip().split("\n\n"):
         if paragraph.startswith("    "):
             lines += [".PP", ".nf", escaped(paragraph), ".fi"]
@@ -223,13 +248,6 @@ all cells by their names, #cell:volume. for one volume, from a read-only replica
 or %cell:volume. for its read-write volume. The first returns when the mount answers, the second
 when its daemon has stored what was written. umount(8) called by root with an absolute path may do
 without the second, and then does not wait: afsfuse umount DIR does."""
-
-_EXAMPLES = """\
-mount -t fuse.afs afs /afs
-mount -t fuse.afs '#example.org:project.' /mnt -o ro,crypt=auth
-
-# a line of /etc/fstab: mounted when somebody looks there
-afs  /afs  fuse.afs  _netdev,noauto,x-systemd.automount  0  0"""
 
 _SHOWN = """\
 afsfuse config shows what a mount would be made with, and the file and line that each value comes

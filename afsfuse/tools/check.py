@@ -38,7 +38,7 @@ def parser() -> Parser:
         "file servers, and whether they can call this machine back.",
         _EPILOG,
     )
-    known.add_argument("cell", metavar="CELL", nargs="?")
+    known.add_argument("cell", metavar="CELL", nargs="?", help="else that of ThisCell")
     known.add_argument("--realm", metavar="REALM", help="in place of the one of krb5.conf")
     known.add_argument("--json", action="store_true", help="for programs")
     known.add_confdir()

@@ -53,7 +53,7 @@ def parser() -> Parser:
         "server, so it answers while all of them are dead.",
         _EPILOG,
     )
-    known.add_argument("path", metavar="PATH")
+    known.add_argument("path", metavar="PATH", help="in a mount, or what leads into one")
     known.add_argument("--json", action="store_true", help="for programs")
     return known
 

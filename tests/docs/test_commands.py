@@ -9,14 +9,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from afsfuse.auth.folders import OVERRIDE
+from afsfuse.manual import examples
 from tests.docs.examplecell import CELL, PASSWORD
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 from tests.docs.shell import (
@@ -39,9 +41,14 @@ if TYPE_CHECKING:
 
     from tests.interop.desk import Desk
 
-ADDRESSES = ("192.0.2.1", "192.0.2.2", "192.0.2.100", "192.0.2.0")
-"""Of the two file servers, the client and the network in the pages."""
-ALL = [block for page in PAGES for block in blocks(page)]
+ADDRESSES = ("192.0.2.1", "192.0.2.2", "192.0.2.100", "192.0.2.0", "fs1.example.org")
+"""The two file servers, the client and the network in the pages, and a server by its name."""
+MANUAL = [
+    Block("afsfuse(1)", 1, "sh", Need.APART.value, examples.AFSFUSE),
+    Block("afsfuse-fs(1)", 1, "sh", Need.CELL.value, examples.FS),
+]
+"""The examples of the manual pages."""
+ALL = [*(block for page in PAGES for block in blocks(page)), *MANUAL]
 RUN = [block for block in ALL if block.language in COMMANDS]
 
 
@@ -110,7 +117,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     write_stand_ins(folder / "bin", confdir)
     env = environment(home, folder / "bin", **{OVERRIDE: str(folder / "run")})
     network = f"{servers[0].rpartition('.')[0]}.0"
-    addresses = dict(zip(ADDRESSES, (*servers, client, network), strict=True))
+    addresses = dict(zip(ADDRESSES, (*servers, client, network, servers[0]), strict=True))
     names = Names({"/afs": str(point), "~": str(home), **addresses})
     with (folder / "log").open("w+b") as log:
         process = subprocess.Popen(
@@ -168,28 +175,54 @@ def test_commands_in_the_checkout(block: Block, tmp_path: Path) -> None:
     run_block(block, Names(), partial(bash, cwd=ROOT, env=env))
 
 
+WORK = """\
+while read -r -t 0.2; [ $? -gt 128 ]; do
+    afsfuse fs flushvolume /afs/example.org/user
+    echo /afs/example.org/user/*
+done
+"""
+"""What somebody does in the cell, whose process is bash itself, until its input ends."""
+
+
 @pytest.mark.mount
 @those(Need.STAYS)
-def test_commands_that_stay(block: Block, place: Place, tmp_path: Path) -> None:
-    apart = place.apart(tmp_path.resolve())
-    for command in commands(block):
-        line = apart.names.put_into(command.text)
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {line}"], cwd=tmp_path / "home", env=apart.env,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+def test_commands_that_stay(block: Block, alice: Place) -> None:
+    at = {"cwd": alice.folder / "home", "env": alice.env}
+    work = ["bash", "-c", alice.names.put_into(WORK)]
+    with subprocess.Popen(
+        work, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, **at  # type: ignore[call-overload]
+    ) as others:  # fmt: skip
+        names = Names({**alice.names.table, "4711": str(others.pid)})
         try:
-            assert process.stdout is not None
-            said = process.stdout.readline()
-            assert said, f"{command.text}: ends without a word"
-            assert process.poll() is None, f"{command.text}: {said!r}"
-            process.send_signal(signal.SIGINT)
-            rest, _ = process.communicate(timeout=SECONDS)
-            assert b"Traceback" not in rest
-            assert process.returncode in (0, 8, -signal.SIGINT), rest
+            for command in commands(block):
+                stays(command.text, names.put_into(command.text), at)
         finally:
-            process.kill()
-            process.wait()
+            others.stdin.close()
+            others.wait(SECONDS)
+
+
+def stays(told: str, line: str, at: dict[str, Any]) -> None:
+    """Run a command until it says something, then end it by Ctrl-C."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {line}"], stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **at,
+    )  # fmt: skip
+    guard = threading.Timer(SECONDS, process.kill)
+    guard.start()
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said, f"{told}: ends without a word"
+        assert not said.startswith((b"afsfuse: ", b"rxrpc: ")), f"{told}: {said!r}"
+        assert process.poll() is None, f"{told}: {said!r}"
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=SECONDS)
+        assert b"Traceback" not in rest
+        assert process.returncode in (0, 8, -signal.SIGINT), rest
+    finally:
+        guard.cancel()
+        process.kill()
+        process.wait()
 
 
 @those(Need.LISTENING)

@@ -50,12 +50,6 @@ def test_every_page_can_be_reached_from_the_first_one() -> None:
     assert {page.resolve() for page in PAGES} - reached == set()
 
 
-def test_the_first_page_names_all_others() -> None:
-    """Who looks for something should not have to walk."""
-    named = {target(README, link)[0].name for link in links(README)}
-    assert {page.name for page in PAGES} - named == {README.name}
-
-
 def test_broken_links_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     page = tmp_path / "page.md"

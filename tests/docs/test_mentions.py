@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
 import shlex
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SPANS = [(page, number, code) for page in PAGES for number, code in spans(page)]
 ROOMS = ("afsfuse", "rxrpc", "tests")
+TABLES = ("verbs", "streams")
 
 
 @cache
@@ -139,3 +141,24 @@ def test_what_is_not_there_is_seen(capsys: Capture) -> None:
     assert unknown("afsfuse tokens --jsonn", capsys) == ["--jsonn"]
     assert unknown("afsfuse frobnicate FILE", capsys) == ["frobnicate"]
     assert unknown("afsfuse aklog [CELL…] [-k REALM] [-d]", capsys) == []
+
+
+def verbs() -> set[str]:
+    """What can be asked of a daemon, by its source: the tables of `afsfuse/control`."""
+    found = set()
+    for path in (ROOT / "afsfuse" / "control").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.AnnAssign) or not isinstance(node.value, ast.Dict):
+                continue
+            if isinstance(node.target, ast.Attribute) and node.target.attr.strip("_") in TABLES:
+                found |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
+    return found
+
+
+def test_every_verb_of_the_control_socket_is_told() -> None:
+    page = (ROOT / "docs" / "identity.md").read_text()
+    part = page.partition("## The control socket\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    told = {verb for row in rows for verb in re.findall(r"`([\w-]+)`", row)}
+    assert len(told) > 30
+    assert told - {"do"} == verbs()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docs.pages import blocks
 from tests.mount.harness import ROOT, environment, state_of
 from tests.mount.writesd import CELL
 from tests.mount.writing import WritableMount
@@ -117,7 +118,6 @@ def clean(machine: Machine) -> Iterator[Machine]:
 
 
 ALWAYS = "nosuid,nodev"
-KINDS = ("sh", "fstab")
 NOBODY = 65534  # mount(8) wants the user to have a name
 
 
@@ -201,16 +201,15 @@ def test_fstab(clean: Machine) -> None:
 
 def test_the_commands_and_the_fstab_of_the_guide(clean: Machine) -> None:
     """With directories of our own, and what needs no server in place of a volume."""
-    guide = (ROOT / "docs" / "installing.md").read_text()
-    section = guide.partition("## mount(8) and fstab\n")[2].partition("\n## ")[0]
-    (script,), (table,) = (
-        re.findall(rf"```{kind}[^\n]*\n(.*?)```", section, re.S) for kind in KINDS
-    )
+    name = "test_the_commands_and_the_fstab_of_the_guide"
+    guide = list(blocks(ROOT / "docs" / "installing.md"))
+    (script,) = (block.text for block in guide if block.words.endswith(f"::{name}"))
+    (table,) = (block.text for block in guide if "fuse.afs  _netdev" in block.text)
     other = clean.folder / "guide"
     other.mkdir()
     places = {"/afs": clean.directory, "/mnt": other, "'#example.org:project.'": "afs"}
     for word, here in places.items():
-        script = re.sub(rf"(?<= ){re.escape(word)}(?=\s)", str(here), script)
+        script = re.sub(rf"(?<= ){re.escape(word)}(?=\s|$)", str(here), script)
         table = table.replace(f" {word} ", f" {here} ")
     toml = clean.folder / "afsfuse.toml"
     toml.write_text(f'confdir = "{clean.conf}"\n')
@@ -219,7 +218,7 @@ def test_the_commands_and_the_fstab_of_the_guide(clean: Machine) -> None:
     assert re.search(rf"^{clean.directory} +afs +fuse.afs rw", said, re.M)
     assert re.search(rf"^{other} +afs +fuse.afs ro", said, re.M)
     assert clean.shown() == clean.shown(other) == ""
-    (clean.folder / "table").write_text(table)
+    (clean.folder / "table").write_text(f"{table}\n")
     clean(*own, "mount", "-T", clean.folder / "table", clean.directory)
     assert clean.shown().startswith("afs fuse.afs rw")
 
