@@ -10,8 +10,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import afsfuse.fuse  # noqa: F401 (its module in C must be there before pyfuse3, which tests import)
 from afsfuse.auth.folders import OVERRIDE
 from afsfuse.cache.disk.folder import OVERRIDE as CACHE_OVERRIDE
+from afsfuse.configfile import OVERRIDE as CONFIG_OVERRIDE
 
 pytest_plugins = ["tests.realcell.fixtures"]
 
@@ -28,15 +30,17 @@ hypothesis.settings.load_profile("project")
 @pytest.fixture(autouse=True, scope="session")
 def _own_folders() -> Iterator[None]:
     """Daemons and commands of tests keep no tokens where those of the machine do, and data on disk
-    only where a test says so.
+    only where a test says so. Nobody's configuration file counts.
     """
     with tempfile.TemporaryDirectory(prefix="afsfuse-test-") as folder:
         os.chmod(folder, 0o755)
         os.environ[OVERRIDE] = f"{folder}/run"
         os.environ[CACHE_OVERRIDE] = "none"
+        os.environ[CONFIG_OVERRIDE] = "none"
         yield
         del os.environ[OVERRIDE]
         del os.environ[CACHE_OVERRIDE]
+        del os.environ[CONFIG_OVERRIDE]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -12,6 +12,8 @@ Sources: fs/afs/rotate.c of Linux; src/afs/afs_analyze.c of OpenAFS.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -20,36 +22,41 @@ import trio
 from afsfuse.auth.security import Credentials
 from afsfuse.errors import (
     AfsError,
+    CellUnreachable,
     DataCorrupt,
     NotPermitted,
     OutcomeUnknown,
     ReadOnlyVolume,
     ServerUnreachable,
     TokenExpired,
-    ViceCode,
     VolumeMissing,
     from_abort,
 )
+from afsfuse.fileserver.figures import Operations
 from afsfuse.fileserver.health import Health, HealthLimits
 from afsfuse.fileserver.operation import Effect, Operation, Site, Verdict, judge
+from afsfuse.fileserver.search import FIRST_PAUSE, Search
 from afsfuse.interfaces.fileserver import GET_CAPABILITIES, SERVICE_ID
 from afsfuse.model import VolumeType
 from rxrpc import NULL, CallAborted, CallError, CallTimeouts, RxError
 from rxrpc.rpc import Void
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
+    from afsfuse.fileserver.figures import Running
     from afsfuse.fileserver.preferences import Preferences
-    from rxrpc import Connection, Endpoint
+    from rxrpc import Address, Connection, Endpoint
     from rxrpc.rpc import Rpc
     from rxrpc.security.base import ClientSecurity
 
+log = logging.getLogger(__name__)
+
 CALLS_A_CONNECTION = 4  # Source: RX_MAXCALLS in rx.h
-_FIRST_PAUSE = 0.05  # seconds; each pause for a busy volume is twice as long as the one before
+_CONNECTIONS_MAX = 256  # ways that are kept; with one goes a token that may be an old one
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -74,21 +81,24 @@ class RetryLimits:
     """How long an operation waits in all while the volume is busy at every site."""
 
     offline_time: float = 3.0
-    """... and while it is off line at every site: a move or a restart may be all that it is."""
+    """... and while it is off line at every site, or not there: a move or a restart may be all
+    that it is.
+    """
 
     pause: float = 1.0
     """Between two rounds over all sites, at most."""
 
-    refreshes: int = 2
-    """How often one operation asks the volume location servers where the volume has gone."""
-
     moving_time: float = 15.0
-    """How long it goes on asking when the volume is on its way: a server says so (VMOVED), or the
-    record has changed meanwhile. From one step of a move to the next a busy server takes seconds.
+    """How long it goes on asking where the volume is while that is on its way (see `search`), from
+    the last time at which the record named another server. From one step of a move to the next a
+    busy server takes seconds; in all it goes on as long as for a busy volume.
     """
 
     probe_time: float = 3.0
     """How long a probe waits for its answer."""
+
+    readdress_time: float = 10.0
+    """A record that is older than this is asked for again when no server of it answers."""
 
     health: HealthLimits = field(default_factory=HealthLimits)
     """When servers are given up, and asked again."""
@@ -158,9 +168,12 @@ class Rotation:
         self.health = Health(self._probe, self.limits.health, preferences)
         self.server_changed: Callable[[Volume, FileServer], None] = lambda volume, before: None
         """Called when another server is asked about a volume than `before`."""
+        self.operations = Operations()
+        """Those under way, and how those before went."""
         self._endpoint = endpoint
         self._locator = locator
         self._credentials = credentials or Credentials()
+        self._connections: dict[tuple[Address, ClientSecurity], Connection] = {}
         self._chosen: dict[tuple[str, int], FileServer] = {}  # who answered last, by volume
         self.channels = CALLS_A_CONNECTION * endpoint.parameters.max_connections_per_bundle
         pace = self.limits.pace
@@ -169,18 +182,30 @@ class Rotation:
 
     async def execute(self, operation: Operation[T]) -> T:
         """Do it, at whichever server of the volume can; raise `AfsError` saying why none could."""
+        running = self.operations.begin(operation)
+        try:
+            result = await self._execute(operation, running)
+        except BaseException as exc:
+            self.operations.end(running, exc)
+            raise
+        self.operations.end(running, None)
+        return result
+
+    async def _execute(self, operation: Operation[T], running: Running) -> T:
         limits = self.limits
         volume = operation.volume
         if operation.effect is not Effect.NONE:
             self._check_change(volume, operation.who)
         began = trio.current_time()
-        pause = _FIRST_PAUSE
-        refreshes = 0
-        moving = probed = False
+        pause = FIRST_PAUSE
+        search = Search(self._locator, volume, operation.who, limits)
+        probed = False
         while True:
+            asked = trio.current_time()
             trouble = _Trouble()
-            servers = self._order(volume)
+            servers = self.order(volume)
             for server in servers:
+                running.server = server
                 try:
                     result = await self._at_server(operation, server, servers, trouble)
                 except _Elsewhere:
@@ -189,28 +214,34 @@ class Rotation:
                     self._choose(volume, server)
                 return result
             waited = trio.current_time() - began
-            moving |= trouble.error is not None and trouble.error.code == ViceCode.VMOVED
+            log.debug("%s of %s after %.1f s: %s", operation.name, volume, waited, trouble.error)
             match trouble.verdict:
-                case Verdict.MOVED | None if refreshes < limits.refreshes or (
-                    moving and waited < limits.moving_time
-                ):
-                    if refreshes:
-                        await trio.sleep(limits.pause)
-                    refreshes += 1
-                    before = volume.sites
-                    await self._locator.refresh(volume, operation.who)
-                    moving |= refreshes > 1 and volume.sites != before
+                case Verdict.MOVED | None if search.goes_on(trouble.error):
+                    await search.ask(servers, asked)
                 case Verdict.BUSY if waited < limits.busy_time:
                     await trio.sleep(pause)
                     pause = min(2 * pause, limits.pause)
                 case Verdict.OFFLINE if waited < limits.offline_time:
                     await trio.sleep(limits.pause)
-                case Verdict.UNREACHABLE if trouble.silent and not probed:
+                case Verdict.UNREACHABLE if not probed:
                     probed = True
-                    if not await self.health.probe(trouble.silent):
+                    answers = trouble.silent and await self.health.probe(trouble.silent)
+                    if not answers and not await self._readdressed(operation, servers):
                         raise trouble.error or self._missing(volume)
                 case _:
                     raise trouble.error or self._missing(volume)
+
+    async def _readdressed(self, operation: Operation[T], servers: Sequence[FileServer]) -> bool:
+        """Whether the record names other servers, or other addresses, than those that are silent.
+
+        A server that came back at another address is silent for ever at the old one.
+        """
+        volume, limits = operation.volume, self.limits
+        before = {server: server.addresses for server in servers}
+        young = trio.current_time() - limits.readdress_time
+        with trio.move_on_after(limits.probe_time), contextlib.suppress(CellUnreachable):
+            await self._locator.refresh(volume, operation.who, since=young)
+        return {site.server: site.server.addresses for site in volume.sites} != before
 
     def _choose(self, volume: Volume, server: FileServer) -> None:
         """Stay with who answered."""
@@ -229,7 +260,7 @@ class Rotation:
         if self._credentials.has_expired(who, cell):
             raise TokenExpired(TokenExpired.MESSAGE, cell=cell, volume=volume.name)
 
-    def _order(self, volume: Volume) -> list[FileServer]:
+    def order(self, volume: Volume) -> list[FileServer]:
         """The servers in the order in which to try them: who answered last holds our promises,
         and is left only for one that is clearly better.
         """
@@ -354,6 +385,7 @@ class Rotation:
     def forget(self, volume: Volume) -> None:
         """Nobody uses a volume any more: which server answered last is of no interest."""
         self._chosen.pop((volume.cell.name, volume.id), None)
+        self.operations.forget(volume)
 
     def _missing(self, volume: Volume) -> AfsError:
         return VolumeMissing(
@@ -361,7 +393,14 @@ class Rotation:
         )
 
     def _connect(self, address: tuple[str, int], security: ClientSecurity = NULL) -> Connection:
-        return self._endpoint.connect(address, SERVICE_ID, security=security)
+        """The way to a server: kept, since every call asks for it. It holds nothing open."""
+        connection = self._connections.get((address, security))
+        if connection is None:
+            if len(self._connections) >= _CONNECTIONS_MAX:
+                self._connections.clear()
+            connection = self._endpoint.connect(address, SERVICE_ID, security=security)
+            self._connections[address, security] = connection
+        return connection
 
     async def _probe(self, server: FileServer, address: tuple[str, int]) -> float | None:
         """The round trip to the server at this address, if it answers, be it with an abort.

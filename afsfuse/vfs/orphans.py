@@ -156,6 +156,7 @@ class Orphans:
             who.text,
         )
         self._leftovers.note(leftover)
+        self._background.start(self._leftovers.sync)
         return _Orphan(volume, directory, name, file, who, leftover)
 
     def _keep(self, vnode: Vnode, orphan: _Orphan) -> None:

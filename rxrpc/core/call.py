@@ -96,8 +96,13 @@ class Call(HotPath):
         self.packetizer.size = connection.payload_size
         self.heard = self._clocks.pinged = now
         if not self.context.journal.every_packet:
-            self.context.routes.setdefault(self._route, self)
-        self.context.journal.record(now, CallStarted(self.address, connection.cid, number))
+            self.open_fast_path()
+        started = CallStarted(self.address, connection.cid | channel, number)
+        self.context.journal.record(now, started)
+
+    def open_fast_path(self) -> None:
+        """Have packets of this call come to `take` at once."""
+        self.context.routes.setdefault(self._route, self)
 
     # Packets
 
@@ -165,6 +170,8 @@ class Call(HotPath):
             return
         if not self.sending.acknowledge(ack, header.serial, now):
             self._drop(now, DropReason.BAD_ACK, header)
+            if self.sending.forgotten(ack):
+                self.fail(CallTimeout("forgotten"), now)
             return
         self._heard_from(now)
         peer = self._connection.peer
@@ -287,7 +294,8 @@ class Call(HotPath):
         peer.count(self.sending, self.packetizer.written, self.receiving.bytes)
         self.context.journal.data_resent += self.sending.resends
         self.context.journal.record(
-            now, CallEnded(self.address, self.connection.cid, self.number, outcome)
+            now,
+            CallEnded(self.address, self.connection.cid | self.channel, self.number, outcome),
         )
         self.context.timers.update(self)
         self.connection.on_call_over(self, now)
@@ -389,6 +397,12 @@ class Call(HotPath):
         self._clocks = Clocks(self.context.parameters, timeouts, now)
         self.context.timers.update(self)
 
+    def doubt(self, now: float) -> None:
+        """The peer may have been started anew: it is to prove soon that it knows the call."""
+        if not self.over and self.connection is not None:
+            self._clocks.doubt(now)
+            self.context.timers.update(self)
+
     def next_timer(self) -> float:
         """When `on_timer` has something to do."""
         if self.over:
@@ -447,5 +461,5 @@ class Call(HotPath):
             self.ping(now)
 
     def _lost(self, now: float, count: int, cause: str) -> None:
-        lost = PacketsLost(self._connection.cid, self.number, count, cause)
+        lost = PacketsLost(self._connection.cid | self.channel, self.number, count, cause)
         self.context.journal.record(now, lost)

@@ -217,6 +217,16 @@ class EndpointCore:
                 connection.close(error, now)
             bundle.on_channel_free(now)
 
+    def doubt(self, address: Address, now: float) -> None:
+        """A peer may have been started anew: our calls that it does not know end soon."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return
+        for connection in self._connections_of(peer):
+            for call in connection.calls:
+                if call is not None and call.is_client:
+                    call.doubt(now)
+
     def network_error(
         self, address: Address, code: int, now: float, *, mtu: int | None = None
     ) -> None:
@@ -238,6 +248,17 @@ class EndpointCore:
                 self._resend_to(peer, now)
         elif now - peer.heard > self.parameters.error_grace:
             self._fail_calls(peer, NetworkError(code), now)
+
+    def trace(self, tracer: Tracer) -> None:
+        """Tell another tracer from now on; also of calls that have begun."""
+        self.context.journal.use(tracer)
+        self._routes.clear()
+        if tracer.every_packet:
+            return
+        for connection in self._connections.values():
+            for call in connection.calls:
+                if call is not None:
+                    call.open_fast_path()
 
     def statistics(self, now: float) -> Statistics:
         """A picture of what was and is."""
