@@ -118,6 +118,18 @@ class CallbackService:
         self.service = self._make_service()
         """To be added to the endpoint that makes the calls to the file servers."""
 
+    @property
+    def uuid(self) -> UUID:
+        """By which servers know this client."""
+        return self._uuid
+
+    @uuid.setter
+    def uuid(self, uuid: UUID) -> None:
+        """Servers take it for another client from now on: what they have promised is to be given
+        up, see `FileServerClient.renounce`.
+        """
+        self._uuid = uuid
+
     def _make_service(self) -> Service:
         service = Service(cb.RXAFSCB)
         service.handles(cb.CALL_BACK)(self._call_back)

@@ -46,6 +46,8 @@ class Stream(enum.Enum):
     TO_SERVER = "to server"  # data stands behind the arguments
     BOTH = "both"  # first to the server, then from it
 
+    __hash__ = object.__hash__  # that of Enum is a function of Python, and called for every call
+
 
 SENDS = frozenset({Stream.TO_SERVER, Stream.BOTH})
 """Where the request goes on behind the arguments."""

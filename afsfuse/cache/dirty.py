@@ -84,6 +84,8 @@ class Flight:
     """When it began, for the journal."""
     safe: bool = False
     """Whether the server answers only when all is on its disk."""
+    given_up: bool = False
+    """Whether nobody wants any more what it carries, so that its failure is nobody's trouble."""
 
     @property
     def end(self) -> int:
@@ -99,6 +101,7 @@ class DirtyFile:
     """The changes of one file that are not stored yet. `Vnode.dirty` while there are any."""
 
     __slots__ = (
+        "_key",
         "base",
         "cursor",
         "cut",
@@ -155,6 +158,7 @@ class DirtyFile:
         self.trouble: dict[Identity, Trouble] = {}
         self.keys: set[Identity] = set()
         """In whose names the journal has something."""
+        self._key: tuple[Identity, DirtyKey] | None = None
         self.reach = 0
         """How long flights may have made the file on the server, whatever became of them."""
         self.cursor = 0
@@ -168,9 +172,11 @@ class DirtyFile:
 
     def key(self, who: Identity) -> DirtyKey:
         """Under which the journal knows what was written in a name."""
-        fid = self.vnode.fid
-        cell = self.vnode.volume.cell.name
-        return DirtyKey(cell, fid.volume, fid.vnode, fid.unique, who.text)
+        if self._key is None or self._key[0] is not who:  # nearly always it is one and the same
+            fid = self.vnode.fid
+            cell = self.vnode.volume.cell.name
+            self._key = who, DirtyKey(cell, fid.volume, fid.vnode, fid.unique, who.text)
+        return self._key[1]
 
     # How the file is
 

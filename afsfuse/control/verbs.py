@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from afsfuse.auth.store import TokenStore
+    from afsfuse.control.outlets import Outlet
     from afsfuse.control.servers import ServerPreferences
     from afsfuse.control.unstored import UnstoredFiles
 
     Request = dict[str, Any]
+    Stream = Callable[[Request, "Peer", Outlet], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,12 @@ class Peer:
     def here(cls) -> Peer:
         """This process."""
         return cls(os.geteuid(), os.getegid(), os.getpid())
+
+
+def require_owner(peer: Peer, what: str) -> None:
+    """`ControlRefused` unless it is root, or whoever runs this daemon, who wants to do `what`."""
+    if not peer.owns_daemon:
+        raise ControlRefused(f"only root and who has mounted it may {what}")
 
 
 class Verbs:
@@ -80,6 +88,8 @@ class Verbs:
             "serverprefs": self._serverprefs,
         }
         self._slow: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {}
+        self.streams: dict[str, Stream] = {}
+        """What tells by and by, until it is cancelled or has no more to tell."""
 
     def add(
         self, verbs: Mapping[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]]
@@ -183,8 +193,7 @@ class Verbs:
         if self._servers is None:
             return {"servers": [], "rules": []}
         if "network" in request:
-            if not peer.owns_daemon:
-                raise ControlRefused("only root and who has mounted it may set ranks of servers")
+            require_owner(peer, "set ranks of servers")
             self._servers.set(request["network"], request.get("rank"))
         return self._servers.shown()
 

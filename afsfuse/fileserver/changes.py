@@ -41,6 +41,12 @@ A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
 
+# As plain numbers: the operators of an IntFlag cost ten times as much.
+_MTIME, _OWNER = int(fs.StoreMask.MODIFICATION_TIME), int(fs.StoreMask.OWNER)
+_GROUP, _MODE = int(fs.StoreMask.GROUP), int(fs.StoreMask.MODE)
+_FSYNC = int(fs.StoreMask.FSYNC)
+
+_SHORT = 16 << 10  # bytes that are copied, so that they go out together with the arguments
 _OLD_STORE_END = 2**31 - 1  # how long StoreData can make a file: its server counts with signs
 
 
@@ -54,17 +60,17 @@ class StatusChange(NamedTuple):
     safe: bool = False  # answer only when it is on the server's disk
 
     def to_wire(self) -> fs.StoreStatus:
-        mask = fs.StoreMask.FSYNC if self.safe else fs.StoreMask.NONE
-        for value, bit in (
-            (self.mtime, fs.StoreMask.MODIFICATION_TIME),
-            (self.owner, fs.StoreMask.OWNER),
-            (self.group, fs.StoreMask.GROUP),
-            (self.mode, fs.StoreMask.MODE),
-        ):
-            if value is not None:
-                mask |= bit
+        mask = _FSYNC if self.safe else 0
+        if self.mtime is not None:
+            mask |= _MTIME
+        if self.owner is not None:
+            mask |= _OWNER
+        if self.group is not None:
+            mask |= _GROUP
+        if self.mode is not None:
+            mask |= _MODE
         return fs.StoreStatus(
-            mask,
+            fs.StoreMask(mask),
             client_mod_time=(self.mtime or 0) & 0xFFFFFFFF,
             owner=self.owner or 0,
             group=self.group or 0,
@@ -259,10 +265,14 @@ class Changes:
         args: A,
         buffers: Sequence[bytes | bytearray | memoryview],
     ) -> ChangeReply:
-        async with site.connection.stream(rpc, args, timeouts=site.timeouts) as call:
-            for buffer in buffers:
-                await call.send(buffer)
-            reply = await call.finish()
+        if sum(map(len, buffers)) <= _SHORT:
+            data = b"".join(buffers)
+            reply = await site.connection.call(rpc, args, data=data, timeouts=site.timeouts)
+        else:
+            async with site.connection.stream(rpc, args, timeouts=site.timeouts) as call:
+                for buffer in buffers:
+                    await call.send(buffer)
+                reply = await call.finish()
         return ChangeReply(Status.from_wire(reply.status), reply.sync, site.server)
 
     async def store_acl(self, volume: Volume, fid: Fid, text: bytes, who: Identity) -> ChangeReply:
@@ -282,6 +292,21 @@ class Changes:
             return await self._changed(site, fs.OLD_STORE_ACL, args)
 
         return await self._do("StoreACL", volume, attempt, who, Effect.SETS)
+
+    async def set_volume_status(
+        self, volume: Volume, quota: int | None, offline_message: bytes, who: Identity
+    ) -> None:
+        """Set a volume's quota in KiB, where 0 is none, and its message; None and an empty text
+        leave them. Servers let administrators do it.
+        """
+        mask = fs.VolumeMask(0) if quota is None else fs.VolumeMask.MAX_QUOTA
+        wire = fs.StoreVolumeStatus(mask, 0, quota or 0)
+        args = fs.SetVolumeStatusArgs(volume.id, wire, b"", offline_message, b"")
+
+        async def attempt(site: Site) -> None:
+            await site.connection.call(fs.SET_VOLUME_STATUS, args, timeouts=site.timeouts)
+
+        await self._do("SetVolumeStatus", volume, attempt, who, Effect.SETS)
 
     # Locks, which a server forgets after `fs.LOCK_SECONDS`
 

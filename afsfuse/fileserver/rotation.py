@@ -32,6 +32,7 @@ from afsfuse.errors import (
     VolumeMissing,
     from_abort,
 )
+from afsfuse.fileserver.figures import Operations
 from afsfuse.fileserver.health import Health, HealthLimits
 from afsfuse.fileserver.operation import Effect, Operation, Site, Verdict, judge
 from afsfuse.fileserver.search import FIRST_PAUSE, Search
@@ -46,14 +47,16 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
+    from afsfuse.fileserver.figures import Running
     from afsfuse.fileserver.preferences import Preferences
-    from rxrpc import Connection, Endpoint
+    from rxrpc import Address, Connection, Endpoint
     from rxrpc.rpc import Rpc
     from rxrpc.security.base import ClientSecurity
 
 log = logging.getLogger(__name__)
 
 CALLS_A_CONNECTION = 4  # Source: RX_MAXCALLS in rx.h
+_CONNECTIONS_MAX = 256  # ways that are kept; with one goes a token that may be an old one
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -165,9 +168,12 @@ class Rotation:
         self.health = Health(self._probe, self.limits.health, preferences)
         self.server_changed: Callable[[Volume, FileServer], None] = lambda volume, before: None
         """Called when another server is asked about a volume than `before`."""
+        self.operations = Operations()
+        """Those under way, and how those before went."""
         self._endpoint = endpoint
         self._locator = locator
         self._credentials = credentials or Credentials()
+        self._connections: dict[tuple[Address, ClientSecurity], Connection] = {}
         self._chosen: dict[tuple[str, int], FileServer] = {}  # who answered last, by volume
         self.channels = CALLS_A_CONNECTION * endpoint.parameters.max_connections_per_bundle
         pace = self.limits.pace
@@ -176,6 +182,16 @@ class Rotation:
 
     async def execute(self, operation: Operation[T]) -> T:
         """Do it, at whichever server of the volume can; raise `AfsError` saying why none could."""
+        running = self.operations.begin(operation)
+        try:
+            result = await self._execute(operation, running)
+        except BaseException as exc:
+            self.operations.end(running, exc)
+            raise
+        self.operations.end(running, None)
+        return result
+
+    async def _execute(self, operation: Operation[T], running: Running) -> T:
         limits = self.limits
         volume = operation.volume
         if operation.effect is not Effect.NONE:
@@ -187,8 +203,9 @@ class Rotation:
         while True:
             asked = trio.current_time()
             trouble = _Trouble()
-            servers = self._order(volume)
+            servers = self.order(volume)
             for server in servers:
+                running.server = server
                 try:
                     result = await self._at_server(operation, server, servers, trouble)
                 except _Elsewhere:
@@ -243,7 +260,7 @@ class Rotation:
         if self._credentials.has_expired(who, cell):
             raise TokenExpired(TokenExpired.MESSAGE, cell=cell, volume=volume.name)
 
-    def _order(self, volume: Volume) -> list[FileServer]:
+    def order(self, volume: Volume) -> list[FileServer]:
         """The servers in the order in which to try them: who answered last holds our promises,
         and is left only for one that is clearly better.
         """
@@ -296,6 +313,8 @@ class Rotation:
             health.silent(server, began)
             trouble.silent.append(server)
             if used and operation.effect is Effect.ONCE:
+                # If it answers, whoever asked can find out what became of the change.
+                await health.probe([server])
                 raise OutcomeUnknown(
                     f"the file server fell silent: whether it did {operation.name} is not known",
                     **about(operation.volume, server),
@@ -366,6 +385,7 @@ class Rotation:
     def forget(self, volume: Volume) -> None:
         """Nobody uses a volume any more: which server answered last is of no interest."""
         self._chosen.pop((volume.cell.name, volume.id), None)
+        self.operations.forget(volume)
 
     def _missing(self, volume: Volume) -> AfsError:
         return VolumeMissing(
@@ -373,7 +393,14 @@ class Rotation:
         )
 
     def _connect(self, address: tuple[str, int], security: ClientSecurity = NULL) -> Connection:
-        return self._endpoint.connect(address, SERVICE_ID, security=security)
+        """The way to a server: kept, since every call asks for it. It holds nothing open."""
+        connection = self._connections.get((address, security))
+        if connection is None:
+            if len(self._connections) >= _CONNECTIONS_MAX:
+                self._connections.clear()
+            connection = self._endpoint.connect(address, SERVICE_ID, security=security)
+            self._connections[address, security] = connection
+        return connection
 
     async def _probe(self, server: FileServer, address: tuple[str, int]) -> float | None:
         """The round trip to the server at this address, if it answers, be it with an abort.

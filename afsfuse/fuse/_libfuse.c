@@ -1,9 +1,11 @@
-/* What pyfuse3 leaves out of libfuse: locks, whose locks a FLUSH ends, and opens without a FLUSH.
+/* What pyfuse3 leaves out of libfuse: locks, whose locks a FLUSH ends, opens without a FLUSH, answers
+ * that need no Python, and the log, in which the line of the request that is being started is of
+ * use (see `requestlog.py`).
  *
  * This module is loaded before pyfuse3, and its symbols are global (see `libfuse.py`): the dynamic
  * linker binds pyfuse3's `fuse_session_new`, `fuse_reply_open` and `fuse_reply_create` to the
  * functions here, which call libfuse's own. So libfuse gets pyfuse3's table of operations with the
- * handlers of locks added. Nothing of either library is changed.
+ * handlers of locks added, and some put before its own. Nothing of either library is changed.
  *
  * No header of libfuse is needed. What is known of it is the order of its operations and the
  * beginning of two structures, which are the same in all of libfuse 3; the places where pyfuse3
@@ -17,12 +19,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <syslog.h>
 
 typedef void (*operation)(void);
 typedef void (*interrupt_function)(void *request, void *data);
+typedef void (*log_function)(int level, const char *format, va_list arguments);
 
 /* struct fuse_file_info up to `lock_owner`. */
 typedef struct {
@@ -38,7 +44,9 @@ typedef struct {
 #define UNFLUSHED (UINT64_C(1) << 62)
 
 /* Places in struct fuse_lowlevel_ops. */
-enum { LOOKUP = 2, OPEN = 14, FLUSH = 17, RELEASE = 18, GETLK = 31, SETLK = 32, FLOCK = 39 };
+enum {
+    LOOKUP = 2, OPEN = 14, FLUSH = 17, RELEASE = 18, GETXATTR = 26, GETLK = 31, SETLK = 32, FLOCK = 39
+};
 #define OPERATIONS 64 /* libfuse 3.18 has 50 */
 
 static struct {
@@ -49,6 +57,7 @@ static struct {
     int (*reply_err)(void *, int);
     int (*reply_lock)(void *, const struct flock *);
     void (*interrupt_func)(void *, interrupt_function, void *);
+    void (*set_log_func)(log_function);
 } libfuse;
 
 static PyObject *on_lock, *on_interrupt; /* callables, or NULL: no locks are wanted */
@@ -56,6 +65,9 @@ static int connected;                    /* whether the last session has our han
 static int held;                         /* whether anybody has a POSIX lock */
 static uint64_t flush_owner;
 static void (*flush_of_pyfuse3)(void *, uint64_t, file_info *);
+static void (*getxattr_of_pyfuse3)(void *, uint64_t, const char *, size_t);
+static PyObject *on_message;    /* callable: what libfuse logs for people */
+static char request_line[512];  /* of the request that is being started */
 
 static int find_libfuse(struct dl_phdr_info *info, size_t size, void *found)
 {
@@ -83,6 +95,7 @@ static void find_functions(void)
     *(void **)&libfuse.reply_err = dlsym(library, "fuse_reply_err");
     *(void **)&libfuse.reply_lock = dlsym(library, "fuse_reply_lock");
     *(void **)&libfuse.interrupt_func = dlsym(library, "fuse_req_interrupt_func");
+    *(void **)&libfuse.set_log_func = dlsym(library, "fuse_set_log_func");
 }
 
 static void interrupted(void *request, void *data)
@@ -160,6 +173,16 @@ static void flush(void *request, uint64_t inode, file_info *info)
     flush_of_pyfuse3(request, inode, info);
 }
 
+/* The kernel asks for `security.capability` before the first write to each file, and `ls -l` for
+ * access lists: nothing is ever there under these names, see `vfs/xattrs.py`. */
+static void getxattr_(void *request, uint64_t inode, const char *name, size_t size)
+{
+    if (strncmp(name, "security.", 9) == 0 || strncmp(name, "system.", 7) == 0)
+        libfuse.reply_err(request, ENODATA);
+    else
+        getxattr_of_pyfuse3(request, inode, name, size);
+}
+
 /* pyfuse3's table with our handlers; NULL if they are not wanted, or it is not what we know. */
 static const operation *completed(const operation *given, size_t size)
 {
@@ -169,13 +192,15 @@ static const operation *completed(const operation *given, size_t size)
     if (on_lock == NULL || count <= FLOCK || count > OPERATIONS || size % sizeof(operation) ||
         libfuse.reply_err == NULL || libfuse.reply_lock == NULL || libfuse.interrupt_func == NULL)
         return NULL;
-    if (!given[LOOKUP] || !given[OPEN] || !given[FLUSH] || !given[RELEASE])
+    if (!given[LOOKUP] || !given[OPEN] || !given[FLUSH] || !given[RELEASE] || !given[GETXATTR])
         return NULL;
     if (given[GETLK] || given[SETLK] || given[FLOCK])
         return NULL;
     memcpy(table, given, size);
     flush_of_pyfuse3 = (void (*)(void *, uint64_t, file_info *))given[FLUSH];
+    getxattr_of_pyfuse3 = (void (*)(void *, uint64_t, const char *, size_t))given[GETXATTR];
     table[FLUSH] = (operation)flush;
+    table[GETXATTR] = (operation)getxattr_;
     table[GETLK] = (operation)getlk;
     table[SETLK] = (operation)setlk;
     table[FLOCK] = (operation)flock_;
@@ -228,7 +253,59 @@ int fuse_reply_create(void *request, const void *entry, const file_info *info)
     return libfuse.reply_create(request, entry, info);
 }
 
+/* libfuse's log, two lines a request: so none of Python for those. Requests are taken up in the
+ * thread of the event loop alone; other lines may come from any thread, without Python's lock. */
+static void receive_log(int level, const char *format, va_list arguments)
+{
+    char text[sizeof request_line];
+    PyGILState_STATE state;
+    PyObject *result;
+    if (level == LOG_DEBUG && strstr(format, "opcode: ") && strstr(format, "nodeid: ")) {
+        vsnprintf(request_line, sizeof request_line, format, arguments);
+        return;
+    }
+    if (level == LOG_DEBUG)
+        return;
+    vsnprintf(text, sizeof text, format, arguments);
+    state = PyGILState_Ensure();
+    if (on_message != NULL) {
+        result = PyObject_CallFunction(on_message, "iy", level, text);
+        if (result == NULL)
+            PyErr_WriteUnraisable(on_message);
+        Py_XDECREF(result);
+    }
+    PyGILState_Release(state);
+}
+
 /* The Python side; `_libfuse.pyi` has the types. */
+
+static PyObject *take_log(PyObject *self, PyObject *receiver)
+{
+    (void)self;
+    find_functions();
+    if (libfuse.set_log_func == NULL)
+        Py_RETURN_FALSE;
+    Py_INCREF(receiver);
+    Py_XSETREF(on_message, receiver);
+    request_line[0] = '\0';
+    libfuse.set_log_func(receive_log);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *leave_log(PyObject *self, PyObject *nothing)
+{
+    (void)self, (void)nothing;
+    if (libfuse.set_log_func != NULL)
+        libfuse.set_log_func(NULL); /* libfuse's own: standard error */
+    Py_CLEAR(on_message);
+    Py_RETURN_NONE;
+}
+
+static PyObject *request(PyObject *self, PyObject *nothing)
+{
+    (void)self, (void)nothing;
+    return PyBytes_FromString(request_line);
+}
 
 static PyObject *connect_(PyObject *self, PyObject *arguments)
 {
@@ -309,6 +386,9 @@ static PyMethodDef methods[] = {
     {"flush_owner", owner_of_flush, METH_NOARGS, "The owner named by the last FLUSH."},
     {"reply", reply, METH_VARARGS, "Answer a request with an errno or 0."},
     {"reply_lock", reply_lock, METH_VARARGS, "Answer a GETLK."},
+    {"take_log", take_log, METH_O, "Receive libfuse's log; False if it cannot be had."},
+    {"leave_log", leave_log, METH_NOARGS, "Give libfuse its own log back."},
+    {"request", request, METH_NOARGS, "The log line of the request that was started last."},
     {NULL, NULL, 0, NULL},
 };
 

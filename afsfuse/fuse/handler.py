@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from afsfuse.fuse.interrupts import Interrupts
-    from afsfuse.fuse.requestlog import RequestLog
+    from afsfuse.fuse.requestlog import Requests
     from afsfuse.fuse.workers import Gate
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Guarded(Protocol):
     """What the border needs of the object whose methods it guards."""
 
     interrupts: Interrupts
-    requests: RequestLog
+    requests: Requests
     gate: Gate
 
     def user_of(self, arguments: tuple[object, ...]) -> int:
@@ -100,11 +100,15 @@ def asking_first(
     ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
         @functools.wraps(guarded)
         async def asked(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            self.interrupts.asked(self.requests.last)
             try:
                 answer = quick(self, *args, **kwargs)
             except Exception as exc:
                 raise _translated(guarded.__name__, exc) from exc
-            return await guarded(self, *args, **kwargs) if answer is None else answer
+            if answer is None:
+                return await guarded(self, *args, **kwargs)
+            self.interrupts.at_once += 1
+            return answer
 
         return asked
 
@@ -132,6 +136,7 @@ def quiet(
 
     @functools.wraps(method)
     async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        self.interrupts.asked(self.requests.last)
         try:
             await method(self, *args, **kwargs)
         except Exception:

@@ -19,7 +19,7 @@ import logging
 import os
 import re
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
@@ -76,6 +76,8 @@ line for minutes. A server that is silent ends the store, and with it the wait."
 _LAST_TRY = 30.0
 """Seconds for a try that began when there was still time."""
 
+_PF_EXITING = 0x4
+
 _ENDED = re.compile(rb"^State:\s+[ZX]", re.MULTILINE)
 
 
@@ -103,6 +105,19 @@ def has_stopped_waiting(tid: int) -> bool:
     finally:
         os.close(descriptor)
     return _ENDED.search(status) is not None or bool(interrupting_signals(status))
+
+
+def is_exiting(tid: int) -> bool:
+    """Whether a thread is on its way out, where signals reach it no more.
+
+    Source: PF_EXITING in linux/sched.h, and prepare_signal in kernel/signal.c.
+    """
+    try:
+        with open(f"/proc/{tid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return not _exists(tid)
+    return bool(int(fields[6]) & _PF_EXITING)
 
 
 def _exists(tid: int) -> bool:
@@ -136,10 +151,67 @@ class Wait:
         self.errno = errno.EINTR
         """What the request is answered with when its scope is cancelled."""
 
+    @property
+    def thread(self) -> int:
+        """The thread that waits; 0 when there is none that could be named."""
+        if self.tid < 0:
+            self.tid = parse(self.line).tid
+        return self.tid
+
     def end(self, number: int) -> None:
         """Answer the request with this errno as soon as its task runs."""
         self.errno = number
         self.scope.cancel()
+
+
+class RequestStatistics(NamedTuple):
+    """The kernel's requests since the start."""
+
+    at_once: int
+    """Those whose answer was there."""
+    answered: int
+    """... and all others that were answered."""
+    refused: int
+    """... because too many waited."""
+    seconds: float
+    """For which those that were not answered at once took, together."""
+    waiting: int
+    """At the moment."""
+    longest: float
+    """Seconds for which the oldest of these has waited."""
+
+
+class RequestWatcher(Protocol):
+    """Somebody who wants to hear of each request. Must not raise."""
+
+    def asked(self, thread: int) -> None:
+        """A thread asks for something; what is done in this task from now on is for it."""
+        ...
+
+    def began(self, wait: Wait) -> None:
+        """It was not answered at once."""
+        ...
+
+    def ended(self, wait: Wait) -> None:
+        """Such a one has its answer."""
+        ...
+
+
+def _unheard(line: bytes) -> None:
+    """Nobody looks."""
+
+
+class NullWatcher:
+    """Wants nothing."""
+
+    def asked(self, thread: int) -> None:
+        """Nobody looks."""
+
+    def began(self, wait: Wait) -> None:
+        """Nobody looks."""
+
+    def ended(self, wait: Wait) -> None:
+        """Nobody looks."""
 
 
 class TooManyWaits(Exception):
@@ -167,12 +239,22 @@ class Interrupts:
         retry: float = 0.0,
         shared: bool = False,
         interrupted: Callable[[int], bool] = has_stopped_waiting,
+        exiting: Callable[[int], bool] = is_exiting,
     ) -> None:
         self.timeout = max(timeout, retry + _LAST_TRY) if retry else timeout
         self.retry = retry
         self.most = most
         self.shared = shared
         self._interrupted = interrupted
+        self.at_once = 0
+        """Requests that had their answer before anybody could wait."""
+        self._answered = 0
+        self._refused = 0
+        self._seconds = 0.0
+        self._watcher: RequestWatcher = NullWatcher()
+        self.asked: Callable[[bytes], None] = _unheard
+        """To be called with the request's line in the log before anything is done for it."""
+        self._exiting = exiting
         self._by_user: dict[int, int] = {}  # how many wait
         self._waits: dict[int, Wait] = {}  # by id(); in the order of their beginning
         self._asleep = False
@@ -191,10 +273,12 @@ class Interrupts:
         room = self.most - len(self._waits)
         mine = self._by_user.get(user, 0)
         if room <= 0 or (self.shared and mine >= room):
+            self._refused += 1
             raise TooManyWaits
         wait = Wait(what, line, trio.current_time(), user)
         self._waits[id(wait)] = wait
         self._by_user[user] = mine + 1
+        self._watcher.began(wait)
         if self._asleep:
             self._asleep = False
             self._wake.set()
@@ -202,13 +286,42 @@ class Interrupts:
             wait.end(self._closed)
         return wait
 
+    def statistics(self) -> RequestStatistics:
+        """A snapshot."""
+        oldest = next(iter(self._waits.values()), None)
+        return RequestStatistics(
+            self.at_once,
+            self._answered,
+            self._refused,
+            self._seconds,
+            len(self._waits),
+            0.0 if oldest is None else trio.current_time() - oldest.since,
+        )
+
+    def watch(self, watcher: RequestWatcher | None) -> None:
+        """Tell somebody of each request; nobody with None."""
+        if watcher is None:
+            self._watcher, self.asked = NullWatcher(), _unheard
+        else:
+            told = watcher.asked
+            self._watcher, self.asked = watcher, lambda line: told(parse(line).tid)
+
     def may_retry(self, wait: Wait) -> bool:
-        """Whether a request that failed has time for another try."""
-        return trio.current_time() - wait.since < self.retry
+        """Whether a request that failed has time for another try.
+
+        A close by the kernel for a process that exits has not: nobody hears how it ends, and
+        nothing could end it any more. What was written is stored in the background.
+        """
+        if trio.current_time() - wait.since >= self.retry:
+            return False
+        return wait.what != "settle" or not self._exiting(wait.thread)
 
     def leave(self, wait: Wait) -> None:
         """The request has its answer."""
         del self._waits[id(wait)]
+        self._answered += 1
+        self._seconds += trio.current_time() - wait.since
+        self._watcher.ended(wait)
         rest = self._by_user[wait.user] - 1
         if rest:
             self._by_user[wait.user] = rest
@@ -252,9 +365,7 @@ class Interrupts:
             if wait.look_at > now or wait.scope.cancel_called:
                 continue
             wait.look_at = now + pause
-            if wait.tid < 0:
-                wait.tid = parse(wait.line).tid
-            if (tid := wait.tid) and tid not in seen:
+            if (tid := wait.thread) and tid not in seen:
                 seen[tid] = self._interrupted(tid)
             if seen.get(tid):
                 wait.end(errno.EINTR)

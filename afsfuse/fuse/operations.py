@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from afsfuse.fuse.interrupts import Interrupts
     from afsfuse.fuse.locks import LockApi, LockRequests
-    from afsfuse.fuse.requestlog import RequestLog
+    from afsfuse.fuse.requestlog import Requests
     from afsfuse.fuse.workers import Gate
     from afsfuse.vfs.entry import Attributes, Entry, Listing, OpenFile, VolumeSpace
 
@@ -42,8 +42,10 @@ class FileSystemApi(Protocol):
     """What is served: `afsfuse.vfs.filesystem.FileSystem`, or a toy in tests."""
 
     async def lookup(self, parent: Inode, name: bytes, caller: Caller) -> Entry: ...
+    def lookup_at_once(self, parent: Inode, name: bytes, caller: Caller) -> Entry | None: ...
     def forget(self, pairs: Iterable[tuple[Inode, int]]) -> None: ...
     async def getattr(self, inode: Inode, caller: Caller) -> Entry: ...
+    def getattr_at_once(self, inode: Inode) -> Entry | None: ...
     async def readlink(self, inode: Inode, caller: Caller) -> bytes: ...
     async def open(self, inode: Inode, flags: int, caller: Caller) -> OpenFile: ...
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None: ...
@@ -108,7 +110,7 @@ class Operations(pyfuse3.Operations):
         self,
         filesystem: FileSystemApi,
         interrupts: Interrupts,
-        requests: RequestLog,
+        requests: Requests,
         gate: Gate,
         locks: LockRequests,
         about: Mapping[bytes, bytes],
@@ -134,6 +136,13 @@ class Operations(pyfuse3.Operations):
         the name that it has for that.
         """
 
+    def _lookup_at_once(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes | None:
+        entry = self._vfs.lookup_at_once(Inode(parent_inode), name, _caller(ctx))
+        return None if entry is None else entry_attributes(entry)
+
+    @asking_first(_lookup_at_once)
     @handler
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
@@ -144,6 +153,13 @@ class Operations(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         self._vfs.forget([(Inode(inode), count) for inode, count in inode_list])
 
+    def _getattr_at_once(
+        self, inode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes | None:
+        entry = self._vfs.getattr_at_once(Inode(inode))
+        return None if entry is None else entry_attributes(entry)
+
+    @asking_first(_getattr_at_once)
     @handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return entry_attributes(await self._vfs.getattr(Inode(inode), _caller(ctx)))

@@ -16,10 +16,13 @@ import ctypes
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from afsfuse.fuse import libfuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +54,57 @@ def parse(line: bytes) -> Request:
     return Request(int(match[1]), int(match[2]))
 
 
+class Requests(Protocol):
+    """Where handlers find their request: `RequestLog`, or a toy in tests."""
+
+    @property
+    def last(self) -> bytes: ...
+
+
 class RequestLog:
     """Receives libfuse's log. `last` is the raw line of the request that is being started."""
 
+    def __init__(self, between: ModuleType | None = libfuse.between) -> None:
+        """`between`: `_libfuse`, or None to go without it."""
+        self._between = between
+        self._sink = LogSink() if between is None else None
+
+    @property
+    def last(self) -> bytes:
+        """Empty before the first request, and when the log cannot be had."""
+        if self._sink is not None:
+            return self._sink.last
+        assert self._between is not None
+        line: bytes = self._between.request()
+        return line
+
+    def install(self) -> None:
+        """Become the sink of the libfuse that this process has loaded."""
+        if not (self._between.take_log(_say) if self._between else self._install_sink()):
+            log.warning("libfuse is not among the loaded libraries: statfs shows the root volume")
+
+    def _install_sink(self) -> bool:
+        library = loaded_libfuse()
+        if library is None or self._sink is None:
+            return False
+        library.fuse_set_log_func(self._sink.function)
+        return True
+
+    def uninstall(self) -> None:
+        """Give libfuse its own sink back, standard error."""
+        if self._between is not None:
+            self._between.leave_log()
+        elif (library := loaded_libfuse()) is not None:
+            library.fuse_set_log_func(None)
+
+
+class LogSink:
+    """What `_libfuse` does with libfuse's log, without it."""
+
     def __init__(self) -> None:
         self.last: bytes = b""
+        self.function = _SINK(self._receive)  # libfuse keeps no reference of its own
         self._wanted: dict[int, bool] = {}  # by address of the format: is it the request line's?
-        self._sink = _SINK(self._receive)  # libfuse keeps no reference of its own
         self._buffer = ctypes.create_string_buffer(_LINE_SIZE)
         self._address = ctypes.addressof(self._buffer)
         # PyDLL: the lock of the interpreter is held, and giving it up would cost more than this.
@@ -68,19 +115,6 @@ class RequestLog:
             ctypes.c_void_p,
             ctypes.c_void_p,
         ]
-
-    def install(self) -> None:
-        """Become the sink of the libfuse that this process has loaded."""
-        libfuse = loaded_libfuse()
-        if libfuse is None:
-            log.warning("libfuse is not among the loaded libraries: statfs shows the root volume")
-            return
-        libfuse.fuse_set_log_func(self._sink)
-
-    def uninstall(self) -> None:
-        """Give libfuse its own sink back, standard error."""
-        if (libfuse := loaded_libfuse()) is not None:
-            libfuse.fuse_set_log_func(None)
 
     def _receive(self, level: int, template: int, arguments: int) -> None:
         """Called by libfuse in whatever thread it runs; must not raise, nor take long."""
@@ -94,8 +128,13 @@ class RequestLog:
         elif level != _DEBUG:
             message = ctypes.create_string_buffer(_LINE_SIZE)
             self._format(ctypes.addressof(message), _LINE_SIZE, template, arguments)
-            text = message.value.strip()
-            log.log(_LEVELS.get(level, logging.ERROR), "libfuse: %s", text.decode(errors="replace"))
+            _say(level, message.value)
+
+
+def _say(level: int, text: bytes) -> None:
+    """Put a message of libfuse, which is no request line, into our own log."""
+    message = text.strip().decode(errors="replace")
+    log.log(_LEVELS.get(level, logging.ERROR), "libfuse: %s", message)
 
 
 def loaded_libfuse() -> ctypes.CDLL | None:

@@ -88,7 +88,7 @@ class FuseSession:
         self._gate = workers.Gate(MIN_WORKERS)
         self._filesystem = filesystem
         self._local_locks = local_locks
-        self._locks = LockRequests(filesystem.locking, limits.requests)
+        self._locks = LockRequests(filesystem.locking, limits.requests, limits.retry)
         self._main_scope = trio.CancelScope(shield=True)
         self._settled = True
         self._device: str | None = None
@@ -111,6 +111,11 @@ class FuseSession:
     def waiting(self) -> int:
         """Requests that have no answer at the moment."""
         return len(self._interrupts) + len(self._locks)
+
+    @property
+    def interrupts(self) -> Interrupts:
+        """The requests, and their figures."""
+        return self._interrupts
 
     @property
     def device(self) -> str | None:

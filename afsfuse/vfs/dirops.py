@@ -168,12 +168,18 @@ class DirectoryOperations:
         await self._remove(found, name, who)
 
     async def rmmount(self, parent: Node, name: bytes, who: Identity) -> None:
-        """Remove a mount point; EINVAL for anything else."""
+        """Remove a mount point; EINVAL for anything else.
+
+        The kernel has no such request, so it is told that the name is gone.
+        """
         found = await self._find(parent, name, who)
         vnode = await self._cache.status(found.place.mount.volume, found.fid, who)
         if vnode.status.kind is not FileKind.MOUNTPOINT:
             raise AfsError(f"{_path(parent, name)}: not a mount point", errno=errno.EINVAL)
-        await self._remove(found, name, who)
+        place, volume = found.place, found.place.mount.volume
+        await self._changer.remove_file(volume, place.fid, found.name, found.fid, who)
+        self._own.name_gone(self._directory(place), found.name)
+        await self._own.settled()
 
     async def _remove(self, found: _Found, name: bytes, who: Identity) -> None:
         place, volume = found.place, found.place.mount.volume
@@ -281,6 +287,9 @@ class DirectoryOperations:
         else:
             self._nodes.unhold(old.place.node, old_name)
             self._nodes.unhold(there.node, new_name)
+        self._cache.writes.renamed(
+            lambda: _path(old.place.node, old_name), lambda: _path(there.node, new_name)
+        )
         self._own.name_changed(self._directory(old.place), old.name, old.place.node)
         self._own.name_changed(above, new_real, there.node)
         if old.place.fid == there.fid or node is None:
@@ -371,7 +380,7 @@ def _check_new(name: bytes) -> None:
 
 
 def _path(parent: Node, name: bytes) -> str:
-    return f"{parent.path()}/{name.decode('utf-8', 'backslashreplace')}"
+    return f"{parent.path().rstrip('/')}/{name.decode('utf-8', 'backslashreplace')}"
 
 
 def _busy(parent: Node, name: bytes) -> AfsError:

@@ -20,6 +20,7 @@ from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind
 from afsfuse.vfs import access
 from afsfuse.vfs.background import Background
+from afsfuse.vfs.behind import Finder
 from afsfuse.vfs.dirops import DirectoryOperations
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
 from afsfuse.vfs.expiry import Expiry, busy_volumes, opened_nodes
@@ -35,6 +36,7 @@ from afsfuse.vfs.orphans import Orphans
 from afsfuse.vfs.resolving import Resolver
 from afsfuse.vfs.space import Spaces
 from afsfuse.vfs.trimming import Trimmer
+from afsfuse.vfs.whereabouts import Tracker
 from afsfuse.vfs.writing import WRITING, FileWriting
 from afsfuse.vfs.xattrs import ExtendedAttributes
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Node, NodeTable, VnodeNode
     from afsfuse.vfs.invalidation import KernelNotifier, Settle
     from afsfuse.vfs.options import VfsOptions
+    from afsfuse.vfs.trees import Trees
 
 BY_UID = Identities({}).of
 """Who callers are while there are no PAGs."""
@@ -105,11 +108,13 @@ class FileSystem:
             self._background,
             Leftovers(None) if leftovers is None else leftovers,
         )
-        self._dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
+        self.dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
         self._locking = Locking(cache.locks, self._file_handles)
         self._writing = FileWriting(cache, notifier)
-        self._spaces = Spaces(client, options.space_lifetime)
+        self.spaces = Spaces(client, options.space_lifetime)
         self._xattrs = ExtendedAttributes(client, cache, self._lookups, self._require_sight)
+        self.finder = Finder(nodes, self._lookups, self._require_sight)
+        """For those who name inodes beside the kernel."""
         self.expiry = Expiry(nodes, cache, locator, notifier, options.expire)
         """The background task that lets idle trees go; to be run beside `run`."""
         self.expiry.keepers += [
@@ -120,6 +125,8 @@ class FileSystem:
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
         nodes.plant(self._root)
+        self.tracker = Tracker(self._root, self._roots, cache)
+        """Follows paths without asking anybody."""
 
     def _make_root(self, cells: CellDirectory, options: VfsOptions) -> Node:
         if options.source == DYNAMIC_ROOT:
@@ -150,6 +157,11 @@ class FileSystem:
         if isinstance(self._root, MountPoint):
             await self._lookups.vnode(self._root, NOBODY)
 
+    @property
+    def trees(self) -> Trees:
+        """The mounts that were entered."""
+        return self._nodes.trees
+
     def may_see(self, node: Node, who: Identity) -> bool:
         """Whether an identity is known to be allowed to look at all of a node's path."""
         return self._lookups.sight.path_is_open(node, who)
@@ -173,6 +185,10 @@ class FileSystem:
         self._trimmer.trim()
         return entry
 
+    def lookup_at_once(self, parent: Inode, name: bytes, caller: Caller) -> Entry | None:
+        """What `lookup` gives, if nobody has to be asked for that; else None."""
+        return self._lookups.at_once(self._nodes.get(parent), name, self._identify(caller))
+
     def forget(self, pairs: Iterable[tuple[Inode, int]]) -> None:
         """The kernel drops so many references to each of these inodes. Never raises."""
         self._nodes.forget(pairs)
@@ -180,14 +196,15 @@ class FileSystem:
     async def getattr(self, inode: Inode, caller: Caller) -> Entry:
         """Attributes; `entry_timeout` means nothing here."""
         node = self._nodes.get(inode)
-        public = self._lookups.public_attributes(node)
-        if public is not None:
-            return public
         who = self._identify(caller)
         entry = await self._lookups.attributes(node, who)
         if not isinstance(node, MadeUp):
             await self._require_sight(node, who)
         return entry
+
+    def getattr_at_once(self, inode: Inode) -> Entry | None:
+        """What `getattr` gives, if that is known and anybody may know it; else None."""
+        return self._lookups.public_attributes(self._nodes.get(inode))
 
     async def _require_sight(self, node: Node, who: Identity) -> None:
         """`NotPermitted` for whom a node may not be shown; who has it open may know it."""
@@ -398,7 +415,7 @@ class FileSystem:
         """
         who = self._identify(caller)
         try:
-            node, entry = await self._dirops.create(self._nodes.get(parent), name, mode, who)
+            node, entry = await self.dirops.create(self._nodes.get(parent), name, mode, who)
         except AfsError as exc:
             if exc.errno != errno.EEXIST or flags & os.O_EXCL:
                 raise
@@ -422,33 +439,33 @@ class FileSystem:
                 errno=errno.EPERM,
             )
         who = self._identify(caller)
-        return (await self._dirops.create(self._nodes.get(parent), name, mode, who))[1]
+        return (await self.dirops.create(self._nodes.get(parent), name, mode, who))[1]
 
     async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
         """Make a directory."""
         who = self._identify(caller)
-        return await self._dirops.mkdir(self._nodes.get(parent), name, mode, who)
+        return await self.dirops.mkdir(self._nodes.get(parent), name, mode, who)
 
     async def symlink(self, parent: Inode, name: bytes, body: bytes, caller: Caller) -> Entry:
         """Make a symbolic link, or a mount point if `body` is one's."""
         who = self._identify(caller)
-        return await self._dirops.symlink(self._nodes.get(parent), name, body, who)
+        return await self.dirops.symlink(self._nodes.get(parent), name, body, who)
 
     async def link(self, inode: Inode, parent: Inode, name: bytes, caller: Caller) -> Entry:
         """Give a file a further name."""
         who = self._identify(caller)
         node = self._nodes.get(inode)
-        return await self._dirops.link(node, self._nodes.get(parent), name, who)
+        return await self.dirops.link(node, self._nodes.get(parent), name, who)
 
     async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
         """Remove a name of anything but a directory."""
         who = self._identify(caller)
-        await self._dirops.unlink(self._nodes.get(parent), name, who)
+        await self.dirops.unlink(self._nodes.get(parent), name, who)
 
     async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
         """Remove an empty directory."""
         who = self._identify(caller)
-        await self._dirops.rmdir(self._nodes.get(parent), name, who)
+        await self.dirops.rmdir(self._nodes.get(parent), name, who)
 
     async def rename(
         self,
@@ -462,7 +479,7 @@ class FileSystem:
         """Move a name; `flags` are those of renameat2(2)."""
         who = self._identify(caller)
         old, new = self._nodes.get(old_parent), self._nodes.get(new_parent)
-        await self._dirops.rename(old, old_name, new, new_name, flags, who)
+        await self.dirops.rename(old, old_name, new, new_name, flags, who)
 
     # Volumes.
 
@@ -473,7 +490,7 @@ class FileSystem:
             return DYNAMIC_SPACE
         who = self._identify(caller)
         mount, _ = await self._lookups.place(node, who)
-        return await self._spaces.space(mount.volume, who)
+        return await self.spaces.space(mount.volume, who)
 
     async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes:
         """The value of an extended attribute; ENODATA if there is none."""

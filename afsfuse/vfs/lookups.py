@@ -243,6 +243,41 @@ class Lookups:
             await self._cache.statuses(mount.volume, fid, [child], who)
             return await self._search(place, name, again=False)
         entry.entry_timeout = self.name_timeout(node, trust(directory, vnode, now))
+        return self._given(parent, name, node, entry)
+
+    def at_once(self, parent: Node, name: bytes, who: Identity) -> Entry | None:
+        """What `lookup` gives, if nobody has to be asked for that; else None.
+
+        It is what programs that make files ask before each: nothing of that name is there.
+        """
+        above = parent.vnode
+        if above is None or not isinstance(parent, VnodeNode) or name in (b".", b".."):
+            return None
+        names.check_length(name)
+        directory = self._cache.peek_directory(above, who)
+        if directory is None:
+            return None
+        now = trio.current_time()
+        timeout = trust(directory, above, now)
+        found = directory.find(self.real_name(directory, name))
+        if found is None:
+            return self._absent(parent, name, timeout, now)
+        node = parent.mount.nodes.get(found)
+        vnode = None if node is None else node.vnode
+        if vnode is None or not isinstance(node, VnodeNode) or not vnode.valid(now):
+            return None
+        until = above.look_until
+        if (kind := vnode.status.kind) is not _DIRECTORY:
+            if vnode.status.parent_vnode != parent.fid.vnode:
+                return None
+            if kind is _FILE:
+                until = above.read_until
+                if until <= now and not self._cache.doors.lets_in(vnode, READ, who):
+                    return None
+        return self._given(parent, name, node, entry_of(node, vnode, now, timeout, until))
+
+    def _given(self, parent: Node, name: bytes, node: Node, entry: Entry) -> Entry:
+        """The kernel gets a node under a name."""
         self._nodes.hold(parent, name, node)
         if (tree := node.tree) is not None:
             tree.used = True
@@ -341,11 +376,7 @@ class Lookups:
             return self._absent(root, name, found, trio.current_time())
         found.name_first(root, name)
         timeout = self.name_timeout(found, self._options.dynroot_timeout)
-        entry = await self.attributes(found, who, timeout)
-        self._nodes.hold(root, name, found)
-        if (tree := found.tree) is not None:
-            tree.used = True
-        return entry
+        return self._given(root, name, found, await self.attributes(found, who, timeout))
 
     async def _lookup_dots(self, node: Node, name: bytes, who: Identity) -> Entry:
         """What only file servers for other protocols ask for; counts as held like any other."""

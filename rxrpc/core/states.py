@@ -31,6 +31,8 @@ class CallState(enum.Enum):
     COMPLETE = "complete"  # over; late duplicates are answered for a while
     FAILED = "failed"  # over with an error; late packets are told so for a while
 
+    __hash__ = object.__hash__  # that of Enum is a function of Python, and called for every step
+
 
 OVER: Set[CallState] = frozenset({CallState.COMPLETE, CallState.FAILED})
 

@@ -59,16 +59,19 @@ class Connection:
         """The smoothed round-trip time in seconds; None while nothing was measured."""
         return self._bundle.peer.rtt.smoothed
 
-    async def call(self, rpc: Rpc[A, R], args: A, *, timeouts: CallTimeouts | None = None) -> R:
-        """Call a procedure; its reply.
+    async def call(
+        self, rpc: Rpc[A, R], args: A, *, data: bytes = b"", timeouts: CallTimeouts | None = None
+    ) -> R:
+        """Call a procedure; its reply. ``data`` is sent behind the arguments, and is kept whole
+        until it was taken: for more than a few kilobytes `stream` is the way.
 
         Raises `CallError` (see there for how a call can end), `LocalError` for arguments that do
         not fit, `SecurityLevelError` when the endpoint demands more than the identity gives; then
         nothing was sent. When the caller is cancelled, the server is told.
         """
-        call = self.stream(rpc, args, timeouts=timeouts)
+        (call,) = self.streams(rpc, (args,), data=data, whole=True, timeouts=timeouts)
         try:
-            return await call.finish()
+            return call.decode(await call.receive_rest())
         finally:
             call.close()
 
@@ -93,21 +96,24 @@ class Connection:
         many: Sequence[A],
         *,
         length: int | None = None,
+        data: bytes = b"",
+        whole: bool = False,
         timeouts: CallTimeouts | None = None,
     ) -> list[StreamCall[R]]:
         """Begin a call for each of these arguments; their first packets go out together.
 
+        ``data``: what is sent behind the arguments of each. ``whole``: that is all that is sent.
         Each call must be closed. Raises as `call` does; then none was begun.
         """
-        if length and rpc.stream not in SENDS:
+        if (length or data) and rpc.stream not in SENDS:
             raise LocalError(f"{rpc} takes nothing behind its arguments")
         driver = self._driver()
         opcode = _OPCODE.pack(rpc.opcode)
-        requests = [opcode + encode(args) for args in many]
+        requests = [b"".join((opcode, encode(args), data)) for args in many]
         now = trio.current_time()
         calls: list[StreamCall[R]] = []
         untyped: Rpc[Any, R] = rpc
-        whole = rpc.stream not in SENDS
+        whole = whole or rpc.stream not in SENDS
         max_reply = self._endpoint.parameters.max_reply
         try:
             for request in requests:

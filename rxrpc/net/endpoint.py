@@ -199,6 +199,13 @@ class Endpoint:
             self._core.reconnect(trio.current_time())
             self.driver.flush()
 
+    def trace(self, tracer: Tracer | None) -> None:
+        """Tell another tracer from now on, at any time; nobody for None. Only inside trio.
+
+        One that wants every packet hears of those of calls that have begun, too.
+        """
+        self._core.trace(tracer or NullTracer())
+
     def doubt(self, address: Address) -> None:
         """A peer says that it was started anew, or so it seems: those of our calls to it that it
         does not know fail with `CallTimeout` in 3 s, not after the dead time. Only inside trio.

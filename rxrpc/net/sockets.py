@@ -8,7 +8,6 @@ import logging
 import socket
 import struct
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -16,7 +15,7 @@ import trio
 from rxrpc.wire.packet import MAX_DATAGRAM, Address
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -185,18 +184,13 @@ class UdpSocket:
         return True
 
     def _send_runs(self, datagrams: Sequence[Datagram]) -> int:
-        """Send runs of datagrams of one size to one address by one call each."""
+        """Send each run of datagrams by one call."""
         sent = 0
-        for _key, group in groupby(datagrams, key=lambda item: (item[1], len(item[0]))):
-            run = list(group)
-            # All of them together are one datagram to the kernel, with one length.
-            most = max(1, min(_MAX_SEGMENTS, MAX_DATAGRAM // len(run[0][0]) - 1))
-            while run:
-                part, run = run[:most], run[most:]
-                went = self._send_run(part)
-                sent += went
-                if went < len(part):
-                    return sent
+        for run in _runs(datagrams):
+            went = self._send_run(run)
+            sent += went
+            if went < len(run):
+                break
         return sent
 
     def _send_run(self, run: list[Datagram]) -> int:
@@ -251,6 +245,27 @@ class UdpSocket:
     def close(self) -> None:
         """Give the port back."""
         self._socket.close()
+
+
+def _runs(datagrams: Sequence[Datagram]) -> Iterator[list[Datagram]]:
+    """What can go out together: datagrams to one address and of one size, of which the last may be
+    shorter. All of them are one datagram to the kernel, with one length.
+    """
+    run: list[Datagram] = []
+    size = most = 0
+    for datagram in datagrams:
+        data, address = datagram
+        if run and (
+            address != run[0][1] or len(data) > size or len(run[-1][0]) < size or len(run) >= most
+        ):
+            yield run
+            run = []
+        if not run:
+            size = len(data)
+            most = max(1, min(_MAX_SEGMENTS, MAX_DATAGRAM // size - 1))
+        run.append(datagram)
+    if run:
+        yield run
 
 
 def _split(

@@ -202,6 +202,12 @@ class ToyFileSystem(ReadOnly):
         self._callers[handle] = caller
         return OpenFile(handle, keep)
 
+    def lookup_at_once(self, parent: Inode, name: bytes, caller: Caller) -> Entry | None:
+        return None
+
+    def getattr_at_once(self, inode: Inode) -> Entry | None:
+        return None
+
     def open_at_once(self, inode: Inode, flags: int, caller: Caller) -> OpenFile | None:
         return None
 

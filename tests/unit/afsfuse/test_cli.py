@@ -116,7 +116,8 @@ def test_a_bug_is_one_line_too_and_a_traceback_in_the_log(
     ("words", "said"),
     [
         ([], "the following arguments are required: COMMAND: see afsfuse --help"),
-        (["mount"], "the following arguments are required: SOURCE, DIR: see afsfuse mount --help"),
+        (["mount"], "the following arguments are required: DIR: see afsfuse mount --help"),
+        (["mount", "/afs"], "/afs: which source? write afsfuse mount afs /afs, or a section"),
         (["umount"], "the following arguments are required: DIR: see afsfuse umount --help"),
         (["mont", "afs", "/afs"], "invalid choice: 'mont'"),
         (["mount", "afs", "/afs", "-x"], "unrecognized arguments: -x"),
@@ -154,8 +155,9 @@ def test_the_module_runs_as_a_program() -> None:
 def test_nothing_heavy_is_loaded_before_the_fork() -> None:
     """The command is slow to answer by what it loads; the daemon pays for the rest."""
     code = (
-        "import sys, afsfuse.cli, afsfuse.config;"
-        "afsfuse.config.pick('afs', '/', ['debug']);"
+        "import sys, afsfuse.cli, afsfuse.configfile, afsfuse.ending, afsfuse.helper;"
+        "import afsfuse.starting, afsfuse.tools.config;"
+        "afsfuse.configfile.effective('afs', '/', ['debug']);"
         "heavy = {'trio', 'pyfuse3', 'dns', 'asyncio', 'ssl', 'cryptography'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

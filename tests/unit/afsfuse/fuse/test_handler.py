@@ -21,7 +21,7 @@ from afsfuse.errors import (
 )
 from afsfuse.fuse.handler import asking_first, handler, quiet
 from afsfuse.fuse.interrupts import Interrupts
-from afsfuse.fuse.requestlog import RequestLog
+from afsfuse.fuse.requestlog import RequestLog, Requests
 from afsfuse.fuse.workers import Gate
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Desk:
 
     def __init__(self, most: int = 10, retry: float = 0.0) -> None:
         self.interrupts = Interrupts(most=most, retry=retry)
-        self.requests = RequestLog()
+        self.requests: Requests = RequestLog()
         self.gate = Gate(spare=8)
         self.waited = 0
 

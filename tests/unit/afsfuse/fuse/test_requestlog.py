@@ -6,10 +6,9 @@ import ctypes
 import logging
 from typing import TYPE_CHECKING
 
-import pyfuse3  # noqa: F401 (loads libfuse)
 import pytest
 
-from afsfuse.fuse import requestlog
+from afsfuse.fuse import libfuse, operations, requestlog  # noqa: F401 (loads libfuse)
 from afsfuse.fuse.requestlog import UNKNOWN, Request, RequestLog, loaded_libfuse, parse
 
 if TYPE_CHECKING:
@@ -21,10 +20,15 @@ REQUEST = b"unique: %llu, opcode: %s (%i), nodeid: %llu, insize: %zu, pid: %u\n"
 NODE = 2**63 - 1
 
 
-@pytest.fixture
-def received() -> Iterator[RequestLog]:
-    log = RequestLog()
+@pytest.fixture(params=["in C", "in Python"])
+def received(request: pytest.FixtureRequest) -> Iterator[RequestLog]:
+    between = libfuse.between if request.param == "in C" else None
+    if between is None and request.param == "in C":
+        pytest.skip("_libfuse was not compiled")
+    log = RequestLog(between)
+    assert log.last == b"" or between is not None
     log.install()
+    assert log.last == b""
     yield log
     log.uninstall()
 
@@ -85,7 +89,7 @@ def test_without_libfuse_nothing_is_installed(
 ) -> None:
     expected_warnings("libfuse is not among the loaded libraries")
     monkeypatch.setattr(requestlog, "loaded_libfuse", lambda: None)
-    log = RequestLog()
+    log = RequestLog(None)
     log.install()
     log.uninstall()
     assert len(caplog.records) == 1

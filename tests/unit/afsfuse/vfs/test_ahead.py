@@ -27,14 +27,14 @@ async def look_up(m: Mounted, numbers: list[int]) -> int:
     calls = m.world.client.calls
     before = calls["bulk_status"] + calls["fetch_status"]
     for number in numbers:
-        assert (await m.fs.lookup(ROOT_INODE, b"f%d" % number, ANONYMOUS)).inode
+        assert (await m.look_up(ROOT_INODE, b"f%d" % number, ANONYMOUS)).inode
     return calls["bulk_status"] + calls["fetch_status"] - before
 
 
 async def test_one_name_costs_one_status(autojump_clock: MockClock) -> None:
     world = crowded(500)
     async with world.mounted(**VOLUME) as m:
-        await m.fs.lookup(ROOT_INODE, b"none", ANONYMOUS)
+        await m.look_up(ROOT_INODE, b"none", ANONYMOUS)
         assert await look_up(m, [7]) == 1
         assert world.client.calls["bulk_status"] == 0
 
@@ -67,7 +67,7 @@ async def test_companions_with_errors_hurt_nobody(autojump_clock: MockClock) -> 
     async with world.mounted(**VOLUME) as m:
         await look_up(m, list(range(20)))
         with pytest.raises(NotPermitted):
-            await m.fs.lookup(ROOT_INODE, b"bad", ANONYMOUS)
+            await m.look_up(ROOT_INODE, b"bad", ANONYMOUS)
 
 
 async def test_an_error_of_a_file_in_a_bulk_call_is_its_own(autojump_clock: MockClock) -> None:
@@ -77,7 +77,7 @@ async def test_an_error_of_a_file_in_a_bulk_call_is_its_own(autojump_clock: Mock
         await look_up(m, [0, 1])
         before = world.client.calls["bulk_status"]
         with pytest.raises(NotPermitted):
-            await m.fs.lookup(ROOT_INODE, b"bad", ANONYMOUS)
+            await m.look_up(ROOT_INODE, b"bad", ANONYMOUS)
         assert world.client.calls["bulk_status"] == before + 1
 
 

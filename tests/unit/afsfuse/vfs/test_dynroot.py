@@ -17,7 +17,7 @@ from tests.unit.afsfuse.vfs.world import World
 async def test_the_root_is_a_directory_that_nobody_can_write(autojump_clock: MockClock) -> None:
     world = World()
     async with world.mounted() as m:
-        entry = await m.fs.getattr(ROOT_INODE, ANONYMOUS)
+        entry = await m.stat(ROOT_INODE, ANONYMOUS)
         assert entry.mode == stat.S_IFDIR | 0o555
         assert entry.attr_timeout == 3600.0
         assert await m.fs.access(ROOT_INODE, 5, ANONYMOUS)
@@ -85,10 +85,10 @@ async def test_links_to_the_local_cell(autojump_clock: MockClock) -> None:
     async with world.mounted() as m:
         assert await m.fs.readlink(await m.walk(b"@cell"), ANONYMOUS) == b"home.org"
         assert await m.fs.readlink(await m.walk(b".@cell"), ANONYMOUS) == b".home.org"
-        entry = await m.fs.lookup(ROOT_INODE, b"@cell", ANONYMOUS)
+        entry = await m.look_up(ROOT_INODE, b"@cell", ANONYMOUS)
         assert entry.mode == stat.S_IFLNK | 0o777
         assert entry.size == len(b"home.org")
-        assert (await m.fs.getattr(entry.inode, ANONYMOUS)).mode == entry.mode
+        assert (await m.stat(entry.inode, ANONYMOUS)).mode == entry.mode
         with pytest.raises(AfsError):
             await m.fs.opendir(entry.inode, ANONYMOUS)
         with pytest.raises(AfsError):
@@ -99,7 +99,7 @@ async def test_without_a_local_cell_there_are_no_links(autojump_clock: MockClock
     world = World()
     world.this_cell = None
     async with world.mounted() as m:
-        assert (await m.fs.lookup(ROOT_INODE, b"@cell", ANONYMOUS)).inode == 0
+        assert (await m.look_up(ROOT_INODE, b"@cell", ANONYMOUS)).inode == 0
         assert b"@cell" not in await m.names(ROOT_INODE)
 
 
@@ -122,8 +122,8 @@ async def test_looking_at_a_foreign_cell_contacts_its_dns_only(autojump_clock: M
     world.dns.cells.add("far.org")
     world.volume("root.cell", cell="far.org")
     async with world.mounted() as m:
-        entry = await m.fs.lookup(ROOT_INODE, b"far.org", ANONYMOUS)
-        await m.fs.getattr(entry.inode, ANONYMOUS)
+        entry = await m.look_up(ROOT_INODE, b"far.org", ANONYMOUS)
+        await m.stat(entry.inode, ANONYMOUS)
         assert entry.mode == stat.S_IFDIR | 0o755
         assert not world.locator.calls
 
@@ -132,13 +132,13 @@ async def test_an_unknown_cell_is_absent_for_ten_seconds(autojump_clock: MockClo
     world = World()
     async with world.mounted() as m:
         for _ in range(5):
-            entry = await m.fs.lookup(ROOT_INODE, b"no.such.org", ANONYMOUS)
+            entry = await m.look_up(ROOT_INODE, b"no.such.org", ANONYMOUS)
             assert entry.inode == 0
             assert 0 < entry.entry_timeout <= 10.0
         assert world.dns.queries == ["no.such.org"]
         await trio.sleep(10)
         world.dns.cells.add("no.such.org")
-        assert (await m.fs.lookup(ROOT_INODE, b"no.such.org", ANONYMOUS)).inode
+        assert (await m.look_up(ROOT_INODE, b"no.such.org", ANONYMOUS)).inode
 
 
 async def test_dns_is_not_asked_for_what_programs_probe(autojump_clock: MockClock) -> None:
@@ -146,7 +146,7 @@ async def test_dns_is_not_asked_for_what_programs_probe(autojump_clock: MockCloc
     async with world.mounted() as m:
         assert len(PROBED) >= 50
         for name in PROBED:
-            entry = await m.fs.lookup(ROOT_INODE, name, ANONYMOUS)
+            entry = await m.look_up(ROOT_INODE, name, ANONYMOUS)
             assert entry.inode == 0
             assert entry.entry_timeout == 3600.0
         assert world.dns.queries == []
@@ -157,11 +157,11 @@ async def test_odd_names_are_absent(autojump_clock: MockClock) -> None:
     async with world.mounted() as m:
         for name in (b"\xff.org", b".", b"..", b"...", b".." + b"x.org", b"a b.org", b"x@y.org"):
             if name in (b".", b".."):
-                assert (await m.fs.lookup(ROOT_INODE, name, ANONYMOUS)).inode == ROOT_INODE
+                assert (await m.look_up(ROOT_INODE, name, ANONYMOUS)).inode == ROOT_INODE
             else:
-                assert (await m.fs.lookup(ROOT_INODE, name, ANONYMOUS)).inode == 0
+                assert (await m.look_up(ROOT_INODE, name, ANONYMOUS)).inode == 0
         with pytest.raises(NameTooLong):
-            await m.fs.lookup(ROOT_INODE, b"x" * 252 + b".org", ANONYMOUS)
+            await m.look_up(ROOT_INODE, b"x" * 252 + b".org", ANONYMOUS)
         assert world.dns.queries == []
 
 
@@ -214,7 +214,7 @@ async def test_when_dns_does_not_answer_the_error_is_told(autojump_clock: MockCl
     world.dns.lookup = fail  # type: ignore[method-assign,assignment]
     async with world.mounted() as m:
         with pytest.raises(CellUnreachable):
-            await m.fs.lookup(ROOT_INODE, b"far.org", ANONYMOUS)
+            await m.look_up(ROOT_INODE, b"far.org", ANONYMOUS)
         assert m.fs.statistics().nodes.nodes == 1
 
 

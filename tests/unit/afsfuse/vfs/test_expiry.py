@@ -47,7 +47,7 @@ class Kernel:
     async def walk(self, path: str) -> Inode:
         inode = ROOT_INODE
         for name in path.encode().split(b"/"):
-            entry = await self.m.fs.lookup(inode, name, ANONYMOUS)
+            entry = await self.m.look_up(inode, name, ANONYMOUS)
             assert entry.inode, path
             self.references[entry.inode] += 1
             self.children.setdefault(inode, {})[name] = entry.inode
@@ -161,7 +161,7 @@ async def test_a_use_takes_the_mark_off(autojump_clock: MockClock) -> None:
         file = await kernel.walk("home.org/a/file")
         for _ in range(5):
             await trio.sleep(EXPIRE * 0.9)
-            await kernel.m.fs.getattr(file, ANONYMOUS)
+            await kernel.m.stat(file, ANONYMOUS)
         assert shown(kernel) == {"/home.org", "/home.org/a"}
 
 
@@ -184,9 +184,9 @@ async def test_the_names_of_mount_points_are_asked_for_again(
         inode = await kernel.walk("home.org")
         found = {}
         for name in (b"a",):
-            found[name] = await kernel.m.fs.lookup(inode, name, ANONYMOUS)
+            found[name] = await kernel.m.look_up(inode, name, ANONYMOUS)
         assert 0 < found[b"a"].entry_timeout <= EXPIRE / 8
-        root = await kernel.m.fs.lookup(ROOT_INODE, b"home.org", ANONYMOUS)
+        root = await kernel.m.look_up(ROOT_INODE, b"home.org", ANONYMOUS)
         assert 0 < root.entry_timeout <= EXPIRE / 8
         for path, where in ((b"a", inode), (b"home.org", ROOT_INODE)):
             handle = await kernel.m.fs.opendir(Inode(where), ANONYMOUS)
@@ -280,7 +280,7 @@ async def test_somebody_who_was_not_seen(autojump_clock: MockClock) -> None:
         kernel.busy.add(folder)
         await trio.sleep(EXPIRE * 2 + 10)
         assert shown(kernel) == {"/home.org", "/home.org/a"}
-        assert (await kernel.m.fs.getattr(folder, ANONYMOUS)).inode == folder
+        assert (await kernel.m.stat(folder, ANONYMOUS)).inode == folder
         assert await kernel.walk("home.org/a/folder") == folder
         kernel.busy.clear()
         await trio.sleep(EXPIRE * 2 + 10)

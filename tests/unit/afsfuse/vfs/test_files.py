@@ -150,7 +150,7 @@ async def test_the_superuser_is_nobody_special(autojump_clock: MockClock) -> Non
     world.home.root.permits[Identity(1001)] = Rights.LOOKUP | Rights.READ
     async with world.mounted(**VOLUME) as m:
         inode = await m.walk(b"f", user)
-        for request in (m.fs.open(inode, 0, root), m.fs.lookup(ROOT_INODE, b"f", root)):
+        for request in (m.fs.open(inode, 0, root), m.look_up(ROOT_INODE, b"f", root)):
             with pytest.raises(NotPermitted):
                 await request
 

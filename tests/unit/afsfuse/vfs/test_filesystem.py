@@ -31,7 +31,7 @@ async def test_a_mount_of_one_volume(autojump_clock: MockClock, source: str, sho
     world.volume("root.cell.backup", type=VolumeType.BACKUP).file(b"bk")
     async with world.mounted(source=source) as m:
         assert await m.names(ROOT_INODE) == [b".", b"..", shown]
-        entry = await m.fs.getattr(ROOT_INODE, ANONYMOUS)
+        entry = await m.stat(ROOT_INODE, ANONYMOUS)
         assert (entry.inode, entry.generation) == (1, 1)
 
 
@@ -59,8 +59,8 @@ async def test_unknown_inodes_are_stale_everywhere(autojump_clock: MockClock) ->
     gone = Inode(4711)
     async with world.mounted() as m:
         for request in (
-            m.fs.lookup(gone, b"x", ANONYMOUS),
-            m.fs.getattr(gone, ANONYMOUS),
+            m.look_up(gone, b"x", ANONYMOUS),
+            m.stat(gone, ANONYMOUS),
             m.fs.readlink(gone, ANONYMOUS),
             m.fs.open(gone, 0, ANONYMOUS),
             m.fs.opendir(gone, ANONYMOUS),
@@ -138,7 +138,7 @@ async def test_everything_is_given_back_in_the_end(autojump_clock: MockClock) ->
         for path in (b"home.org", b"home.org/d", b"home.org/m", b"home.org/m/x", b"@cell"):
             inode = Inode(1)
             for name in path.split(b"/"):
-                inode = (await m.fs.lookup(inode, name, ANONYMOUS)).inode
+                inode = (await m.look_up(inode, name, ANONYMOUS)).inode
                 held.append(inode)
         handle = await m.fs.opendir(held[2], ANONYMOUS)
         for listing in await m.fs.readdir(handle, 0, 100):

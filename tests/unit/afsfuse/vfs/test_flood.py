@@ -38,7 +38,7 @@ async def others(m: Mounted, closed: Inode) -> float:
         assert await m.read_all(inode, OTHER) == b"data"
         for who in (BOB, OTHER):
             with pytest.raises(NotPermitted):
-                await m.fs.getattr(closed, who)
+                await m.stat(closed, who)
     return time.perf_counter() - begin
 
 
@@ -71,7 +71,7 @@ async def test_many_open_files_of_one_user(
         statistics = m.fs.statistics()
         assert (statistics.open_files, statistics.open_directories) == (0, 0)
         with pytest.raises(NotPermitted):
-            await m.fs.getattr(inode, BOB)
+            await m.stat(inode, BOB)
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[object]:
@@ -99,7 +99,7 @@ async def test_many_requests_of_one_user_that_wait(
 
     async def wait(inode: Inode) -> None:
         with pytest.raises(ServerUnreachable):
-            await m.fs.getattr(inode, ALICE)
+            await m.stat(inode, ALICE)
         ended.append(inode)
 
     async with world.mounted(**VOLUME) as m:

@@ -33,7 +33,7 @@ async def test_a_volume_that_is_mounted_in_itself_comes_to_an_end(
         end = 0
         while not end and len(inodes) < LEVELS:
             try:
-                inodes.append((await m.fs.lookup(inodes[-1], b"loop", ANONYMOUS)).inode)
+                inodes.append((await m.look_up(inodes[-1], b"loop", ANONYMOUS)).inode)
             except AfsError as exc:
                 end = exc.errno
         assert end == errno.ELOOP
@@ -60,7 +60,7 @@ async def test_what_a_mount_point_can_name(autojump_clock: MockClock, body: byte
     world.home.mountpoint(b"trap", body)
     world.home.file(b"beside", b"as it was")
     async with world.mounted(source="#root.cell.") as m:
-        entry = await m.fs.lookup(ROOT_INODE, b"trap", ANONYMOUS)
+        entry = await m.look_up(ROOT_INODE, b"trap", ANONYMOUS)
         with pytest.raises(AfsError):
             await m.fs.opendir(entry.inode, ANONYMOUS)
         assert await m.read_all(await m.walk(b"beside")) == b"as it was"

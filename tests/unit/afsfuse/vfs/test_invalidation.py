@@ -51,7 +51,7 @@ async def test_a_file_that_is_still_the_same_keeps_its_pages(autojump_clock: Moc
         await m.read_all(inode)
         file.mode = 0o600
         assert await changed(m, world, file) == [("attributes", inode)]
-        assert (await m.fs.getattr(inode, ANONYMOUS)).mode & 0o777 == 0o600
+        assert (await m.stat(inode, ANONYMOUS)).mode & 0o777 == 0o600
 
 
 async def test_a_file_that_was_never_opened_has_no_pages_to_lose(autojump_clock: MockClock) -> None:
@@ -71,7 +71,7 @@ async def test_of_a_directory_exactly_the_changed_names_go(autojump_clock: MockC
         for number in range(40):
             await m.walk(b"f%d" % number)
         for name in (b"absent", b"new"):
-            assert (await m.fs.lookup(ROOT_INODE, name, ANONYMOUS)).inode == 0
+            assert (await m.look_up(ROOT_INODE, name, ANONYMOUS)).inode == 0
         world.home.unlink(b"f7")
         world.home.unlink(b"f45")  # the kernel does not know it
         world.home.file(b"new")
@@ -81,8 +81,8 @@ async def test_of_a_directory_exactly_the_changed_names_go(autojump_clock: MockC
             ("name", ROOT_INODE, b"f7"),
             ("name", ROOT_INODE, b"new"),
         }
-        assert (await m.fs.lookup(ROOT_INODE, b"new", ANONYMOUS)).inode
-        assert (await m.fs.lookup(ROOT_INODE, b"f7", ANONYMOUS)).inode == 0
+        assert (await m.look_up(ROOT_INODE, b"new", ANONYMOUS)).inode
+        assert (await m.look_up(ROOT_INODE, b"f7", ANONYMOUS)).inode == 0
 
 
 async def test_a_name_that_means_another_file_goes(autojump_clock: MockClock) -> None:
@@ -104,7 +104,7 @@ async def test_names_that_stand_for_others_by_at_sys(autojump_clock: MockClock) 
     world.home.directory(b"bin.two")
     async with world.mounted(**VOLUME, sysnames=(b"one", b"two")) as m:
         await m.walk(b"bin.@sys")
-        assert (await m.fs.lookup(ROOT_INODE, b"lib.@sys", ANONYMOUS)).inode == 0
+        assert (await m.look_up(ROOT_INODE, b"lib.@sys", ANONYMOUS)).inode == 0
         world.home.directory(b"bin.one")
         events = await changed(m, world, world.home.root)
         assert ("name", ROOT_INODE, b"bin.@sys") in events
@@ -164,7 +164,7 @@ async def test_when_nothing_can_be_asked_all_goes_but_directories(
         inode = await m.walk(b"f")
         await m.walk(b"d")
         await m.read_all(inode)
-        await m.fs.lookup(ROOT_INODE, b"absent", ANONYMOUS)
+        await m.look_up(ROOT_INODE, b"absent", ANONYMOUS)
         world.notifier.take()
         world.dead.add("fs1")
         m.cache.break_all()
@@ -179,7 +179,7 @@ async def test_when_nothing_can_be_asked_all_goes_but_directories(
         world.dead.clear()
         world.home.unlink(b"d")
         world.home.directory(b"d")
-        await m.fs.lookup(ROOT_INODE, b"f", ANONYMOUS)
+        await m.look_up(ROOT_INODE, b"f", ANONYMOUS)
         assert ("name", ROOT_INODE, b"d") in world.notifier.take()
         assert file.body == b"data"
 
@@ -194,7 +194,7 @@ async def test_names_are_compared_when_the_cache_had_dropped_the_directory(
         await m.walk(b"stays")
         await m.walk(b"goes")
         for name in (b"absent", b"comes"):
-            await m.fs.lookup(ROOT_INODE, name, ANONYMOUS)
+            await m.look_up(ROOT_INODE, name, ANONYMOUS)
         world.home.unlink(b"goes")
         world.home.file(b"comes")
         vnode = m.vnode(world.home, world.home.root)
@@ -217,7 +217,7 @@ async def test_a_vnode_that_the_cache_drops_is_asked_for_again(autojump_clock: M
         vnode = m.vnode(world.home, file)
         m.invalidator.vnode_dropped(vnode)
         assert vnode.holder is None
-        assert (await m.fs.getattr(inode, ANONYMOUS)).inode == inode
+        assert (await m.stat(inode, ANONYMOUS)).inode == inode
 
 
 def test_the_null_notifier_takes_everything() -> None:

@@ -59,7 +59,7 @@ async def test_attributes_and_numbers_are_those_of_lookup(autojump_clock: MockCl
     async with world.mounted(**VOLUME) as m:
         listed = await page_of(m, ROOT_INODE)
         for name in (b"f", b"l", b"d", b"m"):
-            entry = await m.fs.lookup(ROOT_INODE, name, ANONYMOUS)
+            entry = await m.look_up(ROOT_INODE, name, ANONYMOUS)
             assert (entry.inode, entry.mode) == (listed[name].entry.inode, listed[name].entry.mode)
         assert stat.S_ISLNK(listed[b"l"].entry.mode)
         assert stat.S_ISDIR(listed[b"m"].entry.mode)
@@ -200,8 +200,8 @@ async def test_sixty_thousand_names(autojump_clock: MockClock) -> None:
     async with world.mounted(**VOLUME) as m:
         names = await m.names(ROOT_INODE, room=5000)
         assert len(names) == len(set(names)) == 60_002
-        assert (await m.fs.lookup(ROOT_INODE, b"f59999", ANONYMOUS)).inode
-        assert (await m.fs.lookup(ROOT_INODE, b"f60000", ANONYMOUS)).inode == 0
+        assert (await m.look_up(ROOT_INODE, b"f59999", ANONYMOUS)).inode
+        assert (await m.look_up(ROOT_INODE, b"f60000", ANONYMOUS)).inode == 0
 
 
 async def test_closing_early_ends_the_work_in_the_background(autojump_clock: MockClock) -> None:
@@ -253,9 +253,9 @@ async def test_a_mount_point_whose_status_was_not_known_at_first(
         assert await m.names(ROOT_INODE) == [b".", b"..", b"m"]
         held = (await page_of(m, ROOT_INODE))[b"m"].entry.inode
         with pytest.raises(AfsError):
-            await m.fs.lookup(ROOT_INODE, b"m", ANONYMOUS)
+            await m.look_up(ROOT_INODE, b"m", ANONYMOUS)
         point.error = None
-        entry = await m.fs.lookup(ROOT_INODE, b"m", ANONYMOUS)
+        entry = await m.look_up(ROOT_INODE, b"m", ANONYMOUS)
         assert await m.names(entry.inode) == [b".", b"..", b"x"]
         m.fs.forget([(held, 1)])
         assert await m.names(entry.inode) == [b".", b"..", b"x"]
@@ -270,7 +270,7 @@ async def test_the_same_when_the_kernel_did_not_take_it(autojump_clock: MockCloc
         handle = await m.fs.opendir(ROOT_INODE, ANONYMOUS)
         (_, _, offered) = await m.fs.readdir(handle, 0, 10)
         point.error = None
-        entry = await m.fs.lookup(ROOT_INODE, b"m", ANONYMOUS)
+        entry = await m.look_up(ROOT_INODE, b"m", ANONYMOUS)
         assert entry.inode == offered.entry.inode
         m.fs.releasedir(handle)
-        assert (await m.fs.getattr(entry.inode, ANONYMOUS)).is_directory
+        assert (await m.stat(entry.inode, ANONYMOUS)).is_directory

@@ -22,11 +22,11 @@ async def test_attributes_are_those_of_the_status(autojump_clock: MockClock) -> 
     file = world.home.file(b"f", b"hello", mode=0o4755)
     file.owner, file.group, file.links, file.mtime = 1234, 5678, 3, 1_500_000_000
     async with world.mounted(**VOLUME) as m:
-        entry = await m.fs.lookup(ROOT, b"f", ANONYMOUS)
+        entry = await m.look_up(ROOT, b"f", ANONYMOUS)
         assert entry.mode == stat.S_IFREG | 0o755  # suid is not honoured
         assert (entry.uid, entry.gid, entry.nlink, entry.size) == (1234, 5678, 3, 5)
         assert (entry.mtime, entry.blocks, entry.generation) == (1_500_000_000, 1, file.fid.unique)
-        again = await m.fs.getattr(entry.inode, ANONYMOUS)
+        again = await m.stat(entry.inode, ANONYMOUS)
         assert (again.inode, again.mode, again.size) == (entry.inode, entry.mode, entry.size)
 
 
@@ -34,11 +34,11 @@ async def test_timeouts_are_what_is_left_of_the_promises(autojump_clock: MockClo
     world = World()
     world.home.file(b"f")
     async with world.mounted(**VOLUME) as m:
-        entry = await m.fs.lookup(ROOT, b"f", ANONYMOUS)
+        entry = await m.look_up(ROOT, b"f", ANONYMOUS)
         assert PROMISE - 11 < entry.attr_timeout <= PROMISE - 10
         assert PROMISE - 11 < entry.entry_timeout <= PROMISE - 10
         await trio.sleep(1000)
-        entry = await m.fs.lookup(ROOT, b"f", ANONYMOUS)
+        entry = await m.look_up(ROOT, b"f", ANONYMOUS)
         assert PROMISE - 1011 < entry.attr_timeout <= PROMISE - 1010
 
 
@@ -52,11 +52,11 @@ async def test_warm_lookups_and_stats_call_no_server_and_do_not_suspend(
         file = await m.walk(b"d/f")
         calls = world.client.calls.total()
         for request in (
-            m.fs.lookup(ROOT, b"d", ANONYMOUS),
-            m.fs.lookup(directory, b"f", ANONYMOUS),
-            m.fs.lookup(directory, b"none", ANONYMOUS),
-            m.fs.getattr(file, ANONYMOUS),
-            m.fs.getattr(directory, ANONYMOUS),
+            m.look_up(ROOT, b"d", ANONYMOUS),
+            m.look_up(directory, b"f", ANONYMOUS),
+            m.look_up(directory, b"none", ANONYMOUS),
+            m.stat(file, ANONYMOUS),
+            m.stat(directory, ANONYMOUS),
             m.fs.access(file, 4, ANONYMOUS),
             m.fs.open(file, 0, ANONYMOUS),
             m.fs.opendir(directory, ANONYMOUS),
@@ -71,7 +71,7 @@ async def test_absent_names_are_answered_from_the_directory_and_may_be_kept(
 ) -> None:
     world = World()
     async with world.mounted(**VOLUME) as m:
-        entry = await m.fs.lookup(ROOT, b"nothing", ANONYMOUS)
+        entry = await m.look_up(ROOT, b"nothing", ANONYMOUS)
         assert entry.inode == 0
         assert PROMISE - 11 < entry.entry_timeout <= PROMISE - 10
         assert m.fs.statistics().nodes.absent_names == 1
@@ -82,8 +82,7 @@ async def test_absent_names_beyond_the_bound_are_not_to_be_kept(autojump_clock: 
     world = World()
     async with world.mounted(**VOLUME, absent_limit=2) as m:
         timeouts = [
-            (await m.fs.lookup(ROOT, b"%d" % number, ANONYMOUS)).entry_timeout
-            for number in range(3)
+            (await m.look_up(ROOT, b"%d" % number, ANONYMOUS)).entry_timeout for number in range(3)
         ]
         assert timeouts[1] > 0.0
         assert timeouts[2] == 0.0
@@ -96,10 +95,10 @@ async def test_names_are_bytes_of_up_to_255(autojump_clock: MockClock) -> None:
         world.home.file(name)
     async with world.mounted(**VOLUME) as m:
         for name in names:
-            assert (await m.fs.lookup(ROOT, name, ANONYMOUS)).inode
+            assert (await m.look_up(ROOT, name, ANONYMOUS)).inode
         assert set(await m.names(ROOT)) == {b".", b"..", *names}
         with pytest.raises(NameTooLong):
-            await m.fs.lookup(ROOT, b"n" * 256, ANONYMOUS)
+            await m.look_up(ROOT, b"n" * 256, ANONYMOUS)
 
 
 async def test_at_sys_stands_for_the_first_system_name_that_is_there(
@@ -109,18 +108,18 @@ async def test_at_sys_stands_for_the_first_system_name_that_is_there(
     second = world.home.directory(b"bin.two")
     sub = world.home.directory(b"three")
     async with world.mounted(**VOLUME, sysnames=(b"one", b"two", b"three")) as m:
-        entry = await m.fs.lookup(ROOT, b"bin.@sys", ANONYMOUS)
+        entry = await m.look_up(ROOT, b"bin.@sys", ANONYMOUS)
         assert entry.generation == second.fid.unique
-        assert (await m.fs.lookup(ROOT, b"@sys", ANONYMOUS)).generation == sub.fid.unique
-        assert (await m.fs.lookup(ROOT, b"lib.@sys", ANONYMOUS)).inode == 0
-        assert (await m.fs.lookup(ROOT, b"@sysx", ANONYMOUS)).inode == 0
+        assert (await m.look_up(ROOT, b"@sys", ANONYMOUS)).generation == sub.fid.unique
+        assert (await m.look_up(ROOT, b"lib.@sys", ANONYMOUS)).inode == 0
+        assert (await m.look_up(ROOT, b"@sysx", ANONYMOUS)).inode == 0
 
 
 async def test_a_literal_at_sys_is_found_last(autojump_clock: MockClock) -> None:
     world = World()
     literal = world.home.file(b"x@sys")
     async with world.mounted(**VOLUME, sysnames=(b"one",)) as m:
-        entry = await m.fs.lookup(ROOT, b"x@sys", ANONYMOUS)
+        entry = await m.look_up(ROOT, b"x@sys", ANONYMOUS)
         assert entry.generation == literal.fid.unique
 
 
@@ -129,7 +128,7 @@ async def test_symbolic_links_are_read_as_they_are(autojump_clock: MockClock) ->
     world.home.link(b"l", b"../no\xffwhere/@sys")
     world.home.file(b"f")
     async with world.mounted(**VOLUME) as m:
-        entry = await m.fs.lookup(ROOT, b"l", ANONYMOUS)
+        entry = await m.look_up(ROOT, b"l", ANONYMOUS)
         assert stat.S_ISLNK(entry.mode)
         assert await m.fs.readlink(entry.inode, ANONYMOUS) == b"../no\xffwhere/@sys"
         with pytest.raises(AfsError, match="not a symbolic link"):
@@ -141,9 +140,9 @@ async def test_dots_are_looked_up_for_servers_of_other_protocols(autojump_clock:
     world.home.directory(b"e", at=world.home.directory(b"d"))
     async with world.mounted(**VOLUME) as m:
         outer, inner = await m.walk(b"d"), await m.walk(b"d/e")
-        assert (await m.fs.lookup(inner, b".", ANONYMOUS)).inode == inner
-        assert (await m.fs.lookup(inner, b"..", ANONYMOUS)).inode == outer
-        assert (await m.fs.lookup(ROOT, b"..", ANONYMOUS)).inode == ROOT
+        assert (await m.look_up(inner, b".", ANONYMOUS)).inode == inner
+        assert (await m.look_up(inner, b"..", ANONYMOUS)).inode == outer
+        assert (await m.look_up(ROOT, b"..", ANONYMOUS)).inode == ROOT
 
 
 async def test_a_file_that_went_is_stale_and_its_name_is_asked_again(
@@ -156,8 +155,8 @@ async def test_a_file_that_went_is_stale_and_its_name_is_asked_again(
         world.home.unlink(b"f")
         m.break_callback([file])  # the break of the directory got lost
         with pytest.raises(StaleInode):
-            await m.fs.getattr(inode, ANONYMOUS)
-        assert (await m.fs.lookup(ROOT, b"f", ANONYMOUS)).inode == 0
+            await m.stat(inode, ANONYMOUS)
+        assert (await m.look_up(ROOT, b"f", ANONYMOUS)).inode == 0
 
 
 async def test_a_name_without_a_file_is_stale_after_one_more_try(autojump_clock: MockClock) -> None:
@@ -166,7 +165,7 @@ async def test_a_name_without_a_file_is_stale_after_one_more_try(autojump_clock:
     del world.home.files[file.fid.vnode, file.fid.unique]
     async with world.mounted(**VOLUME) as m:
         with pytest.raises(StaleInode):
-            await m.fs.lookup(ROOT, b"f", ANONYMOUS)
+            await m.look_up(ROOT, b"f", ANONYMOUS)
         assert world.client.calls.total() < 10
 
 
@@ -176,8 +175,8 @@ async def test_errors_of_servers_are_passed_on(autojump_clock: MockClock) -> Non
     world.home.file(b"g")
     async with world.mounted(**VOLUME) as m:
         with pytest.raises(NotPermitted):
-            await m.fs.lookup(ROOT, b"f", ANONYMOUS)
-        assert (await m.fs.lookup(ROOT, b"g", ANONYMOUS)).inode
+            await m.look_up(ROOT, b"f", ANONYMOUS)
+        assert (await m.look_up(ROOT, b"g", ANONYMOUS)).inode
         assert m.fs.statistics().nodes.lookups == 2
 
 
@@ -189,7 +188,7 @@ async def test_searching_takes_the_lookup_right(autojump_clock: MockClock) -> No
     async with world.mounted(**VOLUME) as m:
         inode = await m.walk(b"d")
         with pytest.raises(NotPermitted, match="/d"):
-            await m.fs.lookup(inode, b"f", ANONYMOUS)
+            await m.look_up(inode, b"f", ANONYMOUS)
 
 
 async def test_a_name_found_while_its_directory_changed_is_not_to_be_kept(
@@ -199,11 +198,11 @@ async def test_a_name_found_while_its_directory_changed_is_not_to_be_kept(
     world.rtt = 1.0
     world.home.file(b"f")
     async with world.mounted(**VOLUME) as m:
-        await m.fs.lookup(ROOT, b"nothing", ANONYMOUS)  # the directory is known now
+        await m.look_up(ROOT, b"nothing", ANONYMOUS)  # the directory is known now
         entries = []
 
         async def look() -> None:
-            entries.append(await m.fs.lookup(ROOT, b"f", ANONYMOUS))
+            entries.append(await m.look_up(ROOT, b"f", ANONYMOUS))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look)
@@ -220,7 +219,7 @@ async def test_concurrent_lookups_make_one_node(autojump_clock: MockClock) -> No
         inodes: list[Inode] = []
 
         async def look() -> None:
-            inodes.append((await m.fs.lookup(ROOT, b"f", ANONYMOUS)).inode)
+            inodes.append((await m.look_up(ROOT, b"f", ANONYMOUS)).inode)
 
         async with trio.open_nursery() as nursery:
             for _ in range(20):

@@ -72,7 +72,7 @@ async def test_files_opened_one_after_the_other_are_fetched_before_they_are_open
         world.home.file(name, b"content of " + name, at=folder)
     async with world.mounted(source="#root.cell.") as m:
         parent = await m.walk(b"d")
-        inodes = [(await m.fs.lookup(parent, name, ANONYMOUS)).inode for name in NAMES]
+        inodes = [(await m.look_up(parent, name, ANONYMOUS)).inode for name in NAMES]
         world.client.calls.clear()
         for inode in inodes[:3]:
             opened = await m.fs.open(inode, 0, ANONYMOUS)

@@ -25,7 +25,7 @@ VOLUME: dict[str, Any] = {"source": "#root.cell."}
 async def timed_stat(m: Mounted, inode: Inode) -> float:
     """Seconds that a stat takes."""
     start = trio.current_time()
-    await m.fs.getattr(inode, ANONYMOUS)
+    await m.stat(inode, ANONYMOUS)
     return trio.current_time() - start
 
 
@@ -38,7 +38,7 @@ async def test_a_mount_point_is_a_directory_with_the_contents_of_its_target(
     sub.file(b"x", b"inside")
     sub.root.mtime, sub.root.owner = 1_234_567, 77
     async with world.mounted(**VOLUME) as m:
-        entry = await m.fs.lookup(ROOT_INODE, b"m", ANONYMOUS)
+        entry = await m.look_up(ROOT_INODE, b"m", ANONYMOUS)
         assert stat.S_ISDIR(entry.mode)
         assert (entry.mtime, entry.uid) == (1_234_567, 77)
         assert entry.attr_timeout > 3500
@@ -63,11 +63,11 @@ async def test_a_volume_that_contains_itself(autojump_clock: MockClock) -> None:
         inode = Inode(1)
         inodes = []
         for _ in range(8):  # the root is the volume's first place
-            inode = (await m.fs.lookup(inode, b"loop", ANONYMOUS)).inode
+            inode = (await m.look_up(inode, b"loop", ANONYMOUS)).inode
             inodes.append(inode)
         assert len(set(inodes)) == 8
         with pytest.raises(AfsError, match="inside itself") as caught:
-            await m.fs.lookup(inode, b"loop", ANONYMOUS)
+            await m.look_up(inode, b"loop", ANONYMOUS)
         assert caught.value.errno == errno.ELOOP
         m.fs.forget([(inode, 1) for inode in inodes])
         assert m.fs.statistics().nodes.nodes == 1
@@ -95,14 +95,14 @@ async def test_a_broken_mount_point_is_listed_and_says_why_when_entered(
     world.home.mountpoint(b"m", body)
     async with world.mounted(**VOLUME) as m:
         assert await m.names(ROOT_INODE) == [b".", b"..", b"m"]
-        entry = await m.fs.lookup(ROOT_INODE, b"m", ANONYMOUS)
+        entry = await m.look_up(ROOT_INODE, b"m", ANONYMOUS)
         assert entry.mode == stat.S_IFDIR | 0o755
         for enter in (m.fs.opendir, m.fs.statfs):
             with pytest.raises(error, match="/m: mount point") as caught:
                 await enter(entry.inode, ANONYMOUS)
             assert caught.value.errno == number
         with pytest.raises(error):
-            await m.fs.lookup(entry.inode, b"x", ANONYMOUS)
+            await m.look_up(entry.inode, b"x", ANONYMOUS)
         with pytest.raises(error):
             await m.fs.access(entry.inode, 0, ANONYMOUS)
         with pytest.raises(error):
@@ -159,8 +159,8 @@ async def test_dead_cells_and_servers_do_not_slow_a_listing(autojump_clock: Mock
         names = await m.names(ROOT_INODE)
         assert trio.current_time() - start < 0.1
         for name in names[2:]:  # as `ls -l` does
-            entry = await m.fs.lookup(ROOT_INODE, name, ANONYMOUS)
-            await m.fs.getattr(entry.inode, ANONYMOUS)
+            entry = await m.look_up(ROOT_INODE, name, ANONYMOUS)
+            await m.stat(entry.inode, ANONYMOUS)
             if name.startswith(b"alive"):
                 assert entry.mtime == 42
         assert trio.current_time() - start < 2.0  # mostly 3 round trips of 1 ms for each
@@ -197,7 +197,7 @@ async def test_other_cells_are_not_contacted_by_looking(autojump_clock: MockCloc
     async with world.mounted(**VOLUME) as m:
         inode = await m.walk(b"m")
         for _ in range(3):
-            entry = await m.fs.getattr(inode, ANONYMOUS)
+            entry = await m.stat(inode, ANONYMOUS)
             assert entry.mtime != 99
             assert entry.attr_timeout == 10.0
         await m.fs.listxattr(inode, ANONYMOUS)
@@ -205,7 +205,7 @@ async def test_other_cells_are_not_contacted_by_looking(autojump_clock: MockCloc
         world.notifier.take()
         m.fs.releasedir(await m.fs.opendir(inode, ANONYMOUS))
         assert ("attributes", inode) in world.notifier.take()  # the kernel holds faked ones
-        assert (await m.fs.getattr(inode, ANONYMOUS)).mtime == 99
+        assert (await m.stat(inode, ANONYMOUS)).mtime == 99
 
 
 async def test_looking_goes_on_in_the_background(autojump_clock: MockClock) -> None:
@@ -214,12 +214,12 @@ async def test_looking_goes_on_in_the_background(autojump_clock: MockClock) -> N
     world.home.mountpoint(b"m", b"#sub.")
     world.volume("sub").root.mtime = 99
     async with world.mounted(**VOLUME) as m:
-        entry = await m.fs.lookup(ROOT_INODE, b"m", ANONYMOUS)
+        entry = await m.look_up(ROOT_INODE, b"m", ANONYMOUS)
         assert entry.mtime != 99
         world.notifier.take()
         await trio.sleep(1)
         assert world.notifier.take() == [("attributes", entry.inode)]
-        entry = await m.fs.getattr(entry.inode, ANONYMOUS)
+        entry = await m.stat(entry.inode, ANONYMOUS)
         assert entry.mtime == 99
         assert world.locator.calls["home.org:sub"] == 1
 
@@ -247,11 +247,11 @@ async def test_who_is_cancelled_leaves_the_search_to_the_others(autojump_clock: 
 
         async def impatient() -> None:
             with trio.move_on_after(0.5):
-                await m.fs.lookup(inode, b"x", ANONYMOUS)
+                await m.look_up(inode, b"x", ANONYMOUS)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(impatient)
-            assert (await m.fs.lookup(inode, b"x", ANONYMOUS)).inode
+            assert (await m.look_up(inode, b"x", ANONYMOUS)).inode
 
 
 async def test_entering_is_bounded(autojump_clock: MockClock) -> None:
@@ -260,7 +260,7 @@ async def test_entering_is_bounded(autojump_clock: MockClock) -> None:
     world.home.mountpoint(b"m", b"#sub.")
     world.volume("sub")
     async with world.mounted(source="afs") as m:
-        inode = (await m.fs.lookup(ROOT_INODE, b"home.org", ANONYMOUS)).inode
+        inode = (await m.look_up(ROOT_INODE, b"home.org", ANONYMOUS)).inode
         start = trio.current_time()
         with pytest.raises(AfsError, match=r"/home\.org: .*no answer within 60 s") as caught:
             await m.fs.opendir(inode, ANONYMOUS)
@@ -280,13 +280,13 @@ async def test_a_target_that_stops_answering_shows_what_was_known(
         world.dead.add("fs2")
         m.break_callback([sub.root])
         start = trio.current_time()
-        entry = await m.fs.getattr(inode, ANONYMOUS)
+        entry = await m.stat(inode, ANONYMOUS)
         assert 0.4 < trio.current_time() - start < 0.6
         assert (entry.mtime, entry.attr_timeout) == (99, 0.0)
         assert await timed_stat(m, inode) < 0.001
         world.dead.clear()
         await trio.sleep(DEAD_TIME + 10)
-        assert (await m.fs.getattr(inode, ANONYMOUS)).attr_timeout > 0
+        assert (await m.stat(inode, ANONYMOUS)).attr_timeout > 0
 
 
 async def test_a_volume_that_was_deleted_and_made_again(autojump_clock: MockClock) -> None:
@@ -300,11 +300,11 @@ async def test_a_volume_that_was_deleted_and_made_again(autojump_clock: MockCloc
         del world.volumes["home.org", "sub"]
         m.break_callback([sub.root])
         await trio.sleep(1)
-        entry = await m.fs.getattr(inode, ANONYMOUS)
+        entry = await m.stat(inode, ANONYMOUS)
         assert stat.S_ISDIR(entry.mode)
         assert ("name", inode, b"old") in world.notifier.take()
         with pytest.raises(VolumeMissing):
-            await m.fs.lookup(inode, b"old", ANONYMOUS)
+            await m.look_up(inode, b"old", ANONYMOUS)
         world.volume("sub").file(b"new")
         await trio.sleep(10)
         assert await m.names(inode) == [b".", b"..", b"new"]
@@ -380,11 +380,11 @@ async def test_all_looks_in_one_volume_together_have_a_bound(autojump_clock: Moc
         await m.names(ROOT_INODE)
         start = trio.current_time()
         for number in range(200):
-            await m.fs.lookup(ROOT_INODE, b"m%d" % number, ANONYMOUS)
+            await m.look_up(ROOT_INODE, b"m%d" % number, ANONYMOUS)
         assert 0.9 < trio.current_time() - start < 1.2
         await trio.sleep(10)
         inode = await m.walk(b"m199")
-        assert (await m.fs.getattr(inode, ANONYMOUS)).attr_timeout > 3000
+        assert (await m.stat(inode, ANONYMOUS)).attr_timeout > 3000
         assert await m.names(await m.walk(b"m150")) == [b".", b".."]  # entering always works
 
 

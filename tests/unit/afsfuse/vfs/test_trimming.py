@@ -23,7 +23,7 @@ class Kernel:
     async def look_up(self, start: int, stop: int) -> None:
         for number in range(start, stop):
             name = b"f%d" % number
-            entry = await self.m.fs.lookup(ROOT_INODE, name, ANONYMOUS)
+            entry = await self.m.look_up(ROOT_INODE, name, ANONYMOUS)
             self.held.setdefault(name, []).append(entry.inode)
 
     def obey(self) -> int:

@@ -38,11 +38,11 @@ Operation = Callable[[Mounted, dict[bytes, Inode], Caller], Awaitable[object]]
 
 
 async def _lookup(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> object:
-    return await m.fs.lookup(inodes[b"p"], b"d", who)
+    return await m.look_up(inodes[b"p"], b"d", who)
 
 
 async def _absent(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> object:
-    return await m.fs.lookup(inodes[b"p"], b"nothing", who)
+    return await m.look_up(inodes[b"p"], b"nothing", who)
 
 
 async def _list(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> object:
@@ -50,11 +50,11 @@ async def _list(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> object:
 
 
 async def _stat_directory(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> object:
-    return await m.fs.getattr(inodes[b"p/d"], who)
+    return await m.stat(inodes[b"p/d"], who)
 
 
 async def _stat_link(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> object:
-    return await m.fs.getattr(inodes[b"p/l"], who)
+    return await m.stat(inodes[b"p/l"], who)
 
 
 async def _readlink(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> object:
@@ -62,11 +62,11 @@ async def _readlink(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> obje
 
 
 async def _find_file(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> object:
-    return await m.fs.lookup(inodes[b"p"], b"f", who)
+    return await m.look_up(inodes[b"p"], b"f", who)
 
 
 async def _stat_file(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> object:
-    return await m.fs.getattr(inodes[b"p/f"], who)
+    return await m.stat(inodes[b"p/f"], who)
 
 
 async def _read(m: Mounted, inodes: dict[bytes, Inode], who: Caller) -> object:
@@ -147,14 +147,14 @@ async def test_with_the_token_goes_what_was_seen_with_it(
 async def test_the_kernel_keeps_nothing_of_a_closed_directory(autojump_clock: MockClock) -> None:
     world, _ = private_world()
     async with world.mounted(**VOLUME) as m:
-        closed = await m.fs.lookup(ROOT_INODE, b"p", ALICE)
+        closed = await m.look_up(ROOT_INODE, b"p", ALICE)
         assert closed.attr_timeout > 0, "the directory itself stands in a public one"
         assert closed.entry_timeout > 0
         for name in (b"f", b"l", b"d", b"nothing"):
-            entry = await m.fs.lookup(closed.inode, name, ALICE)
+            entry = await m.look_up(closed.inode, name, ALICE)
             assert (entry.entry_timeout, entry.attr_timeout) == (0.0, 0.0)
             if entry.inode:
-                assert (await m.fs.getattr(entry.inode, ALICE)).attr_timeout == 0.0
+                assert (await m.stat(entry.inode, ALICE)).attr_timeout == 0.0
         handle = await m.fs.opendir(closed.inode, ALICE)
         for listing in await m.fs.readdir(handle, 0, 100):
             if listing.name not in (b".", b".."):
@@ -169,12 +169,12 @@ async def test_files_are_public_only_where_anybody_may_read(autojump_clock: Mock
     closed.rights = Rights.LOOKUP
     async with world.mounted(**VOLUME) as m:
         inode = await m.walk(b"p")
-        entry = await m.fs.lookup(inode, b"f", ALICE)
+        entry = await m.look_up(inode, b"f", ALICE)
         assert entry.entry_timeout > 0
         assert entry.attr_timeout == 0.0
-        assert (await m.fs.lookup(inode, b"d", ALICE)).attr_timeout > 0
+        assert (await m.look_up(inode, b"d", ALICE)).attr_timeout > 0
         with pytest.raises(NotPermitted):
-            await m.fs.lookup(inode, b"f", OTHER)
+            await m.look_up(inode, b"f", OTHER)
         assert b"f" in await m.names(inode, caller=OTHER)
 
 
@@ -203,7 +203,7 @@ async def test_a_directory_that_is_closed_is_forgotten_by_the_kernel(
     async with world.mounted(**VOLUME) as m:
         top = await m.walk(b"p")
         inodes = {name: await m.walk(b"p/" + name) for name in (b"f", b"l", b"d")}
-        assert (await m.fs.lookup(top, b"nothing", OTHER)).entry_timeout > 0
+        assert (await m.look_up(top, b"nothing", OTHER)).entry_timeout > 0
         world.notifier.take()
         closed.rights = Rights.NONE
         m.break_callback([closed])
@@ -239,12 +239,12 @@ async def test_a_file_keeps_the_identity_that_opened_it(autojump_clock: MockCloc
         assert m.fs.read_at_once(opened.handle, 0, 100) is None
         with pytest.raises(NotPermitted):
             await m.fs.read(opened.handle, 0, 100)
-        assert (await m.fs.getattr(inode, ALICE)).size == 6, "who has it open may know it"
+        assert (await m.stat(inode, ALICE)).size == 6, "who has it open may know it"
         with pytest.raises(NotPermitted):
-            await m.fs.getattr(inode, OTHER)
+            await m.stat(inode, OTHER)
         m.fs.release(opened.handle)
         with pytest.raises(NotPermitted):
-            await m.fs.getattr(inode, ALICE)
+            await m.stat(inode, ALICE)
 
 
 async def test_a_refusal_is_nobody_elses(autojump_clock: MockClock) -> None:
@@ -257,7 +257,7 @@ async def test_a_refusal_is_nobody_elses(autojump_clock: MockClock) -> None:
 
         async def look(who: Caller) -> None:
             try:
-                outcomes[who] = (await m.fs.lookup(top, b"f", who)).size
+                outcomes[who] = (await m.look_up(top, b"f", who)).size
             except AfsError as exc:
                 outcomes[who] = exc.errno
 
@@ -277,10 +277,10 @@ async def test_a_mount_point_in_a_closed_directory(autojump_clock: MockClock) ->
         top = await m.walk(b"p", OTHER)
         for _ in range(2):
             with pytest.raises(NotPermitted):
-                await m.fs.lookup(top, b"m", OTHER)
-            entry = await m.fs.lookup(top, b"m", ALICE)
+                await m.look_up(top, b"m", OTHER)
+            entry = await m.look_up(top, b"m", ALICE)
             assert (entry.entry_timeout, entry.attr_timeout) == (0.0, 0.0)
-            assert (await m.fs.lookup(entry.inode, b"x", ALICE)).size == 4
+            assert (await m.look_up(entry.inode, b"x", ALICE)).size == 4
 
 
 async def test_public_files_are_fetched_by_whoever_asks_and_kept_for_all(

@@ -139,13 +139,13 @@ async def test_what_was_taken_away_is_gone_when_it_is_set(autojump_clock: MockCl
         await m.fs.setxattr(inode, b"afs.acl", TEXT, ALICE)
         for who in (BOB, ANONYMOUS):
             assert await errno_of(m.read_all(file, who)) == errno.EACCES
-            assert await errno_of(m.fs.getattr(file, who)) == errno.EACCES
+            assert await errno_of(m.stat(file, who)) == errno.EACCES
             assert await errno_of(m.fs.opendir(inode, who)) == errno.EACCES
-            assert await errno_of(m.fs.lookup(inode, b"f", who)) == errno.EACCES
-            assert await errno_of(m.fs.lookup(inode, b"nothing", who)) == errno.EACCES
+            assert await errno_of(m.look_up(inode, b"f", who)) == errno.EACCES
+            assert await errno_of(m.look_up(inode, b"nothing", who)) == errno.EACCES
             assert not await m.fs.access(inode, os.R_OK, who)
         assert await m.read_all(file, ALICE) == b"secret"
-        entry = await m.fs.lookup(inode, b"f", ALICE)
+        entry = await m.look_up(inode, b"f", ALICE)
         assert (entry.attr_timeout, entry.entry_timeout) == (0.0, 0.0)
 
 

@@ -34,6 +34,7 @@ from afsfuse.interfaces.common import Fid
 from afsfuse.interfaces.fileserver import VolSync, VolumeStatus
 from afsfuse.model import FileKind, Inode, Rights, Status, VolumeType
 from afsfuse.vfs import FileSystem, KernelInvalidator, NodeTable, VfsOptions
+from afsfuse.vfs.entry import Entry
 from tests.unit.afsfuse.cache.blobs import DirectoryBuilder
 from tests.unit.afsfuse.cache.fakes import SmallFiles
 
@@ -430,11 +431,29 @@ class Mounted:
             options=options,
         )
 
+    async def look_up(self, parent: Inode, name: bytes, caller: Caller = ANONYMOUS) -> Entry:
+        """A lookup as the kernel does it. What is answered at once is what would be otherwise."""
+        entry = self.fs.lookup_at_once(parent, name, caller)
+        if entry is None:
+            return await self.fs.lookup(parent, name, caller)
+        assert await self.fs.lookup(parent, name, caller) == entry
+        if entry.inode:
+            self.fs.forget([(entry.inode, 1)])
+        return entry
+
+    async def stat(self, inode: Inode, caller: Caller = ANONYMOUS) -> Entry:
+        """As `look_up`, of attributes."""
+        entry = self.fs.getattr_at_once(inode)
+        if entry is None:
+            return await self.fs.getattr(inode, caller)
+        assert await self.fs.getattr(inode, caller) == entry
+        return entry
+
     async def walk(self, path: bytes, caller: Caller = ANONYMOUS) -> Inode:
         """The inode at the end of a path from the root; every step is held by the kernel."""
         inode = Inode(1)
         for name in path.split(b"/"):
-            entry = await self.fs.lookup(inode, name, caller)
+            entry = await self.look_up(inode, name, caller)
             assert entry.inode, f"no {name!r} in {path!r}"
             inode = entry.inode
         return inode

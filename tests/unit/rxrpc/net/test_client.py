@@ -1,5 +1,6 @@
 """Calls from the caller's side."""
 
+import hashlib
 import random
 from collections.abc import Sequence
 
@@ -76,6 +77,23 @@ async def test_several_calls_begin_together(
         call.close()
     assert client.statistics().active_calls == 0
     assert connection.streams(GIVE, []) == []
+
+
+@pytest.mark.parametrize("size", [0, 5, 20_000])
+async def test_what_stands_behind_the_arguments_goes_with_them(
+    autojump_clock: MockClock, net: LossyNetwork, nursery: trio.Nursery, size: int
+) -> None:
+    client, server = (Endpoint(socket=net.socket(address)) for address in (CLIENT, SERVER))
+    server.add_service(make_service())
+    await nursery.start(server.run)
+    await nursery.start(client.run)
+    connection = client.connect(SERVER, 77)
+    data = pattern(size)
+    reply = await connection.call(TAKE, Number(size), data=data)
+    assert reply.data == hashlib.sha256(data).digest()
+    with pytest.raises(LocalError):
+        await connection.call(ECHO, Bytes(b""), data=b"more")
+    assert client.statistics().active_calls == 0
 
 
 async def test_of_too_many_calls_none_begins(

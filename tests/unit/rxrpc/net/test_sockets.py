@@ -84,6 +84,10 @@ async def test_long_runs_take_few_calls(monkeypatch: pytest.MonkeyPatch) -> None
     assert sum(calls) == 128
     assert len(calls) == 3
     assert all(number * 1440 < 65_507 for number in calls)
+    calls.clear()
+    short = [(bytes(size), ("127.0.0.1", 1)) for size in (1440, 1440, 300, 1440, 300, 300, 1440)]
+    assert udp.send(short) == 7
+    assert calls == [3, 2, 1, 1], "the last of a run may be shorter"
     real.close()
 
 
