@@ -1,7 +1,9 @@
-"""What can be set: one frozen `Config`, made by `pick` from the defaults and the options.
+"""What can be set: one frozen `Config`, made from the defaults, files' settings, and the options.
 
 Options are those of `-o`, as mount(8) has them: words, separated by commas, some with a value.
-Kept free of heavy imports: the command line is read before anything else is loaded.
+`OPTIONS` declares each once: the help, the manual pages and the keys of the configuration files
+(`configfile`) come from there. Kept free of heavy imports: the command line is read before anything
+else is loaded.
 """
 
 from __future__ import annotations
@@ -9,14 +11,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from afsfuse.cell.ranks import parse_rule
 from afsfuse.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from ipaddress import IPv4Network
 
 EXIT_USAGE = 1
@@ -45,6 +47,9 @@ class Config:
 
     foreground: bool = False
     """Stay attached to the terminal and log there."""
+
+    given: tuple[str, ...] = field(default=(), compare=False)
+    """The words of `-o` as they were given, to read the files anew with."""
 
     confdir: str | None = None
     """Folder with ThisCell and CellServDB, before /etc/afsfuse and /etc/openafs."""
@@ -87,7 +92,7 @@ class Config:
     """Wait for servers that are silent, busy or off line until they are back or Ctrl-C comes."""
 
     retry: float | None = None
-    """Seconds for which a system call goes on trying; by default as `RetryLimits` has it."""
+    """Seconds for which a system call goes on trying; by default longer for what takes longer."""
 
     serverprefs: tuple[tuple[IPv4Network, int], ...] = ()
     """Which servers are asked first: ranks of networks, the lower the better."""
@@ -115,7 +120,7 @@ class Config:
     (also those on ranges, as the whole file) or `write` (ranges as write locks)."""
 
     flags: tuple[str, ...] = ()
-    """Further flags of mount(2): noexec, noatime, nodiratime, nosymfollow."""
+    """Further flags of mount(2): those of `MOUNT_FLAGS`."""
 
     crypt: str = "crypt"
     """How calls with a token are protected: `clear` (who calls is proven, nothing is hidden),
@@ -123,6 +128,13 @@ class Config:
 
     rxdebug: bool = True
     """Answer OpenAFS's `rxdebug`; what strangers are told is bounded, see docs/rxrpc.md."""
+
+    finish: int = 60
+    """Seconds that the end of a mount may take for storing what is not stored yet."""
+
+    metrics: str | None = None
+    """Where Prometheus may ask for figures: `unix:/path`, or a port of 127.0.0.1; by default
+    nowhere."""
 
     logfile: str | None = None
     """File to append the log to, in place of syslog or standard error."""
@@ -147,6 +159,30 @@ class Option:
     parse: Callable[[str], Any]
     """Makes the field's value; ValueError with what is expected."""
     help: str
+
+    @property
+    def positive(self) -> bool:
+        """Whether it can be a key of a file: of a pair such as `hard` and `soft`, the first."""
+        return bool(self.value) or self.parse is bool
+
+
+class Setting(NamedTuple):
+    """What a configuration file says of one field."""
+
+    field: str
+    value: Any
+    origin: str
+    """File and line, for people."""
+
+
+class Picked(NamedTuple):
+    """A configuration, and how it came about."""
+
+    config: Config
+    origins: Mapping[str, str]
+    """By field: the file and line, or the word of -o, that has set it; by default: nothing."""
+    ignored: tuple[str, ...]
+    """Words of -o that nobody knows, where that was allowed."""
 
 
 _SIZE = re.compile(r"(\d+)\s*([kmg]?)(i?b)?", re.IGNORECASE)
@@ -206,6 +242,15 @@ def _path(text: str) -> str:
     if not text:
         raise ValueError("a path is expected")
     return os.path.abspath(text)
+
+
+def _scraped(text: str) -> str:
+    kind, colon, path = text.partition(":")
+    if kind == "unix" and os.path.isabs(path):
+        return f"unix:{os.path.normpath(path)}"
+    if colon or not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValueError("unix:/PATH or the number of a port is expected")
+    return text
 
 
 def _folder(text: str) -> str:
@@ -278,11 +323,15 @@ OPTIONS: dict[str, Option] = {
     ),
     "rxdebug": Option("rxdebug", "", bool, "answer rxdebug (the default)"),
     "norxdebug": Option("rxdebug", "", lambda _: False, "do not answer rxdebug"),
+    "finish": Option("finish", "SECONDS", _number(1, 3600), "how long the end may store data"),
+    "metrics": Option(
+        "metrics", "WHERE", _scraped, "figures for Prometheus: unix:/PATH, or a port of 127.0.0.1"
+    ),
     "logfile": Option("logfile", "PATH", _path, "append the log to this file"),
     "debug": Option("debug", "", bool, "log everything"),
 }
 
-MOUNT_FLAGS = ("noexec", "noatime", "nodiratime", "nosymfollow")
+MOUNT_FLAGS = ("noexec", "noatime", "nodiratime", "nosymfollow", "sync", "dirsync")
 
 # Words for mount(8), systemd and desktops, and what every mount of ours is anyway.
 IGNORED = frozenset(
@@ -307,33 +356,70 @@ _SOURCE = re.compile(r"[#%](?:[A-Za-z0-9_][A-Za-z0-9_.-]*:)?[A-Za-z0-9_.-]+")
 def pick(
     source: str, directory: str, options: Iterable[str] = (), *, foreground: bool = False
 ) -> Config:
-    """The configuration of a command line: defaults, then options, of which the last one wins.
+    """The configuration of a command line alone: defaults, then options. See `settle`."""
+    return settle(source, directory, options, foreground=foreground).config
 
-    `options` are the arguments of `-o`. Raises `UsageError` naming the wrong word, and the one
-    that was probably meant.
+
+def settle(
+    source: str,
+    directory: str,
+    options: Iterable[str] = (),
+    *,
+    foreground: bool = False,
+    settings: Iterable[Setting] = (),
+    sloppy: bool = False,
+) -> Picked:
+    """The configuration: defaults, then settings of files, then options; the last one wins.
+
+    `options` are the arguments of `-o`; those that are unknown are left out when `sloppy`. Raises
+    `UsageError` naming the wrong word, and the one that was probably meant.
     """
+    words = split_options(options)
     config = Config(
-        source=_checked_source(source), directory=os.path.abspath(directory), foreground=foreground
+        source=_checked_source(source),
+        directory=os.path.abspath(directory),
+        foreground=foreground,
+        given=tuple(words),
     )
     changes: dict[str, Any] = {}
-    flags: dict[str, None] = {}
-    for word in split_options(options):
+    origins: dict[str, str] = {}
+    ignored = []
+    for setting in settings:
+        changes[setting.field], origins[setting.field] = setting.value, setting.origin
+    flags = dict.fromkeys(changes.pop("flags", ()))
+    for word in words:
         name, equals, value = word.partition("=")
         if name in MOUNT_FLAGS and not equals:
             flags[name] = None
+            origins["flags"] = f"-o {word}"
         elif name in OPTIONS:
             option = OPTIONS[name]
             changes[option.field] = _parsed(name, option, value if equals else None)
+            origins[option.field] = f"-o {word}"
         elif not (name in IGNORED or name.startswith(("x-", "X-"))):
-            raise _unknown(name)
+            if not sloppy or name in _REFUSED:
+                raise _unknown(name)
+            ignored.append(word)
     config = replace(config, **changes, flags=tuple(flags))
-    if config.chunk_size & (config.chunk_size - 1):
-        raise _usage(f"-o chunksize={config.chunk_size}: a power of two is expected")
-    if config.chunk_size * 8 > config.memory:
-        raise _usage("-o memory: at least eight times the chunk size is expected")
+    _check(config, origins)
+    return Picked(config, origins, tuple(ignored))
+
+
+def _check(config: Config, origins: Mapping[str, str]) -> None:
+    """What only several settings together can get wrong."""
+    size = config.chunk_size
+    if size & (size - 1):
+        raise _usage(f"{origins['chunk_size']}: a power of two is expected")
+    if size * 8 > config.memory:
+        where = origins.get("memory") or origins["chunk_size"]
+        raise _usage(
+            f"{where}: at least eight times the chunk size, {shown_size(size)}, is expected"
+            f" for memory, which is {shown_size(config.memory)}"
+        )
     if config.hard and config.retry is not None:
-        raise _usage(f"-o hard,retry={config.retry}: hard has no end: write soft,retry=SECONDS")
-    return config
+        raise _usage(
+            f"{origins['hard']} and {origins['retry']}: hard has no end: write soft,retry=SECONDS"
+        )
 
 
 def split_options(arguments: Iterable[str]) -> list[str]:
@@ -350,9 +436,9 @@ def describe(config: Config) -> list[str]:
     """`field = value`, a line for each field that is not as it is by default."""
     default = Config()
     return [
-        f"{field.name} = {getattr(config, field.name)!r}"
-        for field in fields(Config)
-        if getattr(config, field.name) != getattr(default, field.name)
+        f"{one.name} = {getattr(config, one.name)!r}"
+        for one in fields(Config)
+        if getattr(config, one.name) != getattr(default, one.name)
     ]
 
 
@@ -369,13 +455,18 @@ def _parsed(name: str, option: Option, value: str | None) -> object:
 
 
 def _unknown(name: str) -> UsageError:
-    import difflib
-
     if name in _REFUSED:
         return _usage(f"-o {name}: {_REFUSED[name]}")
-    near = difflib.get_close_matches(name, option_names(), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "see afsfuse mount --help"
+    hint = meant(name, option_names()) or "see afsfuse mount --help"
     return _usage(f"-o {name}: unknown option: {hint}")
+
+
+def meant(name: str, names: Iterable[str]) -> str | None:
+    """A question after the nearest of the right names, if one is near."""
+    import difflib
+
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else None
 
 
 def _checked_source(source: str) -> str:

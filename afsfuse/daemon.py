@@ -28,9 +28,11 @@ import trio
 
 import rxrpc
 from afsfuse import config as settings
+from afsfuse import systemd
 from afsfuse.auth.folders import UNLINKED, in_memory, own_folder
 from afsfuse.auth.following import Follower
 from afsfuse.auth.hardening import harden
+from afsfuse.auth.processes import process_of
 from afsfuse.auth.renewing import Renewer
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials
 from afsfuse.auth.store import TokenStore
@@ -39,24 +41,31 @@ from afsfuse.cache.disk import default_folder, open_cache
 from afsfuse.cache.leftovers import Leftovers
 from afsfuse.cache.recovery import Recovery
 from afsfuse.callback_service import CallbackService, cache_config
-from afsfuse.cell.cellservdb import load, search_folders
 from afsfuse.cell.directory import CellDirectory
 from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.usernumbers import UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
+from afsfuse.control.loglevels import LogLevels
+from afsfuse.control.paths import Paths
+from afsfuse.control.scraping import ScrapeServer
 from afsfuse.control.server import ControlServer
 from afsfuse.control.servers import ServerPreferences
+from afsfuse.control.stacks import dump_on_signals
+from afsfuse.control.statistics import Overview
+from afsfuse.control.tracing import Tracing
 from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
+from afsfuse.control.why import Why
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
 from afsfuse.fileserver.preferences import Preferences
 from afsfuse.fileserver.rotation import RetryLimits
-from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, MountOptions
+from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, PID_ATTRIBUTE, MountOptions
 from afsfuse.fuse.notify import KernelNotifier
 from afsfuse.fuse.session import FuseSession, SessionLimits
+from afsfuse.reloading import Reloader, cell_files
 from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, VfsOptions
 from afsfuse.vfs.inodes import holders
 
@@ -66,7 +75,6 @@ if TYPE_CHECKING:
     from afsfuse.cache import Vnode
     from afsfuse.cache.disk import NoDisk
     from afsfuse.cache.journal import DirtyKey
-    from afsfuse.cell.cellservdb import CellFiles
     from afsfuse.cell.volumes import Volume
     from afsfuse.config import Config
     from afsfuse.model import Inode
@@ -79,8 +87,6 @@ FAREWELL_SECONDS = 8.0
 """How long the end may take for giving callbacks back, over all servers."""
 LEAST_DIRTY = 16 << 20
 """Bytes that may be written and not stored yet: half the data cache, or at least so many."""
-STORE_SECONDS = 60.0
-"""How long the end may take for storing what is not stored yet."""
 SETTLE_SECONDS = 1.0
 """How long a callback's reply may wait for the kernel; the callback service has its own bound."""
 OWN_SETTLE_SECONDS = 0.25
@@ -107,6 +113,21 @@ class Parts:
     numbers: UserNumbers
     recovery: Recovery
     verbs: Verbs
+    reloader: Reloader
+    overview: Overview
+
+    def status(self) -> str:
+        """How it goes, in a line for systemd."""
+        tokens = len(self.tokens.all())
+        return f"mounted; {tokens} token{'s' * (tokens != 1)}; {self.left()}"
+
+    def left(self) -> str:
+        """What is written and on no server yet, for people."""
+        files = [*self.cache.writes.unstored(), *self.recovery.unstored()]
+        if not files:
+            return "everything is stored"
+        size = sum(file.size for file in files)
+        return f"{size} bytes of {len(files)} file{'s' * (len(files) != 1)} are not stored"
 
 
 def compose(
@@ -120,7 +141,7 @@ def compose(
     Without `credentials` identities are known by the tokens of this machine's store; without
     `disk` file data is kept in memory only.
     """
-    cells = CellDirectory(_cell_files(config))
+    cells = CellDirectory(cell_files(config))
     registry = ServerRegistry()
     tokens = TokenStore(own_folder())
     credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
@@ -149,7 +170,7 @@ def compose(
         notifier=notifier,
         options=options,
         identify=tokens.identities.of,
-        leftovers=Leftovers(own_folder() / UNLINKED),
+        leftovers=_leftovers(disk),
         settle=settle_other_nodes,
     )
     recovery = Recovery(cache, partial(_volume_of, locator))
@@ -166,15 +187,72 @@ def compose(
         filesystem, config.directory, lambda: session.device, verbs.identity, config.expire
     )
     verbs.add(trees.verbs)
+    overview = _look_inside(
+        endpoint, cells, config, client, cache, filesystem, session, unstored, verbs, tokens
+    )
+    paths = Paths(filesystem, config.directory, lambda: session.device, verbs.identity)
+    verbs.add(paths.verbs)
     return Parts(
         locator, client, cache, filesystem, callbacks, session, tokens, credentials,
         UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
+        Reloader(config, cells, client.preferences), overview,
     )  # fmt: skip
 
 
-def _cell_files(config: Config) -> CellFiles:
-    files = load(search_folders(None if config.confdir is None else Path(config.confdir)))
-    return files if config.cell is None else replace(files, this_cell=config.cell)
+def _look_inside(
+    endpoint: rxrpc.Endpoint,
+    cells: CellDirectory,
+    config: Config,
+    client: FileServerClient,
+    cache: CacheManager,
+    filesystem: FileSystem,
+    session: FuseSession,
+    unstored: UnstoredFiles,
+    verbs: Verbs,
+    tokens: TokenStore,
+) -> Overview:
+    """Let commands see what goes on."""
+    overview = Overview(
+        endpoint,
+        client,
+        cache,
+        filesystem,
+        session.interrupts.statistics,
+        verbs,
+        source=config.source,
+        directory=config.directory,
+    )
+    why = Why(
+        endpoint, cells, client, cache, filesystem, unstored, tokens, verbs.identity,
+        directory=config.directory,
+    )  # fmt: skip
+    tracing = Tracing(
+        endpoint,
+        client.operations,
+        session.interrupts,
+        why.volume_of,
+        client.servers,
+        process_of,
+    )
+    for verb in (overview.verbs, why.verbs, LogLevels(config.directory).verbs):
+        verbs.add(verb)
+    verbs.streams.update(overview.streams | tracing.streams)
+    return overview
+
+
+async def tell_prometheus(where: str, overview: Overview, nursery: trio.Nursery) -> None:
+    """Serve figures there. Raises `UsageError` when that cannot be."""
+    try:
+        from afsfuse.control.metrics import exposition, registry_of
+    except ImportError as exc:
+        raise UsageError(
+            f"-o metrics={where}: the package {exc.name} is missing: "
+            "pip install 'afsfuse[metrics]', or leave the option out",
+            exit_code=EXIT_SYSTEM,
+        ) from None
+    await nursery.start(
+        ScrapeServer(where, partial(exposition, registry_of(overview.statistics))).run
+    )
 
 
 def _cache(config: Config, client: FileServerClient, disk: NoDisk | None) -> CacheManager:
@@ -184,10 +262,25 @@ def _cache(config: Config, client: FileServerClient, disk: NoDisk | None) -> Cac
         chunk_size=config.chunk_size,
         vnode_limit=config.vnodes,
         channels=client.channels,
+        patience=_patience(config),
         lock_mode=LockMode(config.flock),
         disk=disk,
         dirty_bytes=max(config.memory // 2, LEAST_DIRTY),
     )
+
+
+def _patience(config: Config) -> float:
+    """For how many seconds what may pass is waited for."""
+    return math.inf if config.hard else config.retry or 0.0
+
+
+def _leftovers(disk: NoDisk | None) -> Leftovers:
+    """The list of names to be removed: where it outlives the machine's end, if there is such a
+    place. What daemons without one have left is taken over, too.
+    """
+    volatile = own_folder() / UNLINKED
+    lasting = None if disk is None else disk.unlinked
+    return Leftovers(volatile) if lasting is None else Leftovers(lasting, volatile)
 
 
 def _vfs_options(config: Config) -> VfsOptions:
@@ -233,7 +326,7 @@ def _session(config: Config, filesystem: FileSystem, notifier: KernelNotifier) -
             config.requests,
             config.timeout,
             config.read_ahead,
-            math.inf if config.hard else config.retry or 0.0,
+            _patience(config),
         ),
         notifier,
         local_locks=LockMode(config.flock) is LockMode.LOCAL,
@@ -334,16 +427,23 @@ async def serve(
     """
     work = trio.CancelScope()
     farewell = trio.CancelScope(shield=True)
+    notifier = systemd.Notifier.from_environment()
     endings = [signal.SIGTERM, signal.SIGINT]
-    if config.foreground:
-        endings.append(signal.SIGHUP)  # its terminal is gone; in the background it has none
-    with trio.open_signal_receiver(*endings) as signals:
+    if at_terminal := config.foreground and not notifier.active:
+        endings.append(signal.SIGHUP)  # its terminal is gone; from others it asks for a reload
+    with (
+        trio.open_signal_receiver(*endings) as signals,
+        trio.open_signal_receiver(signal.SIGUSR1) as questions,
+    ):
         async with trio.open_nursery() as services:
             services.start_soon(_end_on_signals, signals, work, farewell)
+            services.start_soon(dump_on_signals, questions)
             with work:
                 endpoint = await open_endpoint(services, config)
                 parts = compose(endpoint, config, credentials, open_disk(config))
                 endpoint.add_service(parts.callbacks.service)
+                if config.metrics is not None:
+                    await tell_prometheus(config.metrics, parts.overview, services)
                 await services.start(parts.locator.run)
                 await services.start(parts.client.run)
                 await services.start(parts.cache.run)
@@ -354,15 +454,21 @@ async def serve(
                 log.info("UDP port %d at %s", endpoint.local_address[1], config.bind)
                 # Before anybody can write anew to what was left.
                 await services.start(parts.recovery.run)
+                if not at_terminal:
+                    await services.start(parts.reloader.run, notifier)
+                asks = systemd.asks(config.directory, PID_ATTRIBUTE)
+                watch = systemd.Watch(notifier, asks, parts.status)
                 try:
                     await parts.filesystem.prepare()
                     async with trio.open_nursery() as mounting:
                         await mounting.start(parts.session.run)
                         log.info("mounted %s at %s", config.source, config.directory)
                         on_mounted()
+                        services.start_soon(watch.run)
                 finally:
                     with farewell:
-                        await parts.cache.writes.finish(STORE_SECONDS)
+                        async with watch.farewell(parts.left):
+                            await parts.cache.writes.finish(config.finish)
                         farewell.deadline = trio.current_time() + FAREWELL_SECONDS
                         with trio.move_on_after(FAREWELL_SECONDS / 2):
                             await parts.filesystem.finish()

@@ -1,4 +1,4 @@
-"""Every error of this package, in one tree, and the one table from abort codes to errno.
+"""Every error of this package, in one tree, and which of them an abort code becomes.
 
 ::
 
@@ -25,15 +25,23 @@
     ├── ControlRefused       EPERM: a daemon did not do what a command asked for
     └── DataCorrupt          EIO: a server sent what cannot be
 
-`errno` is what the system call ends with. The wire's code, if there was one, is in `code`.
+`errno` is what the system call ends with. The wire's code, if there was one, is in `code`; the
+table of those is in `afsfuse.abortcodes`, and to be had from here.
 """
 
 import copy
-import enum
 import errno
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Self
+
+from afsfuse.abortcodes import ABORT_CODES as ABORT_CODES
+from afsfuse.abortcodes import RXK_BASE
+from afsfuse.abortcodes import ViceCode as ViceCode
+from afsfuse.abortcodes import VlCode as VlCode
+from afsfuse.abortcodes import abort_name as abort_name
+from afsfuse.abortcodes import errno_of_abort as errno_of_abort
+from afsfuse.abortcodes import unified as unified
 
 
 class AfsError(Exception):
@@ -225,234 +233,6 @@ class DataCorrupt(AfsError):
     """A server sent what cannot be; what it said is not used."""
 
 
-class ViceCode(enum.IntEnum):
-    """What file servers say of volumes and vnodes. Source: util/errors.h."""
-
-    VSALVAGE = 101
-    VNOVNODE = 102
-    VNOVOL = 103
-    VVOLEXISTS = 104
-    VNOSERVICE = 105
-    VOFFLINE = 106
-    VONLINE = 107
-    VDISKFULL = 108
-    VOVERQUOTA = 109
-    VBUSY = 110
-    VMOVED = 111
-    VIO = 112
-    VSALVAGING = 113
-    VRESTRICTED = 120
-    VRESTARTING = -100
-
-
-# First codes of com_err tables; a table has at most 256 codes.
-_U_BASE = 5376
-_VL_BASE = 363520
-_RXK_BASE = 19270400
-_UAE_BASE = 49733376
-_RXGK_BASE = 1233242880
-
-
-class VlCode(enum.IntEnum):
-    """Those codes of the volume location service that mean something special to a client."""
-
-    IO = _VL_BASE + 1
-    NOENT = _VL_BASE + 4
-    ENTDELETED = _VL_BASE + 6
-    BADNAME = _VL_BASE + 7
-    NOMEM = _VL_BASE + 27
-
-
-# Names with the errno that each one becomes. Most of the meanings are those of Linux fs/afs/misc.c,
-# but no code becomes ENOENT that a directory has not proven: the kernel would remember it.
-_RX = {
-    -1: ("RX_CALL_DEAD", errno.ETIMEDOUT),
-    -2: ("RX_INVALID_OPERATION", errno.EOPNOTSUPP),
-    -3: ("RX_CALL_TIMEOUT", errno.ETIMEDOUT),
-    -4: ("RX_EOF", errno.EPROTO),
-    -5: ("RX_PROTOCOL_ERROR", errno.EPROTO),
-    -6: ("RX_USER_ABORT", errno.ECONNABORTED),
-    -7: ("RX_ADDRINUSE", errno.EREMOTEIO),
-    -8: ("RX_MSGSIZE", errno.EMSGSIZE),
-    -450: ("RXGEN_CC_MARSHAL", errno.EBADMSG),
-    -451: ("RXGEN_CC_UNMARSHAL", errno.EBADMSG),
-    -452: ("RXGEN_SS_MARSHAL", errno.EBADMSG),
-    -453: ("RXGEN_SS_UNMARSHAL", errno.EBADMSG),
-    -454: ("RXGEN_DECODE", errno.EBADMSG),
-    -455: ("RXGEN_OPCODE", errno.EOPNOTSUPP),
-    -456: ("RXGEN_SS_XDRFREE", errno.EREMOTEIO),
-    -457: ("RXGEN_CC_XDRFREE", errno.EREMOTEIO),
-}
-
-_VICE = {
-    ViceCode.VSALVAGE: errno.EIO,
-    ViceCode.VNOVNODE: errno.ESTALE,
-    ViceCode.VNOVOL: errno.ENODEV,
-    ViceCode.VVOLEXISTS: errno.EEXIST,
-    ViceCode.VNOSERVICE: errno.ETIMEDOUT,  # OpenAFS 1.4.8 to 1.6.24 ended idle calls with it
-    ViceCode.VOFFLINE: errno.ENXIO,
-    ViceCode.VONLINE: errno.EEXIST,
-    ViceCode.VDISKFULL: errno.ENOSPC,
-    ViceCode.VOVERQUOTA: errno.EDQUOT,
-    ViceCode.VBUSY: errno.EBUSY,
-    ViceCode.VMOVED: errno.ENODEV,
-    ViceCode.VIO: errno.EIO,
-    ViceCode.VSALVAGING: errno.EBUSY,
-    ViceCode.VRESTRICTED: errno.EREMOTEIO,
-    ViceCode.VRESTARTING: errno.EBUSY,
-}
-
-_U = {  # the database servers among themselves. Source: uerrors.et
-    _U_BASE: ("UNOQUORUM", errno.EAGAIN),
-    _U_BASE + 1: ("UNOTSYNC", errno.EREMOTEIO),
-    _U_BASE + 13: ("UNOSERVERS", errno.ETIMEDOUT),
-}
-
-_VL = (  # in the order of vl_errors.et
-    ("IDEXIST", errno.EEXIST),
-    ("IO", errno.EIO),
-    ("NAMEEXIST", errno.EEXIST),
-    ("CREATEFAIL", errno.EREMOTEIO),
-    ("NOENT", errno.ENODEV),
-    ("EMPTY", errno.ENODEV),
-    ("ENTDELETED", errno.ENODEV),
-    ("BADNAME", errno.ENODEV),
-    ("BADINDEX", errno.EINVAL),
-    ("BADVOLTYPE", errno.EINVAL),
-    ("BADSERVER", errno.EINVAL),
-    ("BADPARTITION", errno.EINVAL),
-    ("REPSFULL", errno.EFBIG),
-    ("NOREPSERVER", errno.ENODEV),
-    ("DUPREPSERVER", errno.EEXIST),
-    ("RWNOTFOUND", errno.ENODEV),
-    ("BADREFCOUNT", errno.EINVAL),
-    ("SIZEEXCEEDED", errno.EINVAL),
-    ("BADENTRY", errno.EINVAL),
-    ("BADVOLIDBUMP", errno.EINVAL),
-    ("IDALREADYHASHED", errno.EINVAL),
-    ("ENTRYLOCKED", errno.EBUSY),
-    ("BADVOLOPER", errno.EBADRQC),
-    ("BADRELLOCKTYPE", errno.EINVAL),
-    ("RERELEASE", errno.EREMOTEIO),
-    ("BADSERVERFLAG", errno.EINVAL),
-    ("PERM", errno.EACCES),
-    ("NOMEM", errno.EREMOTEIO),
-    ("BADVERSION", errno.EREMOTEIO),
-    ("INDEXERANGE", errno.EINVAL),
-    ("MULTIPADDR", errno.EREMOTEIO),
-    ("BADMASK", errno.EINVAL),
-    ("DBBAD", errno.EREMOTEIO),
-)
-
-_RXK = (  # in the order of rxkad_errs.et
-    ("RXKADINCONSISTENCY", errno.EPROTO),
-    ("RXKADPACKETSHORT", errno.EPROTO),
-    ("RXKADLEVELFAIL", errno.EACCES),
-    ("RXKADTICKETLEN", errno.EACCES),
-    ("RXKADOUTOFSEQUENCE", errno.EPROTO),
-    ("RXKADNOAUTH", errno.EACCES),
-    ("RXKADBADKEY", errno.EACCES),
-    ("RXKADBADTICKET", errno.EACCES),
-    ("RXKADUNKNOWNKEY", errno.EACCES),
-    ("RXKADEXPIRED", errno.EACCES),
-    ("RXKADSEALEDINCON", errno.EACCES),
-    ("RXKADDATALEN", errno.EPROTO),
-    ("RXKADILLEGALLEVEL", errno.EACCES),
-)
-
-_RXGK = (  # in the order of rxgk_errs.et
-    ("RXGK_INCONSISTENCY", errno.EPROTO),
-    ("RXGK_PACKETSHORT", errno.EPROTO),
-    ("RXGK_BADCHALLENGE", errno.EPROTO),
-    ("RXGK_BADETYPE", errno.ENOPKG),
-    ("RXGK_BADLEVEL", errno.EKEYREJECTED),
-    ("RXGK_BADKEYNO", errno.EKEYREJECTED),
-    ("RXGK_EXPIRED", errno.EKEYEXPIRED),
-    ("RXGK_NOTAUTH", errno.EKEYREJECTED),
-    ("RXGK_BAD_TOKEN", errno.EKEYREJECTED),
-    ("RXGK_SEALED_INCON", errno.EKEYREJECTED),
-    ("RXGK_DATA_LEN", errno.EPROTO),
-    ("RXGK_BAD_QOP", errno.EKEYREJECTED),
-)
-
-# The errno names of the unified table, in its order. Source: unified_afs.et.
-_UAE_NAMES = """
-EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK
-EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE
-EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY ELOOP EWOULDBLOCK
-ENOMSG EIDRM ECHRNG EL2NSYNC EL3HLT EL3RST ELNRNG EUNATCH ENOCSI EL2HLT EBADE EBADR EXFULL ENOANO
-EBADRQC EBADSLT EBFONT ENOSTR ENODATA ETIME ENOSR ENONET ENOPKG EREMOTE ENOLINK EADV ESRMNT ECOMM
-EPROTO EMULTIHOP EDOTDOT EBADMSG EOVERFLOW ENOTUNIQ EBADFD EREMCHG ELIBACC ELIBBAD ELIBSCN ELIBMAX
-ELIBEXEC EILSEQ ERESTART ESTRPIPE EUSERS ENOTSOCK EDESTADDRREQ EMSGSIZE EPROTOTYPE ENOPROTOOPT
-EPROTONOSUPPORT ESOCKTNOSUPPORT EOPNOTSUPP EPFNOSUPPORT EAFNOSUPPORT EADDRINUSE EADDRNOTAVAIL
-ENETDOWN ENETUNREACH ENETRESET ECONNABORTED ECONNRESET ENOBUFS EISCONN ENOTCONN ESHUTDOWN
-ETOOMANYREFS ETIMEDOUT ECONNREFUSED EHOSTDOWN EHOSTUNREACH EALREADY EINPROGRESS ESTALE EUCLEAN
-ENOTNAM ENAVAIL EISNAM EREMOTEIO EDQUOT ENOMEDIUM EMEDIUMTYPE ECANCELED ENOTRECOVERABLE ENOTSUP
-EOTHER EOWNERDEAD EPROCLIM EDISCON
-"""
-# What has no errno here, or one that must not reach a program.
-_UAE_SPECIAL = {
-    "ENOENT": errno.ESTALE,  # calls name fids, not names: the file is gone
-    "ERESTART": errno.EINTR,
-    "EOTHER": errno.EREMOTEIO,
-    "EPROCLIM": errno.EAGAIN,
-    "EDISCON": errno.ESHUTDOWN,
-}
-
-
-def _build_table() -> Mapping[int, tuple[str, int]]:
-    table: dict[int, tuple[str, int]] = dict(_RX)
-    table |= {code: (code.name, number) for code, number in _VICE.items()}
-    table |= _U
-    table |= {_VL_BASE + i: (f"VL_{name}", number) for i, (name, number) in enumerate(_VL)}
-    table |= {_RXK_BASE + i: entry for i, entry in enumerate(_RXK)}
-    table |= {_RXGK_BASE + i: entry for i, entry in enumerate(_RXGK)}
-    for i, name in enumerate(_UAE_NAMES.split()):
-        number = _UAE_SPECIAL.get(name) or getattr(errno, name)
-        table[_UAE_BASE + i] = (f"UA{name}", number)
-    # Servers without error translation send their own errno: Linux's, we hope.
-    for number, name in errno.errorcode.items():
-        table.setdefault(number, (name, _UAE_SPECIAL.get(name, number)))
-    return MappingProxyType(table)
-
-
-ABORT_CODES = _build_table()
-"""Abort code -> its name, and the errno that it becomes."""
-
-
-def _build_unified() -> Mapping[int, int]:
-    table: dict[int, int] = {}
-    for i, name in enumerate(_UAE_NAMES.split()):
-        if (number := getattr(errno, name, None)) is not None:
-            table.setdefault(number, _UAE_BASE + i)
-    return MappingProxyType(table)
-
-
-_UNIFIED = _build_unified()
-
-
-def unified(code: int) -> int:
-    """What a server answers a client that understands unified errors in place of an errno.
-
-    Codes of volumes stay as they are. Source: sys_error_to_et in viced/afsfileprocs.c.
-    """
-    if ViceCode.VSALVAGE <= code <= ViceCode.VIO or code == ViceCode.VRESTRICTED:
-        return code
-    return _UNIFIED.get(code, code)
-
-
-def errno_of_abort(code: int) -> int:
-    """The errno for an abort code, whatever a server sends; always within 1 and 4095."""
-    entry = ABORT_CODES.get(code)
-    return entry[1] if entry else errno.EREMOTEIO
-
-
-def abort_name(code: int) -> str:
-    """The code with its name, where it has one: `103 VNOVOL`."""
-    entry = ABORT_CODES.get(code)
-    return f"{code} {entry[0]}" if entry else str(code)
-
-
 _OF_ABORT: Mapping[int, tuple[type[AfsError], str]] = MappingProxyType(
     {
         ViceCode.VNOVOL: (VolumeMissing, "the server does not have the volume"),
@@ -466,15 +246,15 @@ _OF_ABORT: Mapping[int, tuple[type[AfsError], str]] = MappingProxyType(
             "the volume needs to be salvaged; ask the cell's administrators",
         ),
         ViceCode.VNOVNODE: (StaleInode, "the file does not exist any more"),
-        _RXK_BASE + 2: (TokenRefused, "the server demands more encryption: mount with crypt=crypt"),
-        _RXK_BASE + 3: (TokenRefused, "the server does not take so long a ticket"),
-        _RXK_BASE + 5: (TokenRefused, "the server has nobody's token"),
-        _RXK_BASE + 6: (TokenRefused, "the server does not take the key of the token"),
-        _RXK_BASE + 7: (TokenRefused, "the token was made with another key than the server's"),
-        _RXK_BASE + 8: (TokenRefused, "the server does not know the key of the token"),
-        _RXK_BASE + 9: (TokenExpired, TokenExpired.MESSAGE),
-        _RXK_BASE + 10: (TokenRefused, "the server cannot read what is sealed with the token"),
-        _RXK_BASE + 12: (TokenRefused, "the server does not offer this level of encryption"),
+        RXK_BASE + 2: (TokenRefused, "the server demands more encryption: mount with crypt=crypt"),
+        RXK_BASE + 3: (TokenRefused, "the server does not take so long a ticket"),
+        RXK_BASE + 5: (TokenRefused, "the server has nobody's token"),
+        RXK_BASE + 6: (TokenRefused, "the server does not take the key of the token"),
+        RXK_BASE + 7: (TokenRefused, "the token was made with another key than the server's"),
+        RXK_BASE + 8: (TokenRefused, "the server does not know the key of the token"),
+        RXK_BASE + 9: (TokenExpired, TokenExpired.MESSAGE),
+        RXK_BASE + 10: (TokenRefused, "the server cannot read what is sealed with the token"),
+        RXK_BASE + 12: (TokenRefused, "the server does not offer this level of encryption"),
         VlCode.NOENT: (VolumeMissing, "the cell has no such volume"),
         VlCode.ENTDELETED: (VolumeMissing, "the volume was deleted"),
         VlCode.BADNAME: (VolumeMissing, "this cannot be a volume's name"),
@@ -487,7 +267,9 @@ def from_abort(
 ) -> AfsError:
     """The error for a call that a server ended with an abort code."""
     number = errno_of_abort(code)
-    kind, message = _OF_ABORT.get(code, (ServerError, "the server refused"))
+    known = ABORT_CODES.get(code)
+    refused = f"the server refused: {known.meaning}" if known else "the server refused"
+    kind, message = _OF_ABORT.get(code, (ServerError, refused))
     if kind is ServerError and number == errno.EACCES:
         kind, message = NotPermitted, "the access list does not permit it"
     elif kind is ServerError and number == errno.ESTALE:

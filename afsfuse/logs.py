@@ -115,10 +115,15 @@ def set_up(*, foreground: bool, logfile: str | None, debug: bool) -> None:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
-        logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    below = logging.getLogger("pyfuse3")
-    below.setLevel(logging.INFO)  # at DEBUG it tells of each worker it starts
-    below.filters = [answers_somebody]
+    logging.getLogger("pyfuse3").filters = [answers_somebody]
+    set_level(debug=debug)
+
+
+def set_level(*, debug: bool) -> None:
+    """Log everything, or what is worth knowing."""
+    for name in NAMES:
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+    logging.getLogger("pyfuse3").setLevel(logging.INFO)  # at DEBUG it tells of each worker
 
 
 def echo(level: int = logging.WARNING) -> logging.Handler:
@@ -137,6 +142,18 @@ def unecho(handler: logging.Handler) -> None:
         logging.getLogger(name).removeHandler(handler)
 
 
+def read_by_journal() -> bool:
+    """Whether journald reads standard error, and not somebody to whom it was redirected.
+
+    `JOURNAL_STREAM` has device and inode of what journald reads. Source: systemd.exec(5).
+    """
+    try:
+        found = os.fstat(2)
+    except OSError:  # closed
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
 def _handler(foreground: bool, logfile: str | None) -> logging.Handler:
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     if logfile is not None:
@@ -149,7 +166,7 @@ def _handler(foreground: bool, logfile: str | None) -> logging.Handler:
         handler.setFormatter(plain)
     elif foreground:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(JournalFormatter() if "JOURNAL_STREAM" in os.environ else plain)
+        handler.setFormatter(JournalFormatter() if read_by_journal() else plain)
     else:
         handler = SyslogHandler()
     return handler

@@ -138,6 +138,7 @@ class VolumeInfo:
     name: str  # of the read/write volume, without suffix
     ids: tuple[int, int, int]  # by VolumeType; 0: there is none
     sites: tuple[SiteInfo, ...]
+    locked: bool = False  # by an operation of the administrators, such as a move or a release
 
     def has(self, type: VolumeType) -> bool:
         """Whether the volume of that type exists and can be reached somewhere."""

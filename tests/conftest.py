@@ -13,6 +13,7 @@ import pytest
 import afsfuse.fuse  # noqa: F401 (its module in C must be there before pyfuse3, which tests import)
 from afsfuse.auth.folders import OVERRIDE
 from afsfuse.cache.disk.folder import OVERRIDE as CACHE_OVERRIDE
+from afsfuse.configfile import OVERRIDE as CONFIG_OVERRIDE
 
 pytest_plugins = ["tests.realcell.fixtures"]
 
@@ -29,20 +30,22 @@ hypothesis.settings.load_profile("project")
 @pytest.fixture(autouse=True, scope="session")
 def _own_folders() -> Iterator[None]:
     """Daemons and commands of tests keep no tokens where those of the machine do, and data on disk
-    only where a test says so.
+    only where a test says so. Nobody's configuration file counts.
     """
     with tempfile.TemporaryDirectory(prefix="afsfuse-test-") as folder:
         os.chmod(folder, 0o755)
         os.environ[OVERRIDE] = f"{folder}/run"
         os.environ[CACHE_OVERRIDE] = "none"
+        os.environ[CONFIG_OVERRIDE] = "none"
         yield
         del os.environ[OVERRIDE]
         del os.environ[CACHE_OVERRIDE]
+        del os.environ[CONFIG_OVERRIDE]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Real-cell tests share one cell, so one worker runs them; mounts need /dev/fuse. What has the
-    marker `soak` takes minutes and is left out unless it is asked for (`-m soak`).
+    """Mounts need /dev/fuse. What has the marker `soak` takes minutes and is left out unless it is
+    asked for (`-m soak`).
     """
     if "soak" not in config.option.markexpr:
         long = [item for item in items if item.get_closest_marker("soak")]
@@ -52,10 +55,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     no_fuse = pytest.mark.skip(reason="/dev/fuse or fusermount3 is not there")
     for item in items:
         if item.get_closest_marker("realcell"):
-            item.add_marker(pytest.mark.xdist_group("realcell"))
             item.add_marker(pytest.mark.timeout(600))
-        elif item.get_closest_marker("mount"):
-            item.add_marker(pytest.mark.xdist_group("mount"))
         if item.get_closest_marker("mount") and not Path("/dev/fuse").exists():
             item.add_marker(no_fuse)
 

@@ -28,6 +28,7 @@ RXRPC: list[tuple[str, ...]] = [
     ("__main__",),
 ]
 AFSFUSE: list[tuple[str, ...]] = [
+    ("abortcodes",),
     ("errors",),
     ("interfaces",),
     ("model",),
@@ -38,11 +39,14 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("cache",),
     ("vfs",),
     ("fuse", "callback_service", "control"),
-    ("config", "logs"),
-    ("tools",),
+    ("config", "logs", "systemd"),
+    ("configfile", "checks"),
+    ("tools", "reloading"),
     ("daemon",),
-    ("demo",),
+    ("demo", "starting", "ending"),
+    ("helper",),
     ("cli",),
+    ("manual",),
     ("__main__",),
 ]
 # Modules with no arrows of their own may be used by everyone in the package.
@@ -52,7 +56,10 @@ GUESTS = {"democell": {"democell", "demo"}}
 # What only some rooms may touch at all.
 RESERVED = {
     "pyfuse3": {("afsfuse", "fuse")},
-    "socket": {("rxrpc", "net"), *(("afsfuse", room) for room in ("cell", "fuse", "control"))},
+    "socket": {
+        ("rxrpc", "net"),
+        *(("afsfuse", room) for room in ("cell", "fuse", "control", "systemd")),
+    },
     "trio": {("rxrpc", "net"), ("rxrpc", "programs"), ("afsfuse", "*")},
     "time": {("rxrpc", "net"), ("rxrpc", "programs"), ("afsfuse", "*")},
     "dns": {("afsfuse", "cell")},

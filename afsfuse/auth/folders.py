@@ -7,7 +7,8 @@ A daemon of root's, whose mounts are for everybody, has `/run/afsfuse`. A user's
     pags/pag-NUMBER         the process that is the root of a PAG
     keeps/IDENTITY.CELL     what a token is to be renewed with
     control/PID.sock        the control sockets of the daemons, one each
-    unlinked/*.jsonl        files that were removed while they are open, for each daemon
+    unlinked/*.jsonl        files that were removed while they are open, for each daemon that has
+                            no cache folder for that
 
 So several daemons of one owner share their tokens, and so does one that is started later.
 """

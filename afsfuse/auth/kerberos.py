@@ -72,6 +72,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "krb5_parse_name": (_S, _P),
     "krb5_unparse_name": (_C, POINTER(c_void_p)),
     "krb5_get_default_realm": (_P,),
+    "krb5_get_profile": (_P,),
     "krb5_get_host_realm": (_S, POINTER(POINTER(c_char_p))),
     "krb5_get_credentials": (c_uint, _C, POINTER(_Creds), POINTER(POINTER(_Creds))),
     "krb5_get_renewed_creds": (POINTER(_Creds), _C, _C, _S),
@@ -124,6 +125,9 @@ def _library() -> ctypes.CDLL:
         function = getattr(library, name)
         function.argtypes = (c_void_p, *arguments)
         function.restype = c_int32 if name in _FUNCTIONS else None
+    library.profile_get_values.argtypes = (_C, POINTER(c_char_p), POINTER(POINTER(c_char_p)))
+    library.profile_free_list.argtypes = (POINTER(c_char_p),)
+    library.profile_release.argtypes = (_C,)
     library.krb5_init_context.argtypes = (POINTER(c_void_p),)
     library.krb5_get_error_message.argtypes = (c_void_p, c_int32)
     library.krb5_get_error_message.restype = c_void_p
@@ -169,6 +173,26 @@ class Kerberos:
             return (realms[0] or b"").decode(errors="replace") or None
         finally:
             self._library.krb5_free_host_realm(self._context, realms)
+
+    def kdcs(self, realm: str) -> list[str]:
+        """The KDCs of a realm, as krb5.conf has them: `host` or `host:port`; none if it says none.
+
+        Source: profile_get_values in profile.h
+        """
+        profile = c_void_p()
+        self._call("krb5_get_profile", byref(profile))
+        names = (c_char_p * 4)(b"realms", realm.encode(), b"kdc", None)
+        values = POINTER(c_char_p)()
+        try:
+            if self._library.profile_get_values(profile, names, byref(values)):
+                return []
+            found: list[str] = []
+            while (value := values[len(found)]) is not None:
+                found.append(value.decode(errors="replace"))
+            self._library.profile_free_list(values)
+            return found
+        finally:
+            self._library.profile_release(profile)
 
     def full_name(self, name: str) -> str:
         """A principal with its realm, which is the default one if the name has none."""

@@ -100,3 +100,13 @@ def alive(process: Process) -> bool:
         return kin(process.pid).process == process
     except Unclear:
         return False
+
+
+def process_of(thread: int) -> int:
+    """The process of a thread, by number; 0 if it is gone or out of sight."""
+    try:
+        with open(f"/proc/{thread}/status", "rb") as status:
+            lines = status.read().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(b"Tgid:")), 0)

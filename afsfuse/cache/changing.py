@@ -6,14 +6,14 @@ fetched after a change, nor told to the kernel, which knows what it asked for. I
 by more, somebody else made a change, too: the promise went with that, and the directory is asked
 for anew.
 
-When it is not known whether a change was made (the server fell silent, or who asked gave up), the
-promise is taken for void, as no callback tells us of what we did ourselves. The server may even
-make it later, so the directory is doubted a few times more.
+When a server falls silent over a change, it is found out whether it was made as soon as anybody
+answers (`afsfuse.cache.outcomes`). Where nobody does, or who asked gave up, the promise is taken
+for void, as no callback tells us of what we did ourselves. The server may even make it later, so
+the directory is doubted a few times more.
 """
 
 from __future__ import annotations
 
-import errno
 import heapq
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,15 @@ import trio
 
 from afsfuse.cache.directories import Directory
 from afsfuse.cache.keylocks import KeyLocks
+from afsfuse.cache.outcomes import SURPRISES, Before, Outcomes
+from afsfuse.cache.vnodes import Vnode
 from afsfuse.errors import AfsError, DataCorrupt, OutcomeUnknown
 from afsfuse.fileserver.changes import StatusChange
-from afsfuse.fileserver.replies import ChangeReply, StatusReply
+from afsfuse.fileserver.replies import ChangeReply, LinkReply, RenameReply, StatusReply
 from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from afsfuse.auth.identity import Identity
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from afsfuse.cache.keylocks import Holding
     from afsfuse.cache.listings import Listings
     from afsfuse.cache.statuses import StatusKeeper
-    from afsfuse.cache.vnodes import Vnode, VnodeTable
+    from afsfuse.cache.vnodes import VnodeTable
     from afsfuse.cell.volumes import Volume
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.fileserver.replies import CreateReply
@@ -45,10 +47,6 @@ if TYPE_CHECKING:
 _LINK_MODE = 0o777  # as everywhere on Linux: programs that compare trees compare it, too
 _MOUNTPOINT_MODE = 0o644
 _DOT_DOT = b".."
-_SURPRISES = frozenset(
-    {errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESTALE, errno.ENOTEMPTY}
-)
-
 # Seconds after which a directory is asked for anew, when a server may still be about to change it.
 _DOUBTS = (1.0, 5.0, 15.0, 60.0)
 
@@ -70,8 +68,12 @@ class DirectoryChanger:
         listings: Listings,
         log: BreakLog,
         distrust: Callable[[Vnode], object],
+        read: Callable[[Volume, Fid, Identity], Awaitable[Directory]],
+        patience: float = 0.0,
     ) -> None:
-        """`distrust` ends the promise of a vnode and has the rest found out."""
+        """`distrust` ends the promise of a vnode and has the rest found out. `read` and `patience`
+        are those of `Outcomes`.
+        """
         self._client = client
         self._table = table
         self._statuses = statuses
@@ -81,6 +83,12 @@ class DirectoryChanger:
         self._locks: KeyLocks[_Key] = KeyLocks()
         self._doubts: list[tuple[float, _Key, Volume, Fid]] = []  # a heap, by time
         self._doubtful = trio.Event()
+        self.outcomes = Outcomes(
+            read,
+            lambda volume, fid: self._distrust_all(volume, (fid,)),
+            statuses,
+            patience,
+        )
         self.edits = 0  # directories edited in place
         self.reloads = 0  # ... and not, since the copy was of another version
 
@@ -100,18 +108,41 @@ class DirectoryChanger:
         self, volume: Volume, directory: Fid, name: bytes, mode: int, who: Identity
     ) -> Vnode:
         """A new empty file."""
+        change = StatusChange(mode=mode)
+        changes = self._client.changes
+
+        def like_it(made: Vnode) -> bool:
+            status = made.status
+            return status.kind is FileKind.FILE and status.mode == mode and not status.length
+
         async with self._changing(volume, directory) as ticket:
-            change = StatusChange(mode=mode)
-            reply = await self._client.changes.create_file(volume, directory, name, change, who)
+            before = self._before(volume, directory, ticket)
+            reply = await self.outcomes.sure(
+                lambda: changes.create_file(volume, directory, name, change, who),
+                lambda: self.outcomes.made(before, name, like_it, who),
+            )
+            if isinstance(reply, Vnode):
+                return reply
             return self._made(volume, directory, name, reply, ticket, who)
 
     async def make_dir(
         self, volume: Volume, directory: Fid, name: bytes, mode: int, who: Identity
     ) -> Vnode:
         """A new directory, whose contents are known, too: `.` and `..`."""
+        change = StatusChange(mode=mode)
+        changes = self._client.changes
+
+        def like_it(made: Vnode) -> bool:
+            return made.status.kind is FileKind.DIRECTORY and made.status.links == 2
+
         async with self._changing(volume, directory) as ticket:
-            change = StatusChange(mode=mode)
-            reply = await self._client.changes.make_dir(volume, directory, name, change, who)
+            before = self._before(volume, directory, ticket)
+            reply = await self.outcomes.sure(
+                lambda: changes.make_dir(volume, directory, name, change, who),
+                lambda: self.outcomes.made(before, name, like_it, who),
+            )
+            if isinstance(reply, Vnode):
+                return reply
             made = self._made(volume, directory, name, reply, ticket, who)
         if made.status is reply.status:
             me, above = made.fid, directory
@@ -132,9 +163,21 @@ class DirectoryChanger:
         mountpoint: bool = False,
     ) -> Vnode:
         """A new symbolic link or mount point. Servers give no promise for one."""
+        change = StatusChange(mode=_MOUNTPOINT_MODE if mountpoint else _LINK_MODE)
+        changes = self._client.changes
+        kind = FileKind.MOUNTPOINT if mountpoint else FileKind.SYMLINK
+
+        def like_it(made: Vnode) -> bool:
+            return made.status.kind is kind and made.status.length == len(body)
+
         async with self._changing(volume, directory) as ticket:
-            change = StatusChange(mode=_MOUNTPOINT_MODE if mountpoint else _LINK_MODE)
-            reply = await self._client.changes.symlink(volume, directory, name, body, change, who)
+            before = self._before(volume, directory, ticket)
+            reply = await self.outcomes.sure(
+                lambda: changes.symlink(volume, directory, name, body, change, who),
+                lambda: self.outcomes.made(before, name, like_it, who),
+            )
+            if isinstance(reply, Vnode):
+                return reply
             made = self._made(volume, directory, name, reply, ticket, who)
         made.link = (made.data_version, body)
         return made
@@ -143,8 +186,15 @@ class DirectoryChanger:
         self, volume: Volume, directory: Fid, name: bytes, existing: Fid, who: Identity
     ) -> Vnode:
         """A further name for a file of the same directory."""
+        changes = self._client.changes
         async with self._changing(volume, directory) as ticket:
-            reply = await self._client.changes.link(volume, directory, name, existing, who)
+            before = self._before(volume, directory, ticket)
+            reply = await self.outcomes.sure(
+                lambda: changes.link(volume, directory, name, existing, who),
+                lambda: self.outcomes.linked(before, name, existing, who),
+            )
+            if not isinstance(reply, LinkReply):
+                return reply
             speaker = self._statuses.speaker(who, volume)
             file = self._statuses.changed(
                 volume,
@@ -163,24 +213,47 @@ class DirectoryChanger:
     # What takes something away
 
     async def remove_file(
-        self, volume: Volume, directory: Fid, name: bytes, file: Fid, who: Identity
+        self,
+        volume: Volume,
+        directory: Fid,
+        name: bytes,
+        file: Fid,
+        who: Identity,
+        *,
+        patient: bool = True,
     ) -> None:
-        """Take the name of `file` (or symbolic link, or mount point) away."""
+        """Take the name of `file` (or symbolic link, or mount point) away.
+
+        Without patience a silent server is not waited for, whatever the mount is told to do.
+        """
+        changes = self._client.changes
         async with self._changing(volume, directory) as ticket:
             last = await self._last_name(volume, file, who)
-            reply = await self._client.changes.remove_file(volume, directory, name, who)
-            vnode = self._changed(volume, directory, reply, ticket, who)
-            self._edit(vnode, reply.status, lambda d: d.remove(name))
+            before = self._before(volume, directory, ticket)
+            reply = await self.outcomes.sure(
+                lambda: changes.remove_file(volume, directory, name, who),
+                lambda: self.outcomes.gone(before, name, file, who),
+                patient=patient,
+            )
+            if isinstance(reply, ChangeReply):
+                vnode = self._changed(volume, directory, reply, ticket, who)
+                self._edit(vnode, reply.status, lambda d: d.remove(name))
             self._name_gone(volume, file, last=last)
 
     async def remove_dir(
         self, volume: Volume, directory: Fid, name: bytes, removed: Fid, who: Identity
     ) -> None:
         """Remove the empty directory `removed`."""
+        changes = self._client.changes
         async with self._changing(volume, directory) as ticket:
-            reply = await self._client.changes.remove_dir(volume, directory, name, who)
-            vnode = self._changed(volume, directory, reply, ticket, who)
-            self._edit(vnode, reply.status, lambda d: d.remove(name))
+            before = self._before(volume, directory, ticket)
+            reply = await self.outcomes.sure(
+                lambda: changes.remove_dir(volume, directory, name, who),
+                lambda: self.outcomes.gone(before, name, removed, who),
+            )
+            if isinstance(reply, ChangeReply):
+                vnode = self._changed(volume, directory, reply, ticket, who)
+                self._edit(vnode, reply.status, lambda d: d.remove(name))
             self._name_gone(volume, removed, last=True)
 
     async def rename(
@@ -207,25 +280,31 @@ class DirectoryChanger:
 
         changes = self._client.changes
         last = await self._last_name(volume, replaced, who)
-        if old == new:
-            async with self._changing(volume, old) as ticket:
-                reply = await changes.rename(volume, old, old_name, new, new_name, who)
-                answer = ChangeReply(reply.new_directory, reply.sync, reply.server)
-                vnode = self._changed(volume, new, answer, ticket, who)
-                self._edit(vnode, reply.new_directory, lambda d: come(d) and leave(d))
-                self._renamed(volume, moved, new, replaced, last=last)
-            return
-        async with self._changing(volume, old, new) as ticket:
+        directories = (old,) if old == new else (old, new)
+        async with self._changing(volume, *directories) as ticket:
             version = self._certain_version(volume, moved)
-            reply = await changes.rename(volume, old, old_name, new, new_name, who)
-            for fid, status, edit in (
-                (new, reply.new_directory, come),
-                (old, reply.old_directory, leave),
-            ):
-                answer = ChangeReply(status, reply.sync, reply.server)
-                self._edit(self._changed(volume, fid, answer, ticket, who), status, edit)
+            there, here = (self._before(volume, fid, ticket) for fid in (new, old))
+            reply = await self.outcomes.sure(
+                lambda: changes.rename(volume, old, old_name, new, new_name, who),
+                lambda: self.outcomes.moved((here, old_name), (there, new_name), moved, who),
+            )
+            if isinstance(reply, RenameReply):
+                if old == new:
+                    answer = ChangeReply(reply.new_directory, reply.sync, reply.server)
+                    vnode = self._changed(volume, new, answer, ticket, who)
+                    self._edit(vnode, reply.new_directory, lambda d: come(d) and leave(d))
+                else:
+                    for fid, status, edit in (
+                        (new, reply.new_directory, come),
+                        (old, reply.old_directory, leave),
+                    ):
+                        answer = ChangeReply(status, reply.sync, reply.server)
+                        self._edit(self._changed(volume, fid, answer, ticket, who), status, edit)
             self._renamed(volume, moved, new, replaced, last=last)
-            self._reparented(volume, moved, new, version)
+            if old != new:
+                self._reparented(
+                    volume, moved, new, version if isinstance(reply, RenameReply) else None
+                )
 
     # What they have in common
 
@@ -240,6 +319,11 @@ class DirectoryChanger:
                 self._doubt(volume, directories)
 
         return _Changing(self._locks.holding(*keys), self._log, distrust)
+
+    def _before(self, volume: Volume, directory: Fid, ticket: int) -> Before:
+        """What there is to compare a directory with, should its server fall silent."""
+        version = self._certain_version(volume, directory)
+        return Before(self._log, volume, directory, version, ticket)
 
     def _doubt(self, volume: Volume, directories: tuple[Fid, ...]) -> None:
         now = trio.current_time()
@@ -404,4 +488,4 @@ class _Changing:
 
 def _surprises(error: BaseException) -> bool:
     """Whether a server knew better of a name or a directory than we did."""
-    return isinstance(error, AfsError) and error.errno in _SURPRISES
+    return isinstance(error, AfsError) and error.errno in SURPRISES

@@ -9,7 +9,7 @@ import trio
 
 from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.disk import NO_FILE, NoDisk, VolumeInstance
-from afsfuse.model import FileKind, VolumeType
+from afsfuse.model import VolumeType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -132,11 +132,12 @@ class ChunkStore:
 
     def data_of(self, vnode: Vnode, version: int, length: int) -> FileData:
         """No chunks in memory yet of a version of a vnode; the disk may have some."""
-        return FileData(vnode, version, length, self._on_disk(vnode, version, length))
+        return FileData(vnode, version, length, self.on_disk(vnode, version, length))
 
-    def _on_disk(self, vnode: Vnode, version: int, length: int) -> NoFile:
-        if vnode.status.kind is not FileKind.FILE:
-            return NO_FILE
+    def on_disk(self, vnode: Vnode, version: int, length: int) -> NoFile:
+        """What the disk has of a version of a vnode: also of directories, of which nothing is in
+        this store.
+        """
         volume = vnode.volume
         read_only = volume.type is not VolumeType.RW
         instance = VolumeInstance(volume.cell.name, volume.id, self._created(volume), read_only)
@@ -210,7 +211,7 @@ class ChunkStore:
         changed = [(start, start + len(view)) for start, view in pieces]
         file.disk = file.disk.moved(version, before, length, changed)
         if file.disk is NO_FILE:  # so it is for a file that was empty
-            file.disk = self._on_disk(file.vnode, version, length)
+            file.disk = self.on_disk(file.vnode, version, length)
         file.data_version = version
         file.length = length
         if length > before and before % size and before >> self.shift in file.chunks:

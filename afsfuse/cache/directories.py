@@ -153,6 +153,15 @@ class Directory:
         return self._index.keys()
 
     @property
+    def length(self) -> int:
+        """Bytes of the whole, as a status has it."""
+        return len(self._blob)
+
+    def snapshot(self) -> bytes:
+        """The whole as it is now, for `parse`. What was edited is copied."""
+        return bytes(self._blob)
+
+    @property
     def cost(self) -> int:
         """Roughly how many bytes of memory this object keeps."""
         return len(self._blob) + len(self._index) * _ENTRY_COST

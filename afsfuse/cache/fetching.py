@@ -37,6 +37,7 @@ class ReadCounters:
     disk_hits: int = 0  # chunks that were on the disk
     misses: int = 0  # chunks that a reader had to fetch itself
     waits: int = 0  # chunks for which a reader waited for a fetch under way
+    read_bytes: int = 0  # what readers were given
     fetched_bytes: int = 0
     fetches: int = 0
     ahead_fetches: int = 0  # of those, for read-ahead and prefetch

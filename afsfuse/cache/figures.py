@@ -17,13 +17,16 @@ class CacheStatistics:
     directories: int
     directory_bytes: int
     data_bytes: int  # buffers of fetches under way included
+    data_limit: int  # bytes that `data_bytes` may come to
     chunks: int
     chunks_evicted: int
     status_fetches: int
     status_shared: int  # requests that waited for a fetch of the same status
     bulk_calls: int
     directory_fetches: int
+    directory_disk_hits: int
     reads: int
+    read_bytes: int  # that readers were given
     chunk_hits: int
     disk_hits: int  # chunks
     chunk_misses: int
@@ -33,6 +36,8 @@ class CacheStatistics:
     fetched_bytes: int
     read_restarts: int
     dirty_bytes: int  # written and not stored yet, as far as they are in memory
+    dirty_limit: int  # bytes
+    written_bytes: int  # by writers
     stores: int
     stored_bytes: int
     store_failures: int

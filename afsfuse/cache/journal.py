@@ -44,13 +44,20 @@ class RecoveredFile:
     length: int
     """The length that the file had for its writers at last."""
     path: str
-    """Where it was found then; for people only."""
+    """Where it was found at last; for people only."""
     extents: list[tuple[int, Buffer]] = field(default_factory=list)
     """Offsets and bytes in the order of writing: later ones lie over earlier ones."""
     cut: int | None = None
     """To what length the base was cut before that; None: it was not."""
     whole: bool = True
     """Whether this is all that was there: else no server should get it unseen."""
+
+
+def path_after(path: str, old: str, new: str) -> str:
+    """What a path is after something was moved: that itself, or what it lies in."""
+    if path == old or path.startswith(f"{old}/"):
+        return new + path[len(old) :]
+    return path
 
 
 class JournalLost(AfsError):
@@ -70,6 +77,10 @@ class Journal(Protocol):
 
     def resized(self, key: DirtyKey, length: int) -> None:
         """The file has another length now: what was written beyond it is gone."""
+        ...
+
+    def renamed(self, old: str, new: str) -> None:
+        """What was at a path, or below it, is at another one."""
         ...
 
     def mark(self) -> int:
@@ -116,6 +127,9 @@ class NullJournal:
         return None
 
     def resized(self, key: DirtyKey, length: int) -> None:
+        """Keep nothing."""
+
+    def renamed(self, old: str, new: str) -> None:
         """Keep nothing."""
 
     def mark(self) -> int:

@@ -27,7 +27,6 @@ from afsfuse.model import VolumeType
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from afsfuse.cache.chunks import ChunkStore
     from afsfuse.cache.vnodes import Vnode, VnodeTable
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
@@ -57,13 +56,15 @@ class Leaving:
         self,
         client: FileServerClient,
         table: VnodeTable,
-        store: ChunkStore,
+        save: Callable[[Vnode], object],
         void: Callable[[Sequence[Fid]], object],
     ) -> None:
-        """`void`: what is known of these fids, and what is on its way, counts no more."""
+        """`save`: what is in memory of a vnode goes to the disk. `void`: what is known of these
+        fids, and what is on its way, counts no more.
+        """
         self._client = client
         self._table = table
-        self._store = store
+        self._save = save
         self._void = void
         self._queue: dict[FileServer, dict[Fid, None]] = {}
         self._wake = trio.Event()
@@ -90,8 +91,7 @@ class Leaving:
             if vnode.expires > now and vnode.server is not None:
                 fid = vnode.fid if volume.type is VolumeType.RW else Fid(volume.id, 0, 0)
                 self._enqueue(vnode.server, fid)
-            if vnode.data is not None:
-                self._store.retire(vnode.data)
+            self._save(vnode)
             self._table.remove(vnode)
         self._table.clear_shelf(volume)
 
@@ -100,6 +100,7 @@ class Leaving:
 
         One for a whole volume stays, as others may rely on it.
         """
+        self._save(vnode)
         if (
             vnode.server is not None
             and vnode.volume.type is VolumeType.RW

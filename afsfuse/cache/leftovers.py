@@ -5,8 +5,10 @@ and struck out by another line after it was removed. The file is locked for as l
 lives. Whoever starts later takes over the files that nobody has locked: their daemons ended before
 they could remove what they had made.
 
-The lines go through the page cache: they survive any end of the process, not of the machine. What
-is lost that way the salvager of the volume finds by its prefix.
+The folder is best one that a machine keeps when it is started anew. Lines survive any end of the
+process as soon as they are written, and that of the machine as soon as `sync` has brought them to
+the disk, which nobody waits for: a moment later. What is lost in between the salvager of the
+volume finds by its prefix.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ import json
 import logging
 import os
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import trio
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,11 +54,15 @@ class Leftover:
 class Leftovers:
     """The list of one daemon. Failures of the disk are logged and cost only what a crash costs."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """`folder` is made when it is needed; None: nothing is written down."""
+    def __init__(self, folder: Path | None, *others: Path) -> None:
+        """`folder` is made when it is needed; None: nothing is written down. What daemons have left
+        in `others` is taken over, too.
+        """
         self._folder = folder
+        self._others = others
         self._file: int | None = None
         self._open: dict[Leftover, None] = {}
+        self._unsynced = self._syncing = False
 
     def __len__(self) -> int:
         """Names that are not struck out."""
@@ -79,8 +88,9 @@ class Leftovers:
         if self._folder is None:
             return []
         found: list[Leftover] = []
-        for path in sorted(self._folder.glob(_FILES)):
-            found += self._adopt(path)
+        for folder in (self._folder, *self._others):
+            for path in sorted(folder.glob(_FILES)):
+                found += self._adopt(path)
         return found
 
     def _adopt(self, path: Path) -> list[Leftover]:
@@ -98,6 +108,8 @@ class Leftovers:
             for leftover in left:
                 if leftover not in self._open:
                     self.note(leftover)
+            if self._file is not None and left:
+                os.fsync(self._file)  # before the only other copy goes
             if self._file is not None or not left:
                 os.unlink(path)
         except OSError as exc:  # its daemon lives, or it was taken over in this moment
@@ -107,6 +119,20 @@ class Leftovers:
             return left
         finally:
             os.close(file)
+
+    async def sync(self) -> None:
+        """Bring what was written down to the disk. Of several at a time one does it for all."""
+        self._unsynced = True
+        if self._syncing:
+            return
+        self._syncing = True
+        try:
+            while self._unsynced and self._file is not None:
+                self._unsynced = False
+                # One of its own: the thread may still be at it when the daemon closes the file.
+                await trio.to_thread.run_sync(_sync, os.dup(self._file), abandon_on_cancel=True)
+        finally:
+            self._syncing = False
 
     def close(self) -> None:
         """The daemon ends. A file in which nothing is left goes."""
@@ -135,6 +161,15 @@ class Leftovers:
         file = os.open(self._path, flags, _MODE)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return file
+
+
+def _sync(descriptor: int) -> None:
+    """Flush a file, and close the descriptor. A disk that fails costs what a crash costs."""
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read(text: bytes) -> list[Leftover]:

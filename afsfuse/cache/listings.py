@@ -1,4 +1,9 @@
-"""Whole directories: fetched in one call, parsed, kept with their version, compared when new."""
+"""Whole directories: fetched in one call, parsed, kept with their version, compared when new.
+
+They are on the disk, too, as files are: what comes from a server is written there, and read from
+there when the same version is wanted again, also by another daemon. What was edited in place is
+written when it leaves the memory, since each change makes another version.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,8 @@ from afsfuse.model import FileKind
 if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.callbacks import BreakLog
+    from afsfuse.cache.chunks import ChunkStore
+    from afsfuse.cache.disk import NoFile
     from afsfuse.cache.doors import Doors
     from afsfuse.cache.listener import KernelListener
     from afsfuse.cache.statuses import StatusKeeper
@@ -41,18 +48,23 @@ class Listings:
         statuses: StatusKeeper,
         doors: Doors,
         log: BreakLog,
+        store: ChunkStore,
         limit: int,
     ) -> None:
-        """Keep directories of at most `limit` bytes in all, and at least one."""
+        """Keep directories of at most `limit` bytes in all, and at least one; `store` knows where
+        they are on the disk.
+        """
         self._client = client
         self._statuses = statuses
         self._doors = doors
         self._log = log
+        self._store = store
         self._limit = limit
         self._order: OrderedDict[Vnode, int] = OrderedDict()  # what each costs; least used first
         self._flights: dict[Vnode, trio.Event] = {}
         self.used = 0
         self.fetches = 0
+        self.disk_hits = 0
 
     def __len__(self) -> int:
         """Number of directories kept."""
@@ -103,43 +115,85 @@ class Listings:
     async def _fetch(
         self, vnode: Vnode, listener: KernelListener, who: Identity
     ) -> Directory | None:
+        """Bring a directory into memory, from the disk or from its server, for all who want it.
+
+        None if it changed too much meanwhile.
+        """
+        done = self._flights[vnode] = trio.Event()
+        try:
+            file = self._on_disk(vnode)
+            data = await file.read(0, vnode.status.length)
+            if data is None:
+                return await self._from_server(vnode, listener, who)
+            if self._on_disk(vnode) is not file:
+                return None
+            fresh = Directory.parse(bytes(data), vnode.status.data_version)
+            self.disk_hits += 1
+            if vnode.valid(trio.current_time()):  # else it may have left the table
+                self._install(vnode, fresh, listener)
+            return fresh
+        except DataCorrupt as exc:
+            vnode.void()  # a status that led here is not to be kept as long as was promised
+            locate(exc, vnode.volume, vnode.server)
+            raise
+        finally:
+            del self._flights[vnode]
+            done.set()
+
+    async def _from_server(
+        self, vnode: Vnode, listener: KernelListener, who: Identity
+    ) -> Directory | None:
         """Fetch and parse; None if it grew too much meanwhile or another version is newer.
 
         The server holds the vnode during the call, so what comes is one version, the one that the
         call's own status names.
         """
         size = vnode.status.length
-        done = self._flights[vnode] = trio.Event()
+        if not 0 < size <= MAX_SIZE:
+            raise DataCorrupt(f"directory {vnode.fid} is said to have {size} bytes")
+        buffer = bytearray(size + _GROWTH)
         ticket = self._log.begin()
         try:
-            if not 0 < size <= MAX_SIZE:
-                raise DataCorrupt(f"directory {vnode.fid} is said to have {size} bytes")
-            buffer = bytearray(size + _GROWTH)
             self.fetches += 1
             reply = await self._client.fetch_data(
                 vnode.volume, vnode.fid, 0, [memoryview(buffer)], who
             )
             applied = self._statuses.apply(vnode.volume, vnode.fid, reply, ticket, who)
-            version, length = reply.status.data_version, reply.status.length
-            if length > len(buffer):
-                return None
-            if reply.length != length:
-                raise DataCorrupt(
-                    f"a server sent {reply.length} of the {length} bytes of directory {vnode.fid}"
-                )
-            fresh = Directory.parse(bytes(memoryview(buffer)[:length]), version)
-            if applied.status.data_version == version:
-                self._install(applied, fresh, listener)
-                return fresh
-            return None
-        except DataCorrupt as exc:
-            vnode.void()  # a status that led here is not to be kept as long as was promised
-            locate(exc, vnode.volume, vnode.server)
-            raise
         finally:
             self._log.end()
-            del self._flights[vnode]
-            done.set()
+        version, length = reply.status.data_version, reply.status.length
+        if length > len(buffer):
+            return None
+        if reply.length != length:
+            raise DataCorrupt(
+                f"a server sent {reply.length} of the {length} bytes of directory {vnode.fid}"
+            )
+        fresh = Directory.parse(bytes(memoryview(buffer)[:length]), version)
+        if applied.status.data_version != version:
+            return None
+        self._install(applied, fresh, listener)
+        self.save(applied)
+        return fresh
+
+    def _on_disk(self, vnode: Vnode) -> NoFile:
+        status = vnode.status
+        return self._store.on_disk(vnode, status.data_version, status.length)
+
+    def save(self, vnode: Vnode) -> None:
+        """Have the directory of a vnode written to the disk, if it is not there. Free of await."""
+        directory, status = vnode.directory, vnode.status
+        if (
+            directory is None
+            or directory.data_version != status.data_version
+            or directory.length != status.length
+        ):
+            return
+        file = self._on_disk(vnode)
+        size = self._store.chunk_size
+        if file.holds(0, (status.length - 1) // size):
+            return
+        view = memoryview(directory.snapshot())
+        file.put(0, [view[start : start + size] for start in range(0, len(view), size)])
 
     def _install(self, vnode: Vnode, fresh: Directory, listener: KernelListener) -> None:
         """Put a new version in the place of the old one, and tell what is different in it."""
@@ -177,6 +231,7 @@ class Listings:
         while self.used > self._limit and len(self._order) > 1:
             oldest = next(iter(self._order))
             assert oldest.directory is not None
+            self.save(oldest)
             oldest.evicted_version = oldest.directory.data_version
             self._forget(oldest)
 

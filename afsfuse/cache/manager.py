@@ -64,6 +64,7 @@ class CacheManager:
         dirty_bytes: int = 32 << 20,
         vnode_limit: int = 32768,
         channels: int = 32,
+        patience: float = 0.0,
         listener: KernelListener | None = None,
         lock_mode: LockMode = LockMode.OPENAFS,
         disk: NoDisk | None = None,
@@ -73,7 +74,8 @@ class CacheManager:
 
         `dirty_bytes` bounds what is written and not stored yet, beside `data_bytes`.
 
-        `channels` is how many calls the client can have in flight to one server.
+        `channels` is how many calls the client can have in flight to one server; `patience` the
+        seconds for which one that fell silent over a change is waited for (`cache.outcomes`).
         `listener` may also be assigned later, before `run` starts. Without `disk` file data is
         kept in memory only.
         """
@@ -105,14 +107,17 @@ class CacheManager:
             version_stored=self._version_stored,
         )
         """All that is written and not stored yet."""
-        self._listings = Listings(client, self._statuses, self.doors, self._log, directory_bytes)
+        self._listings = Listings(
+            client, self._statuses, self.doors, self._log, self._store, directory_bytes
+        )
         self._revalidator = Revalidator(self._statuses, self._listings)
-        self.leaving = Leaving(client, self._table, self._store, self._withdraw)
+        self.leaving = Leaving(client, self._table, self._save, self._withdraw)
         """What is let go since nobody uses it."""
         self._table.evicting = self.leaving.evicted
         self.changer = DirectoryChanger(
-            client, self._table, self._statuses, self._listings, self._log, self._lose_promise
-        )
+            client, self._table, self._statuses, self._listings, self._log,
+            self._lose_promise, self.directory, patience,
+        )  # fmt: skip
         self._snapshots = EntrySnapshots()
         self.locks = Locks(
             client,
@@ -182,13 +187,18 @@ class CacheManager:
 
         Raises `NotPermitted` if whom the stream belongs to may not read it, now.
         """
-        return await self._reader.read(volume, fid, offset, size, stream)
+        data = await self._reader.read(volume, fid, offset, size, stream)
+        self._fetcher.counters.read_bytes += len(data)
+        return data
 
     def peek_data(
         self, vnode: Vnode, offset: int, size: int, stream: ReadState
     ) -> memoryview | None:
         """What `read` would return, if that is valid now and lies in one chunk."""
-        return self._reader.peek(vnode, offset, size, stream)
+        data = self._reader.peek(vnode, offset, size, stream)
+        if data is not None:
+            self._fetcher.counters.read_bytes += len(data)
+        return data
 
     async def readlink(self, volume: Volume, fid: Fid, who: Identity = NOBODY) -> bytes:
         """The body of a symlink or mount point, as it is stored, if `who` may see it."""
@@ -349,6 +359,16 @@ class CacheManager:
         self._revalidator.forget(vnode)
         self.listener.vnode_dropped(vnode)
 
+    def _save(self, vnode: Vnode) -> None:
+        """What a vnode has in memory goes to the disk, unless it is of no use any more."""
+        if vnode.data is not None:
+            self._store.retire(vnode.data)
+        if vnode.link is not None and vnode.link[0] == vnode.data_version:
+            body = vnode.link[1]
+            self._store.on_disk(vnode, vnode.data_version, len(body)).put(0, (body,))
+        elif vnode.directory is not None and vnode.expires:
+            self._listings.save(vnode)
+
     def _drop_data(self, vnode: Vnode) -> None:
         if vnode.data is not None:
             self._store.drop(vnode.data)
@@ -432,6 +452,8 @@ class CacheManager:
         self._revalidator.close()
         self.leaving.close()
         self._store.save()
+        for vnode in self._table:
+            self._save(vnode)
         servers = {
             vnode.server
             for vnode in self._table
@@ -474,7 +496,10 @@ class CacheManager:
             status_shared=self._statuses.shared,
             bulk_calls=self._statuses.bulk_calls,
             directory_fetches=self._listings.fetches,
+            directory_disk_hits=self._listings.disk_hits,
+            data_limit=self._store.limit,
             reads=reads.reads,
+            read_bytes=reads.read_bytes,
             chunk_hits=reads.hits,
             disk_hits=reads.disk_hits,
             chunk_misses=reads.misses,
@@ -484,6 +509,8 @@ class CacheManager:
             fetched_bytes=reads.fetched_bytes,
             read_restarts=reads.restarts,
             dirty_bytes=self.writes.used,
+            dirty_limit=self.writes.limit,
+            written_bytes=self.writes.counters.written_bytes,
             stores=self.writes.counters.stores,
             stored_bytes=self.writes.counters.stored_bytes,
             store_failures=self.writes.counters.failures,

@@ -44,6 +44,7 @@ class StoreCounters:
     """What stores did, since the start."""
 
     def __init__(self) -> None:
+        self.written_bytes = 0  # that writers gave us
         self.stores = 0
         self.stored_bytes = 0
         self.failures = 0

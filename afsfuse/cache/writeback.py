@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from afsfuse.cache.dirty import Change, DirtyFile
+from afsfuse.cache.journal import path_after
 from afsfuse.cache.storing import CALL_SIZE, Storer
 from afsfuse.errors import AfsError
 from afsfuse.fileserver.changes import StatusChange
@@ -140,6 +141,7 @@ class Writes:
         file.extents.write(offset, data, writer.who, file.sequence, token)
         file.mtime = int(self._clock())
         file.stamp = None
+        self.counters.written_bytes += len(data)
         self._account(file)
         if file.extents.size >= CALL_SIZE:
             self._storer.pump(file, everything=False)
@@ -184,6 +186,15 @@ class Writes:
             key = file.key(writer.who)
             self._journal.opened(key, file.base, file.length, file.path)
         return file
+
+    def renamed(self, old: Callable[[], str], new: Callable[[], str]) -> None:
+        """Something was moved: what is not stored of it, or below it, goes by its new path."""
+        if not self._files and not self._journal.recovered():
+            return
+        before, now = old(), new()
+        for file in self._files:
+            file.path = path_after(file.path, before, now)
+        self._journal.renamed(before, now)
 
     # Room
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from afsfuse.cell.cellservdb import CellFiles, is_cell_name, load
+from afsfuse.cell.cellservdb import CellEntry, CellFiles, is_cell_name, load
 from afsfuse.cell.resolver import CellResolver, SystemDns
 from afsfuse.cell.sharing import Shared
 from afsfuse.errors import AfsError, CellUnknown
@@ -39,6 +39,17 @@ class Cell:
         return self.name
 
 
+def _cell_of(entry: CellEntry) -> Cell:
+    """A cell as CellServDB has it; the DNS is asked when no servers stand there."""
+    return Cell(
+        entry.name,
+        tuple((str(server.address), vldb.PORT) for server in entry.servers),
+        entry.linked,
+        entry.description,
+        expires=inf if entry.servers else 0.0,
+    )
+
+
 class CellDirectory:
     """Finds cells by name."""
 
@@ -47,16 +58,7 @@ class CellDirectory:
         self._resolver = resolver or SystemDns()
         self.this_cell = files.this_cell
         self.aliases = files.aliases
-        self._configured = {
-            entry.name: Cell(
-                entry.name,
-                tuple((str(server.address), vldb.PORT) for server in entry.servers),
-                entry.linked,
-                entry.description,
-                expires=inf if entry.servers else 0.0,
-            )
-            for entry in files.cells.values()
-        }
+        self._configured = {entry.name: _cell_of(entry) for entry in files.cells.values()}
         self._discovered: OrderedDict[str, Cell] = OrderedDict()
         self._used: dict[str, None] = {}
         self._failures: OrderedDict[str, tuple[AfsError, float]] = OrderedDict()
@@ -68,6 +70,36 @@ class CellDirectory:
     ) -> "CellDirectory":
         """Read the configuration files; `UsageError` when one of them cannot be read."""
         return cls(load(folders), resolver)
+
+    def reload(self, files: CellFiles) -> list[str]:
+        """Take over what the files say now; returns what has changed, for people.
+
+        A cell that is in use stays the object that it is. One that the files do not name any more
+        is looked for in the DNS when it is used next.
+        """
+        changes = [] if files.this_cell == self.this_cell else ["the local cell"]
+        changes += [] if files.aliases == self.aliases else ["aliases"]
+        configured: dict[str, Cell] = {}
+        for entry in files.cells.values():
+            fresh = _cell_of(entry)
+            known = self._configured.pop(entry.name, None)
+            cell = known or self._discovered.pop(entry.name, None) or fresh
+            if known is None or (cell.vl_servers, cell.linked) != (fresh.vl_servers, fresh.linked):
+                changes.append(f"cell {entry.name}")
+            if entry.servers:  # else the DNS knows better than the file
+                cell.vl_servers, cell.expires = fresh.vl_servers, fresh.expires
+            elif known is None:
+                cell.expires = 0.0
+            cell.linked, cell.description = fresh.linked, fresh.description
+            configured[entry.name] = cell
+        for gone in self._configured.values():
+            changes.append(f"cell {gone.name}")
+            gone.expires = 0.0
+            self._discovered[gone.name] = gone
+        self._configured = configured
+        self._failures.clear()
+        self.this_cell, self.aliases = files.this_cell, files.aliases
+        return changes
 
     def known_cells(self) -> tuple[str, ...]:
         """Names of the configured cells, then of those that were found in the DNS."""
@@ -84,7 +116,9 @@ class CellDirectory:
         return folded in self._configured or folded in self.aliases
 
     def cells(self) -> tuple[Cell, ...]:
-        """The cells of `known_cells`; a cell keeps its place, so its index is a number for it."""
+        """The cells of `known_cells`. Until files are read anew a cell keeps its place, so its
+        index is a number for it.
+        """
         return (*self._configured.values(), *self._discovered.values())
 
     async def find(self, name: str) -> Cell:

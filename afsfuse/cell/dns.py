@@ -9,7 +9,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING
 
 import dns.asyncresolver
 import dns.exception
@@ -26,9 +25,7 @@ from afsfuse.cell.addresses import MAX_SERVERS, refusal
 from afsfuse.cell.resolver import DnsAnswer
 from afsfuse.errors import CellUnknown, CellUnreachable
 from afsfuse.interfaces import vldb
-
-if TYPE_CHECKING:
-    from rxrpc import Address
+from rxrpc import Address
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +73,30 @@ class DnsResolver:
         with trio.move_on_after(self._total_time):
             return await self._lookup(cell)
         raise CellUnreachable("the DNS does not answer; is the network up?", cell=cell)
+
+    async def kerberos_servers(self, realm: str) -> list[Address]:
+        """The KDCs of a realm, none if the DNS knows none; `CellUnreachable` when it fails.
+
+        Source: RFC 4120, section 7.2.3.2
+        """
+        try:
+            name = dns.name.from_text(f"_kerberos._udp.{realm}")
+        except dns.exception.DNSException:
+            return []
+        resolver = self._resolver(realm)
+        found: list[Address] = []
+        with trio.move_on_after(self._total_time):
+            try:
+                answer = await self._ask(resolver, name, dns.rdatatype.SRV)
+            except _ABSENT:
+                return []
+            except (dns.exception.DNSException, OSError) as exc:
+                raise CellUnreachable(f"the DNS cannot tell a realm's KDCs: {exc}") from None
+            records = [record for data in answer if (record := _read(data)) is not None]
+            for record in in_order(records, self._rng):
+                hosts, _ = await self._addresses(resolver, record)
+                found += [(host, record.port) for host in hosts]
+        return found
 
     async def _lookup(self, cell: str) -> DnsAnswer:
         try:

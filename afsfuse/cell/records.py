@@ -58,7 +58,8 @@ def read_entry(entry: EntryU | EntryN | EntryO) -> VolumeInfo:
             )
         )
     name = entry.name.decode("ascii", "backslashreplace")
-    return VolumeInfo(name, (ids[0], ids[1], ids[2]), tuple(sites))
+    locked = bool(entry.flags & EntryFlag.LOCKED)
+    return VolumeInfo(name, (ids[0], ids[1], ids[2]), tuple(sites), locked)
 
 
 def split_suffix(name: str) -> tuple[str, VolumeType | None]:

@@ -45,7 +45,6 @@ _LIFETIME = 3600.0  # seconds that a record is believed. Source: Linux fs/afs/vo
 _LIFETIME_RELEASING = 600.0  # the same while a release is under way
 _LIFETIME_UNCHECKED = 60.0  # an old record that could not be checked is believed this much longer
 _LOOK_PAUSE = 60.0  # seconds between looks at which records are old
-_REFRESH_PAUSE = 1.0  # a record that is younger than this is not asked for again
 _RECORDS_MAX = 8192
 _ADDRESSES_MAX = 16  # of one server
 _UNKNOWN_RTT = 0.05  # seconds: where a server stands in the order before it was measured
@@ -85,7 +84,7 @@ class Volume:
         self.sites: tuple[Site, ...] = ()
         """Its servers in the order in which to try them."""
         self.checked = -inf
-        """When the record was made sure of, on trio's clock."""
+        """When the record was asked for, on trio's clock."""
 
     @property
     def name(self) -> str:
@@ -148,13 +147,13 @@ class VolumeLocator:
                 raise
         return await self._find(await self._cells.find(cell.linked), name_or_id, want, who)
 
-    async def refresh(self, volume: Volume, who: Identity = NOBODY) -> None:
+    async def refresh(self, volume: Volume, who: Identity = NOBODY, *, since: float = inf) -> None:
         """Ask again where a volume is, because a server said that it is not there.
 
         Raises `VolumeMissing` when it does not exist any more. Without effect on a record that
-        is less than a second old.
+        was asked for later than `since`, on trio's clock: when that server was asked.
         """
-        if trio.current_time() - volume.checked < _REFRESH_PAUSE:
+        if volume.checked > since:
             return
         record = await self._fetch(volume.cell, str(volume.id), who)
         if not record.info.has(volume.type) or record.info.ids[volume.type] != volume.id:
@@ -249,9 +248,9 @@ class VolumeLocator:
             raise
 
     async def _ask(self, cell: Cell, name: str, who: Identity) -> _Record:
+        now = trio.current_time()
         info = read_entry(await self._lookup(cell, name, who))
         servers = await self._servers(cell, info, who)
-        now = trio.current_time()
         lifetime = _LIFETIME_RELEASING if releasing(info) else _LIFETIME
         record = _Record(info, servers, now, now + lifetime)
         for key in {(cell.name, name), (cell.name, info.name)}:

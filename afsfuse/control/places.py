@@ -21,7 +21,41 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ANSWER_SECONDS = 10.0
+"""For what a daemon knows by itself."""
+PATIENT_SECONDS = 130.0
+"""For what it has to ask servers: longer than it waits for these itself, `ControlLimits`."""
 _CREDENTIALS = struct.Struct("iII")  # struct ucred
+
+
+class Daemon:
+    """One daemon, behind its socket."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._name = name
+
+    def connect(self) -> socket.socket:
+        """A connection to it, for what it tells by and by. Raises `NoDaemon` if it is dead."""
+        try:
+            return _connect(self._folder, self._name)
+        except OSError:
+            raise NoDaemon("the daemon has ended") from None
+
+    def ask(
+        self, verb: str, seconds: float = PATIENT_SECONDS, /, **arguments: object
+    ) -> dict[str, Any]:
+        """Have something done, and wait so long for the answer.
+
+        Raises `NoDaemon` if it is dead, `ControlRefused` if it refuses or says nothing.
+        """
+        line = request_line(verb, **arguments)
+        try:
+            with _connect(self._folder, self._name, seconds) as connection:
+                return read_answer(_converse(connection, line))
+        except (TimeoutError, BlockingIOError):  # the other: its queue is full
+            raise ControlRefused("the daemon does not answer: see its log") from None
+        except OSError:
+            raise NoDaemon("the daemon has ended") from None
 
 
 class Place:
@@ -38,7 +72,7 @@ class Place:
         silent = 0
         for name in self._sockets():
             try:
-                with self._connect(name) as connection:
+                with _connect(self.folder, name) as connection:
                     answer = _converse(connection, line)
             except (TimeoutError, BlockingIOError):  # the other: its queue is full
                 silent += 1
@@ -60,13 +94,21 @@ class Place:
         answers = []
         for name in self._sockets():
             try:
-                with self._connect(name) as connection:
+                with _connect(self.folder, name) as connection:
                     answers.append(read_answer(_converse(connection, line)))
             except (TimeoutError, BlockingIOError):
                 raise ControlRefused("a daemon does not answer: see its log") from None
             except OSError:
                 continue
         return answers
+
+    def connect_each(self) -> list[socket.socket]:
+        """A connection to every daemon of the place; those that are dead or busy are left out."""
+        connections = []
+        for name in self._sockets():
+            with contextlib.suppress(OSError):
+                connections.append(_connect(self.folder, name))
+        return connections
 
     def _do_it_here(self, line: bytes) -> dict[str, Any]:
         if not is_ours(self.folder):
@@ -90,26 +132,31 @@ class Place:
             return []
         return sorted(name for name in names if name.endswith(".sock") and name[0] != ".")
 
-    def _connect(self, name: str) -> socket.socket:
-        """Raises OSError."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(ANSWER_SECONDS)
-        try:
-            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(self.folder / CONTROL, flags)
-            try:  # an address has room for 107 bytes only
-                connection.connect(f"/proc/self/fd/{descriptor}/{name}")
-            finally:
-                os.close(descriptor)
-            uid = _CREDENTIALS.unpack(
-                connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            )[1]
-            if uid not in (0, os.geteuid()):
-                raise PermissionError("a token is not for anybody who waits at this place")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    def daemons(self) -> list[Daemon]:
+        """All that have a socket here; some may be dead."""
+        return [Daemon(self.folder, name) for name in self._sockets()]
+
+
+def _connect(folder: Path, name: str, seconds: float = ANSWER_SECONDS) -> socket.socket:
+    """Raises OSError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(seconds)
+    try:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(folder / CONTROL, flags)
+        try:  # an address has room for 107 bytes only
+            connection.connect(f"/proc/self/fd/{descriptor}/{name}")
+        finally:
+            os.close(descriptor)
+        uid = _CREDENTIALS.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )[1]
+        if uid not in (0, os.geteuid()):
+            raise PermissionError("a token is not for anybody who waits at this place")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _converse(connection: socket.socket, line: bytes) -> bytes:

@@ -1,8 +1,11 @@
 """Lines of JSON between commands and daemons, of bounded length.
 
 A request is ``{"v": 1, "do": VERB, …}``; its answer is ``{"v": 1, "ok": {…}}`` or
-``{"v": 1, "error": MESSAGE}``, each on one line. A daemon of another version refuses what it
-cannot read and says which version it speaks, so that the command can tell its user.
+``{"v": 1, "error": MESSAGE}``, each on one line. What goes on for a while, such as a trace, is
+answered by any number of ``{"v": 1, "more": {…}}`` before that one; it ends when the reader goes,
+or sends anything, or does not read for too long. A reader that is too slow loses lines, and is told
+how many by a line ``{"v": 1, "more": {"dropped": N}}`` in their place. A daemon of another version
+refuses what it cannot read and says which version it speaks, so that the command can tell its user.
 """
 
 from __future__ import annotations
@@ -26,6 +29,11 @@ def request_line(verb: str, **arguments: object) -> bytes:
 def answer_line(result: dict[str, Any]) -> bytes:
     """What a daemon answers when it did what it was asked for."""
     return _line({"v": VERSION, "ok": result})
+
+
+def more_line(result: dict[str, Any]) -> bytes:
+    """One of several things that a daemon tells in answer to a request."""
+    return _line({"v": VERSION, "more": result})
 
 
 def error_line(message: str) -> bytes:
@@ -52,6 +60,15 @@ def read_answer(line: bytes) -> dict[str, Any]:
     if values.get("v") != VERSION or not isinstance(result, dict):
         raise ControlRefused("the daemon's answer makes no sense: is it of another version?")
     return result
+
+
+def read_more(line: bytes) -> dict[str, Any] | None:
+    """One of several things that a daemon tells; None at their end. Raises as `read_answer`."""
+    result = _values(line).get("more")
+    if isinstance(result, dict):
+        return result
+    read_answer(line)
+    return None
 
 
 def _line(values: dict[str, Any]) -> bytes:

@@ -23,7 +23,14 @@ import trio
 
 from afsfuse.auth.folders import CONTROL
 from afsfuse.auth.identity import Identity
-from afsfuse.control.protocol import LINE_MAX, answer_line, error_line, read_request
+from afsfuse.control.outlets import Outlet
+from afsfuse.control.protocol import (
+    LINE_MAX,
+    answer_line,
+    error_line,
+    more_line,
+    read_request,
+)
 from afsfuse.control.verbs import Peer, Verbs
 from afsfuse.errors import AfsError, ControlRefused
 
@@ -32,12 +39,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from afsfuse.auth.store import TokenStore
+    from afsfuse.control.verbs import Request
 
 log = logging.getLogger(__name__)
 
 SO_PEERPIDFD = 77  # Source: asm-generic/socket.h, since Linux 6.5
 _CREDENTIALS = struct.Struct("iII")  # struct ucred
 _NEW = ".new-"
+_LOOK = 1.0  # seconds between two looks whether somebody who has sent more is still there
 _PAUSE = 0.1  # seconds, when there is no descriptor for another connection
 
 
@@ -46,12 +55,17 @@ class ControlLimits:
     """What strangers may cost."""
 
     seconds: float = 10.0
-    """For one request and its answer."""
+    """For one request, and for the answer to be taken."""
+    patience: float = 120.0
+    """For what has to be asked of servers; it ends earlier when nobody waits for it any more."""
     requests: int = 64
     """Of one connection."""
     connections: int = 256
     """At a time; root may have some more."""
     connections_of_user: int = 16
+    streams: int = 32
+    """Connections on which something is told by and by, at a time."""
+    streams_of_user: int = 8
 
 
 class ControlServer:
@@ -72,6 +86,7 @@ class ControlServer:
         self._verbs = verbs or Verbs(store)
         self._limits = limits or ControlLimits()
         self._connections: Counter[int] = Counter()  # by uid
+        self._streams: Counter[int] = Counter()  # by uid
 
     async def run(self, *, task_status: trio.TaskStatus[Path] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises OSError before `started()` if there can be no socket."""
@@ -136,14 +151,109 @@ class ControlServer:
                     if not chunk:
                         return
                     pending += chunk
-                line = bytes(pending[:end])
-                pending[: end + 1] = b""
-                answer, newly_known = await self._answer(line, peer)
-                if newly_known is not None and self._settled is not None:
-                    await self._settled(newly_known)
+            if scope.cancelled_caught:
+                return
+            line = bytes(pending[:end])
+            pending[: end + 1] = b""
+            stream = self._asks_for_stream(line)
+            if stream is not None:
+                await self._tell(connection, stream, peer)
+                return
+            answer = await self._while_awaited(connection, line, peer)
+            if answer is None:
+                return
+            with trio.move_on_after(self._limits.seconds) as scope:
                 await _send(connection, answer)
             if scope.cancelled_caught:
                 return
+
+    def _asks_for_stream(self, line: bytes) -> Request | None:
+        """The request, if it is for what is told by and by."""
+        try:
+            request = read_request(line) if len(line) <= LINE_MAX else {}
+        except AfsError:
+            return None
+        return request if request.get("do") in self._verbs.streams else None
+
+    async def _tell(self, connection: trio.socket.SocketType, request: Request, peer: Peer) -> None:
+        """Serve one stream until its end, its reader's, or that of our patience with him."""
+        if (
+            self._streams[peer.uid] >= self._limits.streams_of_user
+            or self._streams.total() >= self._limits.streams
+        ):
+            await _send(connection, error_line("too many look on already: try again later"))
+            return
+        self._streams[peer.uid] += 1
+        try:
+            await self._pump(connection, request, peer)
+        finally:
+            self._streams[peer.uid] -= 1
+            if not self._streams[peer.uid]:
+                del self._streams[peer.uid]
+
+    async def _pump(self, connection: trio.socket.SocketType, request: Request, peer: Peer) -> None:
+        outlet = Outlet()
+        ending = answer_line({})
+
+        async def send() -> None:
+            try:
+                while lines := await outlet.take():
+                    for line in lines:
+                        with trio.fail_after(self._limits.seconds):
+                            await _send(connection, more_line(line))
+                with trio.fail_after(self._limits.seconds):
+                    await _send(connection, ending)
+            except (OSError, trio.TooSlowError):  # gone, or as good as gone
+                pass
+            nursery.cancel_scope.cancel()
+
+        async def wait_for_reader() -> None:
+            """Until he goes, or says that it is enough."""
+            try:
+                if await connection.recv(1):
+                    telling.cancel()
+                    return
+            except OSError:
+                pass
+            nursery.cancel_scope.cancel()
+
+        telling = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            nursery.start_soon(wait_for_reader)
+            try:
+                with telling:
+                    result = await self._verbs.streams[request["do"]](request, peer, outlet)
+                    ending = answer_line(result)
+            except AfsError as exc:
+                ending = error_line(str(exc))
+            outlet.close()
+
+    async def _while_awaited(
+        self, connection: trio.socket.SocketType, line: bytes, peer: Peer
+    ) -> bytes | None:
+        """The answer to a request; None if whoever asked has left before."""
+        answer: bytes | None = None
+
+        async def watch() -> None:
+            """Come to an end when the other side does; it may send more requests before."""
+            with contextlib.suppress(OSError):
+                while True:
+                    if not await connection.recv(1, socket.MSG_PEEK):
+                        break
+                    await trio.sleep(_LOOK)
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            with trio.move_on_after(self._limits.patience):
+                answer, newly_known = await self._answer(line, peer)
+                if newly_known is not None and self._settled is not None:
+                    await self._settled(newly_known)
+            if answer is None and not nursery.cancel_scope.cancel_called:
+                answer = error_line(f"no answer within {self._limits.patience:.0f} s")
+            nursery.cancel_scope.cancel()
+        return answer
 
     async def _answer(self, line: bytes, peer: Peer) -> tuple[bytes, Identity | None]:
         """The answer to a request, and who has a token by it that is to be settled before."""

@@ -49,6 +49,11 @@ class UnstoredFiles:
             if who in (None, one.who)
         ]
 
+    def of_path(self, path: str, who: Identity) -> list[dict[str, Any]]:
+        """The changes of an identity to the file at a path from the mount's root."""
+        shown = self._directory + path
+        return [one for one in self.listed(who) if one["path"] == shown]
+
     def discard(self, path: str, who: Identity | None) -> list[dict[str, Any]]:
         """Give up the changes of a file, of an identity or of everybody; returns what is lost."""
         path = os.path.normpath(path)

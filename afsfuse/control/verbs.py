@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from afsfuse.auth.store import TokenStore
+    from afsfuse.control.outlets import Outlet
     from afsfuse.control.servers import ServerPreferences
     from afsfuse.control.unstored import UnstoredFiles
 
     Request = dict[str, Any]
+    Stream = Callable[[Request, "Peer", Outlet], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Verbs:
             "serverprefs": self._serverprefs,
         }
         self._slow: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {}
+        self.streams: dict[str, Stream] = {}
+        """What tells by and by, until it is cancelled or has no more to tell."""
 
     def add(
         self, verbs: Mapping[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]]

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
+    from afsfuse.fileserver.figures import Operations
     from afsfuse.fileserver.health import ServerStatus
     from afsfuse.fileserver.operation import Site
     from afsfuse.fileserver.preferences import Preferences
@@ -100,6 +101,11 @@ class FileServerClient:
     def servers(self) -> list[ServerStatus]:
         """What is known of all file servers that were ever used."""
         return self._rotation.health.statuses()
+
+    @property
+    def operations(self) -> Operations:
+        """What is under way, and how it went before."""
+        return self._rotation.operations
 
     @property
     def preferences(self) -> Preferences:

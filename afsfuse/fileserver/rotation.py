@@ -12,6 +12,7 @@ Sources: fs/afs/rotate.c of Linux; src/afs/afs_analyze.c of OpenAFS.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -26,12 +27,13 @@ from afsfuse.errors import (
     ReadOnlyVolume,
     ServerUnreachable,
     TokenExpired,
-    ViceCode,
     VolumeMissing,
     from_abort,
 )
+from afsfuse.fileserver.figures import Operations
 from afsfuse.fileserver.health import Health, HealthLimits
 from afsfuse.fileserver.operation import Effect, Operation, Site, Verdict, judge
+from afsfuse.fileserver.search import FIRST_PAUSE, Search
 from afsfuse.interfaces.fileserver import GET_CAPABILITIES, SERVICE_ID
 from afsfuse.model import VolumeType
 from rxrpc import NULL, CallAborted, CallError, CallTimeouts, RxError
@@ -43,14 +45,16 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
+    from afsfuse.fileserver.figures import Running
     from afsfuse.fileserver.preferences import Preferences
     from rxrpc import Address, Connection, Endpoint
     from rxrpc.rpc import Rpc
     from rxrpc.security.base import ClientSecurity
 
+log = logging.getLogger(__name__)
+
 CALLS_A_CONNECTION = 4  # Source: RX_MAXCALLS in rx.h
 _CONNECTIONS_MAX = 256  # ways that are kept; with one goes a token that may be an old one
-_FIRST_PAUSE = 0.05  # seconds; each pause for a busy volume is twice as long as the one before
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -75,17 +79,17 @@ class RetryLimits:
     """How long an operation waits in all while the volume is busy at every site."""
 
     offline_time: float = 3.0
-    """... and while it is off line at every site: a move or a restart may be all that it is."""
+    """... and while it is off line at every site, or not there: a move or a restart may be all
+    that it is.
+    """
 
     pause: float = 1.0
     """Between two rounds over all sites, at most."""
 
-    refreshes: int = 2
-    """How often one operation asks the volume location servers where the volume has gone."""
-
     moving_time: float = 15.0
-    """How long it goes on asking when the volume is on its way: a server says so (VMOVED), or the
-    record has changed meanwhile. From one step of a move to the next a busy server takes seconds.
+    """How long it goes on asking where the volume is while that is on its way (see `search`), from
+    the last time at which the record named another server. From one step of a move to the next a
+    busy server takes seconds; in all it goes on as long as for a busy volume.
     """
 
     probe_time: float = 3.0
@@ -159,6 +163,8 @@ class Rotation:
         self.health = Health(self._probe, self.limits.health, preferences)
         self.server_changed: Callable[[Volume, FileServer], None] = lambda volume, before: None
         """Called when another server is asked about a volume than `before`."""
+        self.operations = Operations()
+        """Those under way, and how those before went."""
         self._endpoint = endpoint
         self._locator = locator
         self._credentials = credentials or Credentials()
@@ -171,18 +177,30 @@ class Rotation:
 
     async def execute(self, operation: Operation[T]) -> T:
         """Do it, at whichever server of the volume can; raise `AfsError` saying why none could."""
+        running = self.operations.begin(operation)
+        try:
+            result = await self._execute(operation, running)
+        except BaseException as exc:
+            self.operations.end(running, exc)
+            raise
+        self.operations.end(running, None)
+        return result
+
+    async def _execute(self, operation: Operation[T], running: Running) -> T:
         limits = self.limits
         volume = operation.volume
         if operation.effect is not Effect.NONE:
             self._check_change(volume, operation.who)
         began = trio.current_time()
-        pause = _FIRST_PAUSE
-        refreshes = 0
-        moving = probed = False
+        pause = FIRST_PAUSE
+        search = Search(self._locator, volume, operation.who, limits)
+        probed = False
         while True:
+            asked = trio.current_time()
             trouble = _Trouble()
             servers = self._order(volume)
             for server in servers:
+                running.server = server
                 try:
                     result = await self._at_server(operation, server, servers, trouble)
                 except _Elsewhere:
@@ -191,17 +209,10 @@ class Rotation:
                     self._choose(volume, server)
                 return result
             waited = trio.current_time() - began
-            moving |= trouble.error is not None and trouble.error.code == ViceCode.VMOVED
+            log.debug("%s of %s after %.1f s: %s", operation.name, volume, waited, trouble.error)
             match trouble.verdict:
-                case Verdict.MOVED | None if refreshes < limits.refreshes or (
-                    moving and waited < limits.moving_time
-                ):
-                    if refreshes:
-                        await trio.sleep(limits.pause)
-                    refreshes += 1
-                    before = volume.sites
-                    await self._locator.refresh(volume, operation.who)
-                    moving |= refreshes > 1 and volume.sites != before
+                case Verdict.MOVED | None if search.goes_on(trouble.error):
+                    await search.ask(servers, asked)
                 case Verdict.BUSY if waited < limits.busy_time:
                     await trio.sleep(pause)
                     pause = min(2 * pause, limits.pause)
@@ -284,6 +295,8 @@ class Rotation:
             health.silent(server, began)
             trouble.silent.append(server)
             if used and operation.effect is Effect.ONCE:
+                # If it answers, whoever asked can find out what became of the change.
+                await health.probe([server])
                 raise OutcomeUnknown(
                     f"the file server fell silent: whether it did {operation.name} is not known",
                     **about(operation.volume, server),
@@ -354,6 +367,7 @@ class Rotation:
     def forget(self, volume: Volume) -> None:
         """Nobody uses a volume any more: which server answered last is of no interest."""
         self._chosen.pop((volume.cell.name, volume.id), None)
+        self.operations.forget(volume)
 
     def _missing(self, volume: Volume) -> AfsError:
         return VolumeMissing(

@@ -104,7 +104,10 @@ def asking_first(
                 answer = quick(self, *args, **kwargs)
             except Exception as exc:
                 raise _translated(guarded.__name__, exc) from exc
-            return await guarded(self, *args, **kwargs) if answer is None else answer
+            if answer is None:
+                return await guarded(self, *args, **kwargs)
+            self.interrupts.at_once += 1
+            return answer
 
         return asked
 

@@ -19,7 +19,7 @@ import logging
 import os
 import re
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
@@ -136,10 +136,52 @@ class Wait:
         self.errno = errno.EINTR
         """What the request is answered with when its scope is cancelled."""
 
+    @property
+    def thread(self) -> int:
+        """The thread that waits; 0 when there is none that could be named."""
+        if self.tid < 0:
+            self.tid = parse(self.line).tid
+        return self.tid
+
     def end(self, number: int) -> None:
         """Answer the request with this errno as soon as its task runs."""
         self.errno = number
         self.scope.cancel()
+
+
+class RequestStatistics(NamedTuple):
+    """The kernel's requests since the start."""
+
+    at_once: int
+    """Those whose answer was there."""
+    answered: int
+    """... and all others that were answered."""
+    refused: int
+    """... because too many waited."""
+    seconds: float
+    """For which those that were not answered at once took, together."""
+    waiting: int
+    """At the moment."""
+    longest: float
+    """Seconds for which the oldest of these has waited."""
+
+
+class RequestWatcher(Protocol):
+    """Somebody who wants to hear of each request that is not answered at once. Must not raise."""
+
+    def began(self, wait: Wait) -> None: ...
+
+    def ended(self, wait: Wait) -> None: ...
+
+
+class NullWatcher:
+    """Wants nothing."""
+
+    def began(self, wait: Wait) -> None:
+        """Nobody looks."""
+
+    def ended(self, wait: Wait) -> None:
+        """Nobody looks."""
 
 
 class TooManyWaits(Exception):
@@ -173,6 +215,12 @@ class Interrupts:
         self.most = most
         self.shared = shared
         self._interrupted = interrupted
+        self.at_once = 0
+        """Requests that had their answer before anybody could wait."""
+        self._answered = 0
+        self._refused = 0
+        self._seconds = 0.0
+        self._watcher: RequestWatcher = NullWatcher()
         self._by_user: dict[int, int] = {}  # how many wait
         self._waits: dict[int, Wait] = {}  # by id(); in the order of their beginning
         self._asleep = False
@@ -191,16 +239,34 @@ class Interrupts:
         room = self.most - len(self._waits)
         mine = self._by_user.get(user, 0)
         if room <= 0 or (self.shared and mine >= room):
+            self._refused += 1
             raise TooManyWaits
         wait = Wait(what, line, trio.current_time(), user)
         self._waits[id(wait)] = wait
         self._by_user[user] = mine + 1
+        self._watcher.began(wait)
         if self._asleep:
             self._asleep = False
             self._wake.set()
         if self._closed is not None:
             wait.end(self._closed)
         return wait
+
+    def statistics(self) -> RequestStatistics:
+        """A snapshot."""
+        oldest = next(iter(self._waits.values()), None)
+        return RequestStatistics(
+            self.at_once,
+            self._answered,
+            self._refused,
+            self._seconds,
+            len(self._waits),
+            0.0 if oldest is None else trio.current_time() - oldest.since,
+        )
+
+    def watch(self, watcher: RequestWatcher | None) -> None:
+        """Tell somebody of each request that waits; nobody with None."""
+        self._watcher = watcher or NullWatcher()
 
     def may_retry(self, wait: Wait) -> bool:
         """Whether a request that failed has time for another try."""
@@ -209,6 +275,9 @@ class Interrupts:
     def leave(self, wait: Wait) -> None:
         """The request has its answer."""
         del self._waits[id(wait)]
+        self._answered += 1
+        self._seconds += trio.current_time() - wait.since
+        self._watcher.ended(wait)
         rest = self._by_user[wait.user] - 1
         if rest:
             self._by_user[wait.user] = rest
@@ -252,9 +321,7 @@ class Interrupts:
             if wait.look_at > now or wait.scope.cancel_called:
                 continue
             wait.look_at = now + pause
-            if wait.tid < 0:
-                wait.tid = parse(wait.line).tid
-            if (tid := wait.tid) and tid not in seen:
+            if (tid := wait.thread) and tid not in seen:
                 seen[tid] = self._interrupted(tid)
             if seen.get(tid):
                 wait.end(errno.EINTR)

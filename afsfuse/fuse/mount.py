@@ -37,7 +37,10 @@ _HELPER_SECONDS = 10.0
 # mount(2) and umount2(2). Source: linux/mount.h
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
 _MNT_FORCE, _MNT_DETACH, _UMOUNT_NOFOLLOW = 1, 2, 8
-_FLAGS = {"noexec": 8, "noatime": 1024, "nodiratime": 2048, "nosymfollow": 256}
+_FLAGS = {
+    **{"noexec": 8, "noatime": 1024, "nodiratime": 2048, "nosymfollow": 256},
+    **{"sync": 16, "dirsync": 128},
+}
 
 PASSED_OPTIONS = frozenset(_FLAGS)
 """Options of mount(8) that reach the kernel."""

@@ -113,6 +113,11 @@ class FuseSession:
         return len(self._interrupts) + len(self._locks)
 
     @property
+    def interrupts(self) -> Interrupts:
+        """The requests, and their figures."""
+        return self._interrupts
+
+    @property
     def device(self) -> str | None:
         """As what the kernel knows the mount, `major:minor`; None before it is made."""
         return self._device

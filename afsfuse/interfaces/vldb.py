@@ -30,8 +30,14 @@ Addresses = Annotated[tuple[u32, ...], Array(ADDRESSES_MAX)]  # IPv4, host byte 
 
 
 class EntryFlag(enum.IntFlag):
-    """`flags` of a volume's record: which of its three volumes exist."""
+    """`flags` of a volume's record: which of its three volumes exist, and who has locked it."""
 
+    MOVING = 0x10  # VLOP_MOVE and so on: an operation is under way, or was broken off
+    RELEASING = 0x20
+    BACKING_UP = 0x40
+    DELETING = 0x80  # also what `vos lock` sets
+    DUMPING = 0x100
+    LOCKED = 0x1F0  # any of these: VLOP_ALLOPERS
     RW_EXISTS = 0x1000
     RO_EXISTS = 0x2000
     BACKUP_EXISTS = 0x4000

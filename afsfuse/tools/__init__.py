@@ -7,14 +7,20 @@ the user is to see. Start-up counts here: nothing loads an event loop, rxrpc or 
 import sys
 
 COMMANDS = {
+    "config": "show what is set, and where it comes from",
     "aklog": "get tokens with the Kerberos tickets that you have",
+    "check": "look over the installation, and say what to do",
     "klog": "get a token with a password or a keytab",
     "tokens": "show your tokens",
     "unlog": "drop your tokens",
+    "log": "show or change how much the daemons log",
     "mounts": "show which volumes are in use, and what holds them",
     "pagsh": "start a shell whose tokens are its own",
     "serverprefs": "show file servers, and say which to ask first",
-    "status": "show what was written and is not stored yet",
+    "status": "show servers, caches, calls, tokens, and what is not stored yet",
+    "top": "watch the mounts, live",
+    "trace": "show what goes on, event by event",
+    "why": "say what a path hangs on, or where its answer came from",
 }
 """What the help says of each."""
 

@@ -281,6 +281,9 @@ class DirectoryOperations:
         else:
             self._nodes.unhold(old.place.node, old_name)
             self._nodes.unhold(there.node, new_name)
+        self._cache.writes.renamed(
+            lambda: _path(old.place.node, old_name), lambda: _path(there.node, new_name)
+        )
         self._own.name_changed(self._directory(old.place), old.name, old.place.node)
         self._own.name_changed(above, new_real, there.node)
         if old.place.fid == there.fid or node is None:
@@ -371,7 +374,7 @@ def _check_new(name: bytes) -> None:
 
 
 def _path(parent: Node, name: bytes) -> str:
-    return f"{parent.path()}/{name.decode('utf-8', 'backslashreplace')}"
+    return f"{parent.path().rstrip('/')}/{name.decode('utf-8', 'backslashreplace')}"
 
 
 def _busy(parent: Node, name: bytes) -> AfsError:

@@ -128,6 +128,10 @@ class CellRoots:
             self._nodes.add(node)
         return node
 
+    def known(self, name: bytes) -> Node | None:
+        """The node of a name that somebody has looked up; asks nobody."""
+        return self._children.get(name)
+
     def names(self) -> list[bytes]:
         """What a listing of the root shows, sorted; asks nobody."""
         listed = self._options.listed_cells

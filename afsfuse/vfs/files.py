@@ -94,7 +94,7 @@ class Holders:
 class FileHandle:
     """One open file. Reading goes on as it began, whatever becomes of its name."""
 
-    __slots__ = ("caller", "node", "stream", "who", "writer")
+    __slots__ = ("appends", "caller", "node", "stream", "who", "writer")
 
     def __init__(
         self, node: VnodeNode, caller: Caller, who: Identity, stream: ReadState, flags: int
@@ -108,6 +108,8 @@ class FileHandle:
         """The cache's notion of how this handle is being read."""
         self.writer = Writer(who) if flags & WRITING else None
         """... and of what is written through it; None if it is open for reading only."""
+        self.appends = bool(flags & os.O_APPEND)
+        """Whether it was opened to write at the end, wherever the kernel believes that to be."""
 
 
 class Files:

@@ -20,6 +20,7 @@ from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind
 from afsfuse.vfs import access
 from afsfuse.vfs.background import Background
+from afsfuse.vfs.behind import Finder
 from afsfuse.vfs.dirops import DirectoryOperations
 from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
 from afsfuse.vfs.expiry import Expiry, busy_volumes, opened_nodes
@@ -35,6 +36,7 @@ from afsfuse.vfs.orphans import Orphans
 from afsfuse.vfs.resolving import Resolver
 from afsfuse.vfs.space import Spaces
 from afsfuse.vfs.trimming import Trimmer
+from afsfuse.vfs.whereabouts import Tracker
 from afsfuse.vfs.writing import WRITING, FileWriting
 from afsfuse.vfs.xattrs import ExtendedAttributes
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Node, NodeTable, VnodeNode
     from afsfuse.vfs.invalidation import KernelNotifier, Settle
     from afsfuse.vfs.options import VfsOptions
+    from afsfuse.vfs.trees import Trees
 
 BY_UID = Identities({}).of
 """Who callers are while there are no PAGs."""
@@ -110,6 +113,8 @@ class FileSystem:
         self._writing = FileWriting(cache, notifier)
         self._spaces = Spaces(client, options.space_lifetime)
         self._xattrs = ExtendedAttributes(client, cache, self._lookups, self._require_sight)
+        self.finder = Finder(nodes, self._lookups, self._require_sight)
+        """For those who name inodes beside the kernel."""
         self.expiry = Expiry(nodes, cache, locator, notifier, options.expire)
         """The background task that lets idle trees go; to be run beside `run`."""
         self.expiry.keepers += [
@@ -120,6 +125,8 @@ class FileSystem:
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
         nodes.plant(self._root)
+        self.tracker = Tracker(self._root, self._roots, cache)
+        """Follows paths without asking anybody."""
 
     def _make_root(self, cells: CellDirectory, options: VfsOptions) -> Node:
         if options.source == DYNAMIC_ROOT:
@@ -149,6 +156,11 @@ class FileSystem:
         """
         if isinstance(self._root, MountPoint):
             await self._lookups.vnode(self._root, NOBODY)
+
+    @property
+    def trees(self) -> Trees:
+        """The mounts that were entered."""
+        return self._nodes.trees
 
     def may_see(self, node: Node, who: Identity) -> bool:
         """Whether an identity is known to be allowed to look at all of a node's path."""

@@ -156,6 +156,7 @@ class Orphans:
             who.text,
         )
         self._leftovers.note(leftover)
+        self._background.start(self._leftovers.sync)
         return _Orphan(volume, directory, name, file, who, leftover)
 
     def _keep(self, vnode: Vnode, orphan: _Orphan) -> None:
@@ -252,7 +253,7 @@ class Orphans:
     async def _remove(self, orphan: _Orphan) -> None:
         volume, directory = orphan.volume, orphan.directory
         await self._cache.changer.remove_file(
-            volume, directory, orphan.name, orphan.file, orphan.who
+            volume, directory, orphan.name, orphan.file, orphan.who, patient=False
         )
         self._own.name_changed(self._cache.peek(volume, directory), orphan.name, None)
 

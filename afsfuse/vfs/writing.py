@@ -7,9 +7,12 @@ flush at each close, and that returns when the server has everything, or with wh
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from typing import TYPE_CHECKING
+
+import trio
 
 from afsfuse.cache.writeback import Writer
 from afsfuse.errors import AfsError, NotPermitted, ReadOnlyVolume, StaleInode
@@ -26,11 +29,23 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Node
     from afsfuse.vfs.invalidation import KernelNotifier
 
+log = logging.getLogger(__name__)
+
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 """The flags of open(2) of those who change a file."""
 
 _WRITE = int(Rights.WRITE)
 _PERMISSIONS = 0o7777
+
+
+def _length(vnode: Vnode) -> int:
+    """How long a file is for its writers here."""
+    return vnode.status.length if vnode.dirty is None else vnode.dirty.length
+
+
+def _end_is_known(vnode: Vnode) -> bool:
+    """Whether no other client has made a file longer, or would have been heard of."""
+    return vnode.dirty is not None or vnode.valid(trio.current_time())
 
 
 def check_writable(node: Node, vnode: Vnode) -> None:
@@ -81,7 +96,7 @@ class FileWriting:
         opens the file again; nobody sees that error (do_filp_open in fs/namei.c of Linux). It is
         given once, for there may be no name to look up.
         """
-        length = vnode.status.length if vnode.dirty is None else vnode.dirty.length
+        length = _length(vnode)
         if node.shown_size not in (-1, length):
             node.shown_size = length
             raise StaleInode(f"{node.path()}: the kernel does not know yet where it ends")
@@ -90,25 +105,52 @@ class FileWriting:
 
     def write_at_once(self, opened: FileHandle, offset: int, data: bytes) -> int | None:
         """Keep what is written, if there is room; else None. EBADF if it is not open for that."""
-        writer = self._writer(opened)
         vnode = opened.node.vnode
-        if vnode is None or not self._writes.has_room(vnode, len(data), writer.who):
+        if vnode is None or (opened.appends and not _end_is_known(vnode)):
+            return None
+        return self._keep(opened, vnode, offset, data)
+
+    async def write(self, opened: FileHandle, offset: int, data: bytes) -> int:
+        """The same, waiting for room, and to know where a file ends that is appended to. Raises why
+        the file cannot be stored.
+        """
+        node = opened.node
+        if opened.appends and node.vnode is not None and not _end_is_known(node.vnode):
+            try:
+                await self._cache.status(node.mount.volume, node.fid, opened.who)
+            except AfsError as exc:  # it is kept where the file ended last, and stored some time
+                log.debug("%s: nobody says where it ends: %s", node.path(), exc)
+        while True:
+            vnode = await self._vnode(opened)
+            await self._writes.make_room(vnode, len(data), opened.who)
+            done = self._keep(opened, vnode, offset, data)
+            if done is not None:
+                return done
+
+    def _keep(self, opened: FileHandle, vnode: Vnode, offset: int, data: bytes) -> int | None:
+        writer = self._writer(opened)
+        if not self._writes.has_room(vnode, len(data), writer.who):
             return None
         node = opened.node
-        self._writes.write(vnode, offset, data, writer, node.path)
+        end = self._end(node, vnode, offset) if opened.appends else offset
+        self._writes.write(vnode, end, data, writer, node.path)
         node.shown_size = max(node.shown_size, offset + len(data))
+        if end != offset:
+            self._notifier.invalidate_data(node.inode)
         if isinstance(vnode.holder, tuple):
             self._tell_others(node, vnode)
         return len(data)
 
-    async def write(self, opened: FileHandle, offset: int, data: bytes) -> int:
-        """The same, waiting for room. Raises why the file cannot be stored."""
-        while True:
-            vnode = await self._vnode(opened)
-            await self._writes.make_room(vnode, len(data), opened.who)
-            done = self.write_at_once(opened, offset, data)
-            if done is not None:
-                return done
+    @staticmethod
+    def _end(node: Node, vnode: Vnode, offset: int) -> int:
+        """Where to write what the kernel appends at `offset`, which is where the file ended when it
+        last asked. It does not ask before it appends, and another client may have appended since:
+        then it is told to forget what it has put into its pages.
+
+        A write elsewhere is one of a handle that was opened to append and does not any more
+        (F_SETFL): the kernel does not tell us of that.
+        """
+        return _length(vnode) if offset == node.shown_size else offset
 
     def truncate(self, node: Node, vnode: Vnode, length: int, writer: Writer) -> None:
         """Give a file another length; it is stored like what is written."""

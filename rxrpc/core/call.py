@@ -96,8 +96,13 @@ class Call(HotPath):
         self.packetizer.size = connection.payload_size
         self.heard = self._clocks.pinged = now
         if not self.context.journal.every_packet:
-            self.context.routes.setdefault(self._route, self)
-        self.context.journal.record(now, CallStarted(self.address, connection.cid, number))
+            self.open_fast_path()
+        started = CallStarted(self.address, connection.cid | channel, number)
+        self.context.journal.record(now, started)
+
+    def open_fast_path(self) -> None:
+        """Have packets of this call come to `take` at once."""
+        self.context.routes.setdefault(self._route, self)
 
     # Packets
 
@@ -287,7 +292,8 @@ class Call(HotPath):
         peer.count(self.sending, self.packetizer.written, self.receiving.bytes)
         self.context.journal.data_resent += self.sending.resends
         self.context.journal.record(
-            now, CallEnded(self.address, self.connection.cid, self.number, outcome)
+            now,
+            CallEnded(self.address, self.connection.cid | self.channel, self.number, outcome),
         )
         self.context.timers.update(self)
         self.connection.on_call_over(self, now)
@@ -447,5 +453,5 @@ class Call(HotPath):
             self.ping(now)
 
     def _lost(self, now: float, count: int, cause: str) -> None:
-        lost = PacketsLost(self._connection.cid, self.number, count, cause)
+        lost = PacketsLost(self._connection.cid | self.channel, self.number, count, cause)
         self.context.journal.record(now, lost)

@@ -239,6 +239,17 @@ class EndpointCore:
         elif now - peer.heard > self.parameters.error_grace:
             self._fail_calls(peer, NetworkError(code), now)
 
+    def trace(self, tracer: Tracer) -> None:
+        """Tell another tracer from now on; also of calls that have begun."""
+        self.context.journal.use(tracer)
+        self._routes.clear()
+        if tracer.every_packet:
+            return
+        for connection in self._connections.values():
+            for call in connection.calls:
+                if call is not None:
+                    call.open_fast_path()
+
     def statistics(self, now: float) -> Statistics:
         """A picture of what was and is."""
         journal = self.context.journal

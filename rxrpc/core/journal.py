@@ -26,13 +26,17 @@ class Journal:
     __slots__ = ("_tracer", "data_resent", "drops", "every_packet", "received", "sent")
 
     def __init__(self, tracer: Tracer | None = None) -> None:
-        self._tracer = tracer or NullTracer()
-        self.every_packet = self._tracer.every_packet
+        self.use(tracer or NullTracer())
         self.drops: Counter[DropReason] = Counter()
         # By packet type; lists, because enum members are slow as keys of a dictionary.
         self.received = [0] * (max(PacketType) + 1)  # without DATA on the fast path
         self.sent = [0] * (max(PacketType) + 1)
         self.data_resent = 0  # DATA packets, in calls that are over
+
+    def use(self, tracer: Tracer) -> None:
+        """Tell another tracer from now on."""
+        self._tracer = tracer
+        self.every_packet = tracer.every_packet
 
     def drop(
         self,

@@ -199,6 +199,13 @@ class Endpoint:
             self._core.reconnect(trio.current_time())
             self.driver.flush()
 
+    def trace(self, tracer: Tracer | None) -> None:
+        """Tell another tracer from now on, at any time; nobody for None. Only inside trio.
+
+        One that wants every packet hears of those of calls that have begun, too.
+        """
+        self._core.trace(tracer or NullTracer())
+
     def statistics(self) -> Statistics:
         """A picture of what was and is. Only inside trio."""
         return self._core.statistics(trio.current_time())

@@ -101,25 +101,33 @@ def test_a_reader_during_releases_never_sees_old_after_new(
                 reader.kill()
 
 
-def test_a_volume_is_moved_under_load(real_cell: RealCell, tmp_path: Path) -> None:
-    fs1, fs2 = (real_cell.servers[server].address for server in ("fs1", "fs2"))
+@pytest.mark.parametrize("name", ["ops.move1", "ops.move2"])
+def test_a_volume_is_moved_under_load(real_cell: RealCell, tmp_path: Path, name: str) -> None:
+    """Once each, and not back: OpenAFS's file server (1.8.9) may keep descriptors of a volume that
+    left it. When that comes back in use, it takes the deleted header for the new one, salvages the
+    volume sixteen times in vain, and says VNOVOL from then on until it is restarted.
+    """
     with (
-        volume(real_cell, "ops.move") as name,
+        volume(real_cell, name),
         mounted(real_cell, "client1", tmp_path / "afs", source=f"%{CELL}:{name}.") as mount,
     ):
-        writer = running(WRITER, mount.point / "numbers")
+        numbers = mount.point / "numbers"
+        writer = running(WRITER, numbers)
         try:
-            assert eventually((mount.point / "numbers").exists, 30.0)
-            for _ in range(3):
-                real_cell.vos(["move", name, fs1, "a", fs2, "a"])
-                time.sleep(1.0)  # somebody writes there, too
-                real_cell.vos(["move", name, fs2, "a", fs1, "a"])
-                time.sleep(1.0)
+            assert eventually(numbers.exists, 30.0)
+            move(real_cell, name)
+            arrived = int(numbers.read_text() or "0")
+            assert eventually(lambda: int(numbers.read_text() or "0") > arrived + 2, 30.0)
             (last,) = ended(writer)
         finally:
             writer.kill()
-        assert (mount.point / "numbers").read_text() == str(last)
-        assert last > 1
+        assert numbers.read_text() == str(last)
+
+
+def move(cell: RealCell, name: str) -> None:
+    """From fs1 to fs2."""
+    fs1, fs2 = (cell.servers[server].address for server in ("fs1", "fs2"))
+    cell.vos(["move", name, fs1, "a", fs2, "a"])
 
 
 def test_what_was_changed_while_the_network_was_cut_is_seen_after_it(

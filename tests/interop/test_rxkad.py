@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from rxrpc.wire.packet import Address
     from tests.realcell.cell import RealCell
 
-pytestmark = [pytest.mark.realcell, pytest.mark.xdist_group("realcell")]
+pytestmark = pytest.mark.realcell
 
 MIB = 1 << 20
 FS_PORT, PR_PORT, VL_PORT = 7000, 7002, 7003

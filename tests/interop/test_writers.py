@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -134,6 +136,54 @@ def test_one_makes_another_goes_on(here: Path, there: Path, elsewhere: Path) -> 
         whole += piece
     for folder in (here, there, elsewhere):
         assert eventually(lambda: text(folder / path) == whole, PEER_STORES)  # noqa: B023
+
+
+LINES = 8
+APPENDER = """
+import fcntl, os, sys
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+print("open", flush=True)
+sys.stdin.readline()
+for number in range(int(sys.argv[3])):
+    fcntl.flock(file, fcntl.LOCK_EX)
+    for part in (sys.argv[2], " ", str(number), "\\n"):
+        os.write(file, part.encode())
+    fcntl.flock(file, fcntl.LOCK_UN)
+"""
+
+
+def test_two_hosts_that_lock_and_append_lose_no_line(
+    real_cell: RealCell, here: Path, there: Path
+) -> None:
+    """Each has the file open all the time."""
+    (here / "log").write_bytes(b"")
+    assert eventually(lambda: text(there / "log") == b"", SOON)
+    writers = [
+        real_cell.clients[host].popen(
+            [sys.executable, "-S", "-c", APPENDER, str(folder / "log"), host, str(LINES)],
+            mounts=False, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for host, folder in (("client1", here), ("client2", there))
+    ]  # fmt: skip
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"open\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(b"\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=120)
+        assert writer.returncode == 0
+    lines = {f"{host} {number}" for host in ("client1", "client2") for number in range(LINES)}
+
+    def all_there() -> bool:
+        return all(
+            sorted((text(folder / "log") or b"").decode().splitlines()) == sorted(lines)
+            for folder in (here, there)
+        )
+
+    assert eventually(all_there, PEER_STORES), text(here / "log")
 
 
 def test_an_open_file_that_another_client_removes(here: Path, there: Path) -> None:

@@ -5,7 +5,8 @@ Orders come in on standard input, one Python literal a line, each answered by a 
 bytes, `("restore", NAME, SEED)` puts others into its place as a restored volume would have them:
 the same data version, the same length, another creation time of the volume. `("hold",)` lets no
 store end from now on, `("let",)` lets them; `("data", NAME)` tells what a file holds, and
-`("append", NAME, BYTES)` writes to it as another client does.
+`("append", NAME, BYTES)` writes to it as another client does. `("names",)` tells what names there
+are.
 """
 
 from __future__ import annotations
@@ -74,6 +75,9 @@ class Orders:
     async def data(self, name: str) -> str:
         data = self._vnode(name)[1].data
         return repr(data.read(0, data.length))
+
+    async def names(self) -> str:
+        return repr([name for name, _, _ in self._cell.volume("root.cell").root.directory])
 
     async def append(self, name: str, more: bytes) -> str:
         volume, vnode = self._vnode(name)

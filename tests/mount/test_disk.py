@@ -53,7 +53,7 @@ class Machine:
         return int(self.ask("count"))
 
     def mount(self, *more: str) -> None:
-        """Start a daemon, and list the directory, which is asked for again by each of them."""
+        """Start a daemon, and list the directory."""
         options = (
             f"confdir={self._confdir}", f"bind={self._address.rpartition('.')[0]}.254",
             f"cachedir={self.cache}", f"logfile={self.log}", *more,
@@ -96,6 +96,43 @@ def test_a_file_is_fetched_once_whatever_daemons_come_and_go(machine: Machine) -
         assert machine.read("small") == contents(2, 100)
         assert machine.fetches() == before
         machine.end()
+
+
+def everything(top: Path) -> dict[str, bytes | list[str]]:
+    """Names, contents, and where links lead, below a directory."""
+    found: dict[str, bytes | list[str]] = {}
+    for folder, folders, files in os.walk(top):
+        found[folder] = sorted(folders + files)
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                found[path] = os.fsencode(os.readlink(path))
+            elif name in files:
+                with open(path, "rb") as file:
+                    found[path] = file.read()
+    return found
+
+
+def test_yesterday_s_tree_costs_no_data(machine: Machine) -> None:
+    """Nor directories or links, be they read or made yesterday, and at a mount point or above."""
+    machine.ask("make", "small", 2, 100)
+    machine.mount()
+    top = machine.point / CELL
+    for name in ("one", "two", "two/three"):
+        (top / name).mkdir()
+        for number in range(20):
+            (top / name / f"file{number}").write_text(f"{name} {number}")
+        (top / name / "link").symlink_to(f"file{len(name)}")
+    (top / "one/file7").unlink()
+    (top / "two/file7").rename(top / "two/three/moved")
+    seen = everything(top)
+    machine.end()
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        before = machine.fetches()
+        machine.mount()
+        assert everything(top) == seen
+        assert machine.fetches() == before
+        machine.end(number)
 
 
 def test_a_file_larger_than_memory_is_fetched_once(machine: Machine) -> None:
@@ -214,6 +251,31 @@ def test_what_was_left_of_a_file_that_has_moved_on_is_put_aside(
     machine.mount()
     machine.end()
     assert len(list(machine.cache.glob("recovered/*"))) == 2, "and that is done with"
+
+
+def test_a_removed_file_goes_also_after_the_machine_was_started_anew(
+    machine: Machine, children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFSFUSE_RUNTIME_DIR", str(tmp_path / "run"))
+    machine.ask("make", "file", 3, 100)
+    machine.mount()
+    path = machine.point / CELL / "file"
+    holder = children.start(
+        sys.executable, "-c", "import sys; file = open(sys.argv[1]); print(flush=True); input()",
+        path,
+        stdin=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    path.unlink()
+    assert ".__afs" in machine.ask("names")
+    machine.end(signal.SIGKILL)
+    holder.communicate()
+    monkeypatch.setenv("AFSFUSE_RUNTIME_DIR", str(tmp_path / "run of another day"))
+    machine.mount()
+    wait_until(lambda: ".__afs" not in machine.ask("names"), "the name to be removed")
+    machine.end()
+    assert not list((machine.cache / "unlinked").iterdir())
 
 
 def test_two_mounts_share_a_folder_and_no_room(machine: Machine, tmp_path: Path) -> None:

@@ -148,6 +148,41 @@ os.close(file)
     assert mount.stored("f0") == expected
 
 
+def test_appends_through_a_handle_that_stays_open(mount: WritableMount, children: Children) -> None:
+    """The kernel goes on to append where it believes that the file ends: that is put right."""
+    program = """
+import os, sys
+file = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND)
+for line in sys.stdin:
+    os.write(file, line.encode())
+    os.fsync(file)
+    print(os.fstat(file).st_size if "asked" in line else "", flush=True)
+"""
+    writer = children.start(
+        sys.executable, "-S", "-c", program, mount / "f0", stdin=subprocess.PIPE
+    )
+    assert writer.stdin is not None
+    assert writer.stdout is not None
+    expected = b""
+    for number in range(12):
+        ours = b"ours %d, %s\n" % (number, b"asked" if number % 3 else b"and more" * 9000)
+        writer.stdin.write(ours)
+        writer.stdin.flush()
+        expected += ours
+        told = writer.stdout.readline()
+        assert mount.stored("f0") == expected
+        assert told in (b"\n", b"%d\n" % len(expected))
+        if number % 4 != 3:
+            theirs = b"theirs %d\n" % number
+            mount.order("append", "f0", theirs)
+            expected += theirs
+    program = "import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read())"
+    wait_until(
+        lambda: said(children, program, mount / "f0").encode() == expected, "what is read here"
+    )
+    writer.communicate()
+
+
 def test_a_volume_at_two_places_shows_one_file(mount: WritableMount, children: Children) -> None:
     here, there = mount / "f0", mount.point / CELL / "f0"
     both = """

@@ -23,6 +23,7 @@ from tests.mount.harness import ROOT as CHECKOUT
 from tests.mount.harness import environment
 from tests.mount.usersmount import loopback_address
 from tests.realcell.configuration import CELL
+from tests.realcell.dumpreader import Dump, DumpedVnode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -141,6 +142,30 @@ class Place:
             return everything
 
         return self._ask(walk)
+
+    def dumped(self, *path: str) -> dict[str, Held | None]:
+        """The same, as OpenAFS's `vos dump` has it of a real cell, with no AFS client at all. The
+        volume is busy meanwhile.
+        """
+        if isinstance(self.cell, LocalCell):
+            return self.held(*path)
+        dump = Dump(self.cell.volumes.dump(VOLUME))
+        everything: dict[str, Held | None] = {}
+
+        def walk(directory: DumpedVnode, above: str) -> None:
+            for name, (number, _) in directory.names().items():
+                vnode = dump.vnodes[number]
+                if name in (b".", b".."):
+                    continue
+                where = above + os.fsdecode(name)
+                if vnode.vnode & 1:
+                    everything[where] = None
+                    walk(vnode, f"{where}/")
+                elif vnode.fields["t"] == fs.FileType.FILE:
+                    everything[where] = Held.of(vnode.data)
+
+        walk(dump.lookup(*map(os.fsencode, path)), "")
+        return everything
 
     async def _walk(
         self, client: RawClient, directory: Fid, above: str, into: dict[str, Held | None]

@@ -1,7 +1,9 @@
-"""The programs and commands in the documentation run, and what is made from the source is fresh."""
+"""The programs in the documentation run, and what is made from the source is fresh.
+
+Commands, links and pictures have tests of their own: `tests/docs`.
+"""
 
 import re
-import shlex
 import textwrap
 from pathlib import Path
 
@@ -10,7 +12,6 @@ import trio
 
 from rxrpc.programs import failures
 from tests.tools import guide
-from tests.unit.rxrpc.programs.commands import listening, rxrpc
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 GUIDE = (DOCS / "rxrpc.md").read_text()
@@ -30,27 +31,6 @@ async def test_the_programs_of_the_library_guide(capsys: pytest.CaptureFixture[s
     assert "connection opened" in printed
 
 
-def test_the_commands_of_the_library_guide() -> None:
-    (session,) = re.findall(r"```console\n(.*?)```", GUIDE, re.DOTALL)
-    assert session.startswith("$ ")
-    with listening() as server:
-        for step in session[2:].split("\n$ "):
-            line, _, expected = step.partition("\n")
-            words = shlex.split(line.replace("127.0.0.1:7009", server.address))
-            assert words[:3] == ["python", "-m", "rxrpc"]
-            done = rxrpc(*words[3:])
-            assert (done.output.decode() + done.errors).strip() == expected.strip()
-
-
-def test_the_other_commands_of_the_library_guide_are_known() -> None:
-    for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL):
-        for line in block.splitlines():
-            words = shlex.split(line, comments=True)
-            help_of = rxrpc(words[3], "--help").output.decode()
-            for option in (word for word in words[4:] if word.startswith("--")):
-                assert option in help_of
-
-
 def test_what_is_made_from_the_source_is_fresh() -> None:
     assert sorted(guide.marks(GUIDE)) == sorted(guide.MADE)
     assert guide.renew(GUIDE) == GUIDE, "write it anew: python -m tests.tools.guide"
@@ -62,19 +42,6 @@ def test_the_statuses_of_the_guide_are_those_of_the_programs() -> None:
     told = re.findall(r"^\| (\d+) \| (.*?)(?:;.*)? \|$", GUIDE, re.MULTILINE)
     known = re.findall(r"^  (\d+)  ([^;\n]*)", failures.STATUSES, re.MULTILINE)
     assert told == known
-
-
-def test_links_between_documents_lead_somewhere() -> None:
-    for document in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
-
-
-def test_links_inside_the_library_guide_lead_somewhere() -> None:
-    headings = re.findall(r"^#+ (.*)$", GUIDE, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    for target in re.findall(r"\]\(#([^)]+)\)", GUIDE):
-        assert target in anchors
 
 
 def test_the_tests_that_the_security_page_names_are_there() -> None:

@@ -1,4 +1,5 @@
-"""File data on disk: a bounded store that outlives the daemon, and a journal of what was written.
+"""What files, directories and links hold, on disk: a bounded store that outlives the daemon, and a
+journal of what was written.
 
 Rooms: `folder` (where, and whose), `index` (SQLite), `budget` (the limit), `parts` (the bytes),
 `writer` (the thread that writes), `files` (what the event loop asks of one file), `store` (the

@@ -8,6 +8,8 @@
         index.sqlite*      what is where
         parts/7f/3a7f      bytes of files, up to 8 MiB each
         journal/5          what was written and may not have been stored yet
+    recovered/             what could not be stored, for people
+    unlinked/              names to be removed, one list a daemon (`cache.leftovers`)
 
 Everything belongs to the daemon's user and is closed to everybody else. Rooms whose daemon is gone
 are taken again, the lowest first. Source of the tag: https://bford.info/cachedir/

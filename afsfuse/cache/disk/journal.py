@@ -12,6 +12,7 @@ newer ones are worse than none; its bytes can still be read back.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
@@ -38,7 +39,7 @@ from afsfuse.cache.disk.segments import (
     replay,
     token_of,
 )
-from afsfuse.cache.journal import JournalLost
+from afsfuse.cache.journal import JournalLost, path_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,6 +114,20 @@ class DiskJournal:
         if token is not None:
             cuts = self._segments[token >> SHIFT].cuts
             cuts.setdefault(session.number, []).append(token)
+
+    def renamed(self, old: str, new: str) -> None:
+        """See `Journal`."""
+        for file in self._recovered:
+            file.path = path_after(file.path, old, new)
+        for session in [one for sessions in self._sessions.values() for one in sessions]:
+            path = path_after(session.path, old, new)
+            if path == session.path:
+                continue
+            session.move(path)
+            if any(session.number in segment.known for segment in self._segments.values()):
+                token = self._append(session, Kind.MOVED, 0, 0, json.dumps(path).encode())
+                if token is not None:
+                    self._segments[token >> SHIFT].moved.add(session.number)
 
     @staticmethod
     def _trimmed(segment: Segment, span: Span, length: int) -> Span | None:
@@ -319,6 +334,7 @@ class DiskJournal:
             for sessions in (current.live, current.cuts, current.grown, current.known):
                 sessions.clear()
             current.pinned.clear()
+            current.moved.clear()
             current.size = 0
             try:
                 os.ftruncate(current.descriptor, 0)

@@ -35,6 +35,7 @@ class Kind(enum.IntEnum):
     GROWN = 4  # ... or longer, without data (length)
     CLEAN = 5  # was OPENED: the session is over, or not to be recovered
     DEAD = 6  # was another one, and is on the server
+    MOVED = 7  # the file is at another path, which is the data, as JSON
 
 
 @dataclass(frozen=True, slots=True)

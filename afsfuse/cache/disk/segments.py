@@ -34,6 +34,7 @@ class Segment:
         "grown",
         "known",
         "live",
+        "moved",
         "number",
         "path",
         "pinned",
@@ -55,17 +56,20 @@ class Segment:
         """... and the tokens of cuts that no server knows of."""
         self.grown: dict[int, list[tuple[int, int]]] = {}
         """... and lengths without data, and the tokens of what says so: until it is clean."""
+        self.moved: set[int] = set()
+        """Sessions of which it tells the path: until they are clean."""
         self.pinned: set[int] = set()
         """Sessions of an earlier daemon."""
 
     def needed(self) -> bool:
-        return bool(self.live or self.cuts or self.grown or self.pinned)
+        return bool(self.live or self.cuts or self.grown or self.moved or self.pinned)
 
     def forget(self, session: int) -> None:
         """A session needs nothing here any more."""
         self.live.pop(session, None)
         self.cuts.pop(session, None)
         self.grown.pop(session, None)
+        self.moved.discard(session)
         self.pinned.discard(session)
 
     def change(
@@ -107,14 +111,19 @@ class Session:
         self.key = key
         self.base = base
         self.length = length
-        self.path = path
-        self.described = json.dumps(
-            [key.cell, key.volume, key.vnode, key.unique, key.who, path]
-        ).encode()
+        self.move(path)
         self.lost = False  # not to be recovered
         self.left = False  # for recovery: whether anything is not stored
         self.cut: int | None = None  # for recovery: the least length that no server knows of
         self.written: list[tuple[int, memoryview]] = []  # ... and offsets and bytes
+
+    def move(self, path: str) -> None:
+        """The file is at this path."""
+        key = self.key
+        self.path = path
+        self.described = json.dumps(
+            [key.cell, key.volume, key.vnode, key.unique, key.who, path]
+        ).encode()
 
 
 def dead_spans(spans: list[Span], start: int, end: int, mark: int) -> set[Span]:
@@ -164,6 +173,10 @@ def replay(record: Record, segment: Segment, sessions: dict[int, Session], over:
     if session is None or record.kind is Kind.DEAD:
         return
     segment.pinned.add(number)
+    if record.kind is Kind.MOVED:
+        if record.sound:
+            session.move(json.loads(bytes(record.data)))
+        return
     session.left = True
     session.lost |= not record.sound
     match record.kind:

@@ -74,6 +74,8 @@ class NoDisk:
     journal: Journal = NullJournal()
     aside = Path()
     """Folder for what cannot be stored, and waits for people; without a journal there is none."""
+    unlinked: Path | None = None
+    """Folder for lists of names that are to be removed; see `afsfuse.cache.leftovers`."""
 
     def file(
         self, volume: VolumeInstance, vnode: int, unique: int, version: int, mtime: int, length: int
@@ -118,6 +120,7 @@ class DiskCache(NoDisk):
         self._damaged = 0
         self.journal = DiskJournal(room.journals, self.budget, self._room_for_journal)
         self.aside = room.path.parent / "recovered"
+        self.unlinked = room.path.parent / "unlinked"
 
     def _room_for_journal(self) -> None:
         self.writer.submit(self.writer.make_room)

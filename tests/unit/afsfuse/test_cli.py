@@ -116,7 +116,8 @@ def test_a_bug_is_one_line_too_and_a_traceback_in_the_log(
     ("words", "said"),
     [
         ([], "the following arguments are required: COMMAND: see afsfuse --help"),
-        (["mount"], "the following arguments are required: SOURCE, DIR: see afsfuse mount --help"),
+        (["mount"], "the following arguments are required: DIR: see afsfuse mount --help"),
+        (["mount", "/afs"], "/afs: which source? write afsfuse mount afs /afs, or a section"),
         (["umount"], "the following arguments are required: DIR: see afsfuse umount --help"),
         (["mont", "afs", "/afs"], "invalid choice: 'mont'"),
         (["mount", "afs", "/afs", "-x"], "unrecognized arguments: -x"),

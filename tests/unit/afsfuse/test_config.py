@@ -71,6 +71,8 @@ def test_options_are_words_separated_by_commas_and_the_last_one_wins(tmp_path: P
         ("ro", "read_only", True),
         ("ro,rw", "read_only", False),
         ("noexec", "flags", ("noexec",)),
+        ("sync,noexec,dirsync", "flags", ("sync", "noexec", "dirsync")),
+        ("finish=5", "finish", 5),
         ("logfile=/var/log/afsfuse", "logfile", "/var/log/afsfuse"),
     ],
 )
@@ -106,7 +108,7 @@ def test_words_for_mount_and_fstab_mean_nothing() -> None:
         ("cachesize=1M", "-o cachesize=1M: a size from 16M to 16384G is expected"),
         ("cachedir=", "-o cachedir=: a path is expected"),
         ("memory=1K", "-o memory=1K: a size from 1M to 1024G is expected"),
-        ("memory=1M,chunksize=512K", "-o memory: at least eight times the chunk size"),
+        ("memory=1M,chunksize=512K", "-o memory=1M: at least eight times the chunk size, 512K"),
         ("chunksize=5000", "-o chunksize=5000: a power of two is expected"),
         ("bind=localhost", "-o bind=localhost: an IPv4 address of this machine is expected"),
         ("cells=all", "-o cells=all: one of used, configured, auto is expected"),
@@ -117,7 +119,7 @@ def test_words_for_mount_and_fstab_mean_nothing() -> None:
         ("serverprefs=fs1=7", "-o serverprefs=fs1=7: an IPv4 address, or a network such as"),
         ("serverprefs=192.0.2.1", "-o serverprefs=192.0.2.1: a rank from 0 (the best) to 65534"),
         ("retry=0", "-o retry=0: a number from 1 to 86400 is expected"),
-        ("hard,retry=5", "-o hard,retry=5: hard has no end: write soft,retry=SECONDS"),
+        ("hard,retry=5", "-o hard and -o retry=5: hard has no end: write soft,retry=SECONDS"),
         ("suid", "-o suid: mounts are always nosuid: leave it out"),
         ("dev", "-o dev: mounts are always nodev: leave it out"),
         ("remount", "-o remount: a mount cannot be changed"),
@@ -173,7 +175,7 @@ def test_root_lets_all_users_in_unless_told_otherwise(monkeypatch: pytest.Monkey
 def test_every_field_is_set_by_an_option_or_the_command_line() -> None:
     fields = {field.name for field in dataclasses.fields(Config)}
     assert {option.field for option in config.OPTIONS.values()} <= fields
-    command_line = {"source", "directory", "foreground", "flags"}
+    command_line = {"source", "directory", "foreground", "given", "flags"}
     assert fields - {option.field for option in config.OPTIONS.values()} == command_line
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import syslog
 from typing import TYPE_CHECKING
@@ -79,7 +80,8 @@ def test_the_journal_gets_priorities(
 ) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)
-    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    stderr = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{stderr.st_dev}:{stderr.st_ino}")
     logs.set_up(foreground=True, logfile=None, debug=False)
     loggers.warning("for systemd")
     assert shown.getvalue() == "<4>afsfuse: for systemd\n"
@@ -166,3 +168,14 @@ def test_the_syslog_handler_names_itself(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(syslog, "openlog", lambda *what: opened.append(what[0]))
     SyslogHandler().close()
     assert opened == ["afsfuse"]
+
+
+def test_standard_error_that_the_journal_does_not_read_is_for_people(
+    loggers: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")  # a shell in a service, say, and 2> redirected
+    logs.set_up(foreground=True, logfile=None, debug=False)
+    loggers.warning("for people")
+    assert shown.getvalue().endswith(" WARNING afsfuse: for people\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from afsfuse.cache.journal import DirtyKey, JournalLost, RecoveredFile
+from afsfuse.cache.journal import DirtyKey, JournalLost, RecoveredFile, path_after
 
 if TYPE_CHECKING:
     from afsfuse.cache.journal import Buffer
@@ -28,6 +28,10 @@ class MemoryJournal:
 
     def resized(self, key: DirtyKey, length: int) -> None:
         self.files[key].length = length
+
+    def renamed(self, old: str, new: str) -> None:
+        for file in self.files.values():
+            file.path = path_after(file.path, old, new)
 
     def mark(self) -> int:
         return len(self.records)

@@ -226,7 +226,7 @@ def test_edits_put_entries_where_servers_put_them(
             assert directory.remove(name) is there
             if there:
                 builder.remove(name)
-    copy = bytes(directory._blob)
+    copy = directory.snapshot()
     assert meaning(copy) == meaning(builder.blob())
     assert list(directory) == list(Directory.parse(builder.blob()))
     assert not directory.diff(Directory.parse(builder.blob()))
@@ -245,7 +245,7 @@ def test_a_large_directory_is_edited_beyond_the_map() -> None:
     for name in (b"short", b"x" * 40, b"y" * 255, b"another"):
         directory.add(name, 2, 2)
         builder.add(name, 2, 2)
-    assert meaning(bytes(directory._blob)) == meaning(builder.blob())
+    assert meaning(directory.snapshot()) == meaning(builder.blob())
 
 
 def test_a_directory_that_is_full_takes_no_more() -> None:
@@ -254,7 +254,7 @@ def test_a_directory_that_is_full_takes_no_more() -> None:
     while directory.add(b"%06d" % added, 2 * added + 2, 1):
         added += 1
     assert added == 51 - 2 + 1_022 * 63 == 64_435
-    assert len(directory._blob) == MAX_SIZE
+    assert directory.length == MAX_SIZE
     assert len(directory) == added + 2
     assert directory.remove(b"000007")
     assert not directory.add(b"x" * 16, 2, 1)
@@ -263,7 +263,7 @@ def test_a_directory_that_is_full_takes_no_more() -> None:
 
 def test_an_empty_directory_is_what_a_server_makes() -> None:
     directory = Directory.empty((5, 7), (3, 4), 9)
-    assert meaning(bytes(directory._blob)) == meaning(DirectoryBuilder((5, 7), (3, 4)).blob())
+    assert meaning(directory.snapshot()) == meaning(DirectoryBuilder((5, 7), (3, 4)).blob())
     assert directory.data_version == 9
 
 

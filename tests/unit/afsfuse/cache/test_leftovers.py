@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
+import trio.testing
 
 from afsfuse.cache.leftovers import Leftover, Leftovers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import ExpectedWarnings
 
 
@@ -59,6 +61,40 @@ def test_what_a_dead_process_left_is_taken_over_once(tmp_path: Path) -> None:
     first.strike(leftover(1))
     first.close()
     assert Leftovers(tmp_path).inherit() == [leftover(2)]
+
+
+def test_what_is_in_other_folders_is_taken_over_too(tmp_path: Path) -> None:
+    abandoned(tmp_path / "volatile", 1)
+    abandoned(tmp_path / "lasting", 2)
+    heir = Leftovers(tmp_path / "lasting", tmp_path / "volatile", tmp_path / "nowhere")
+    assert heir.inherit() == [leftover(2), leftover(1)]
+    assert not list((tmp_path / "volatile").iterdir())
+    heir.close()
+    assert set(Leftovers(tmp_path / "lasting").inherit()) == {leftover(1), leftover(2)}
+
+
+async def test_what_is_written_down_is_flushed_by_one_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+    flushed: list[bytes] = []
+
+    def fsync(descriptor: int) -> None:
+        may_end.wait(30)
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").read_bytes())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    notes = Leftovers(tmp_path)
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            notes.note(leftover(number))
+            nursery.start_soon(notes.sync)
+        await trio.testing.wait_all_tasks_blocked()
+        notes.note(leftover(3))
+        await notes.sync()  # joins what is under way
+        may_end.set()
+    assert len(flushed) == 2
+    assert flushed[-1].count(b"made") == 4
 
 
 def test_what_a_living_process_keeps_is_left_alone(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from afsfuse.auth.store import TokenStore
 from afsfuse.control import server
 from afsfuse.control.protocol import LINE_MAX, read_answer, request_line
 from afsfuse.control.server import ControlLimits, ControlServer, clear_stale
-from afsfuse.control.verbs import Verbs
+from afsfuse.control.verbs import Peer, Verbs
+from afsfuse.errors import ControlRefused
 from tests.unit.afsfuse.auth.test_token import token
 
 if TYPE_CHECKING:
@@ -424,3 +425,28 @@ def test_the_files_are_roots_alone(store: TokenStore) -> None:
             check=False,
         )
         assert b"PermissionError" in done.stderr
+
+
+async def test_whoever_leaves_is_not_worked_for_any_longer(
+    nursery: trio.Nursery, store: TokenStore, autojump_clock: MockClock
+) -> None:
+    begun, ended = trio.Event(), trio.Event()
+
+    async def for_ever(request: dict[str, Any], peer: Peer) -> dict[str, Any]:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    verbs = Verbs(store, lambda: NOW)
+    verbs.add({"for-ever": for_ever})
+    path = await nursery.start(ControlServer(store, verbs=verbs).run)
+    async with connected(path) as stream:
+        await stream.send_all(request_line("for-ever"))
+        await begun.wait()
+    await ended.wait()
+    async with connected(path) as stream:
+        with pytest.raises(ControlRefused, match="no answer within 120 s"):
+            await ask(stream, "for-ever")
+        assert (await ask(stream, "hello"))["pid"] == os.getpid()

@@ -66,7 +66,8 @@ async def test_records_in_all_forms(site: InProcess, ask: Ask) -> None:
     assert new.name == b"copied"
     assert new.server_count == 3
     assert new.volume_ids == (number, number + 1, number + 2)
-    assert vldb.EntryFlag(new.flags) == sum(vldb.EntryFlag)
+    exists = vldb.EntryFlag
+    assert new.flags == exists.RW_EXISTS | exists.RO_EXISTS | exists.BACKUP_EXISTS
     uuids = [site.cell.servers[name].uuid for name in ("fs2", "fs1", "fs2")]
     assert list(new.servers[:3]) == uuids
     assert all(flags & vldb.SiteFlag.UUID for flags in new.server_flags[:3])

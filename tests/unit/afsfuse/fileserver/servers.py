@@ -238,7 +238,7 @@ class Locator:
         self.refreshes = 0
         self.on_refresh: Callable[[Volume], None] = lambda volume: None
 
-    async def refresh(self, volume: Volume, caller: Caller = ANONYMOUS) -> None:
+    async def refresh(self, volume: Volume, caller: Caller = ANONYMOUS, *, since: float) -> None:
         self.refreshes += 1
         self.on_refresh(volume)
 

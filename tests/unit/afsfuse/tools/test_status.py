@@ -24,6 +24,36 @@ FAILED = {
     "error": "over quota",
     "next_try": 7.4,
 }
+MOUNT = {
+    "mount": "/afs", "source": "afs", "pid": 7, "identity": "uid-1000", "since": 1.0,
+    "uptime": 7300.0,
+    "requests": {"at_once": 75, "answered": 25, "refused": 0, "seconds": 1.5, "waiting": 2,
+                 "longest": 3.25},
+    "operations": [{"name": "FetchStatus", "count": 10, "failures": 1, "seconds": 0.5,
+                    "durations": [9, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]}],
+    "bounds": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0],
+    "servers": [
+        {"cell": "example.org", "uuid": "0" * 32, "up": False, "used": "192.0.2.1", "rtt": 0.0123,
+         "waiting": 1, "addresses": [{"address": "192.0.2.1", "rank": 40000, "rtt": None},
+                                     {"address": "192.0.2.2", "rank": 40000, "rtt": None}]},
+    ],
+    "location_servers": [{"address": "192.0.2.9", "rtt": 0.002, "silent": 7.0}],
+    "network": {"received": 9, "sent": 8, "received_data": 5, "sent_data": 4, "resent": 1,
+                "dropped": 2, "connections": 1, "active_calls": 1, "waiting_calls": 0,
+                "server_calls": 0},
+    "volumes": [{"path": "/afs/example.org", "volume": "root.cell", "cell": "example.org",
+                 "servers": ["192.0.2.1"], "nodes": 3}],
+    "cache": {"data_bytes": 1 << 20, "data_limit": 64 << 20, "chunk_hits": 8, "disk_hits": 1,
+              "chunk_misses": 1, "chunk_waits": 0, "read_bytes": 4096, "fetched_bytes": 2048,
+              "written_bytes": 0, "stored_bytes": 0, "dirty_bytes": 100, "dirty_limit": 32 << 20},
+    "disk": {"limit": 1 << 30, "used": 1 << 20, "written": 0, "evicted": 0, "dropped": 0,
+             "damaged": 0},
+    "nodes": 3, "open_files": 1, "in_flight": 1,
+    "calls": [{"name": "FetchStatus", "cell": "example.org", "volume": "root.cell",
+               "server": "192.0.2.1", "identity": "uid-1000", "lasting": 3.25}],
+    "tokens": [{"client": "alice@EXAMPLE.ORG", "cell": "example.org", "end": 1_700_003_660}],
+}  # fmt: skip
+"""A picture of one mount, as a daemon answers."""
 UNDER_WAY = {**FAILED, "path": "/afs/cell/other", "error": None, "next_try": None}
 
 
@@ -38,6 +68,8 @@ class Daemons:
     def answer(self, verb: str, **arguments: Any) -> list[dict[str, Any]]:
         if verb == "unstored":
             return [{"files": files} for files in self.files]
+        if verb == "statistics":
+            return [{**MOUNT, "files": files} for files in self.files[:1]]
         assert verb == "discard"
         self.discarded.append(arguments["path"])
         return [
@@ -52,19 +84,42 @@ def daemons(monkeypatch: pytest.MonkeyPatch) -> Daemons:
     return Daemons(monkeypatch)
 
 
-def test_all_mounts_are_asked(daemons: Daemons, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["status"]) == 0
+def test_what_is_not_stored(daemons: Daemons, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", "--unstored"]) == 0
     assert capsys.readouterr().out == (
         "/afs/cell/file: 100 bytes of uid-1000, since 60 s, volume user of example.org\n"
         "    over quota; next try in 7 s\n"
         "/afs/cell/other: 100 bytes of uid-1000, since 60 s, volume user of example.org: "
         "being stored\n"
     )
-    assert cli.main(["status", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"files": [FAILED, UNDER_WAY]}
+    assert cli.main(["status", "--unstored", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"mounts": [], "files": [FAILED, UNDER_WAY]}
     daemons.files = [[], []]
-    assert cli.main(["status"]) == 0
+    assert cli.main(["status", "--unstored"]) == 0
     assert capsys.readouterr().out == "Everything is stored.\n"
+
+
+def test_a_mount_in_one_screen(daemons: Daemons, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "/afs: afs, since 2 h 1 min, process 7"
+    for line in (
+        "  requests    100 answered, 75 % of them at once, 2 wait (the longest for 3.2 s)",
+        "  memory      1.0 MiB of 64.0 MiB in use, hit rate 80 %",
+        "  disk        1.0 MiB of 1024.0 MiB in use, hit rate 10 %",
+        "  192.0.2.1 (+1)  example.org  file      does not answer  12.3 ms  1",
+        "  192.0.2.9                    location  heard 7 s ago    2.0 ms",
+        "  root.cell  example.org  192.0.2.1  /afs/example.org",
+        "  FetchStatus  root.cell  example.org  192.0.2.1  3.2 s  uid-1000",
+    ):
+        assert line in shown
+    assert any("alice@EXAMPLE.ORG" in line and "in 1 h 0 min" in line for line in shown)
+    assert shown[-1] == "    over quota; next try in 7 s"
+    assert len(shown) <= 40
+    assert cli.main(["status", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["files"] == [FAILED]
+    assert answer["mounts"][0]["servers"] == MOUNT["servers"]
 
 
 def test_without_a_daemon_that_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import trio
 
 from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.cache.leftovers import Leftover, Leftovers
+from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.democell import names
 from afsfuse.interfaces import fileserver as fs
 from tests.unit.afsfuse.vfs.naming import NamingDesk, errno_of, naming_desk, soon
@@ -224,3 +225,24 @@ async def test_a_name_that_goes_takes_along_what_could_not_be_stored(
         stores = desk.calls()["StoreData64"]
         await trio.sleep(200)
         assert desk.calls()["StoreData64"] == stores
+
+
+async def test_what_is_not_stored_is_told_under_its_present_path(
+    autojump_clock: object, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("8 bytes cannot be stored, and are kept|given up by a person")
+    async with naming_desk() as desk:
+        await desk.walk.mkdir("one/folder")
+        parent, name = await desk.walk.parent("one/folder/file")
+        opened, _ = await desk.vfs.create(parent, name, 0o644, os.O_RDWR, ANONYMOUS)
+        desk.cell.faults.abort(fs.STORE_DATA64, errno.EDQUOT, times=1000)
+        await desk.vfs.write(opened.handle, 0, b"too much")
+        assert await errno_of(desk.vfs.flush(opened.handle, 0)) == errno.EDQUOT
+        desk.vfs.release(opened.handle)
+        await desk.walk.rename("one/folder/file", "one/folder/saved")
+        await desk.walk.rename("one/folder", "one/elsewhere")
+        unstored = UnstoredFiles([desk.cache.writes], "/afs")
+        path = "/afs/.names.test/one/elsewhere/saved"
+        assert [one["path"] for one in unstored.listed(None)] == [path]
+        assert [one["bytes"] for one in unstored.discard(path, None)] == [8]
+        assert unstored.listed(None) == []

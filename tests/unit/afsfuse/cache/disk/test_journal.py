@@ -126,6 +126,36 @@ def test_what_is_stored_is_not_stored_again(folder: Path, tmp_path: Path) -> Non
     journal.close()
 
 
+def test_a_file_is_found_where_it_was_at_last(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEGMENT_BYTES", 64 << 10)
+    journal = open_journal(folder)
+    journal.opened(KEY, 7, 0, "/cell/folder/file")
+    journal.opened(OTHER, 7, 0, "/cell/folderol")
+    journal.written(KEY, 0, b"early")
+    journal.written(OTHER, 0, b"other")
+    journal.renamed("/cell/folder", "/cell/b\udcff")
+    for number in range(8):  # over several segments, of which none with the news may go
+        mark = journal.mark()
+        journal.written(KEY, 100 + number, bytes(30 << 10))
+        journal.stored(KEY, 100, 1 << 20, mark, 8)
+    found = {file.key: file for file in after_a_kill(folder, tmp_path / "copy")}
+    assert found[KEY].path == "/cell/b\udcff/file"
+    assert found[OTHER].path == "/cell/folderol"
+    assert replayed(found[KEY], b"")[:5] == b"early"
+    heir = open_journal(folder)
+    heir.renamed("/cell/b\udcff/file", "/cell/here")
+    assert {file.path for file in heir.recovered()} == {"/cell/here", "/cell/folderol"}
+    found = {file.key: file for file in after_a_kill(folder, tmp_path / "copy")}
+    assert found[KEY].path == "/cell/here"
+    for key in (KEY, OTHER):
+        heir.clean(key)
+    heir.close()
+    assert not list(folder.iterdir())
+    journal.close()
+
+
 def test_bytes_are_read_back(folder: Path) -> None:
     journal = open_journal(folder)
     journal.opened(KEY, 1, 0, "")

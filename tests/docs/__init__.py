@@ -1,0 +1,1 @@
+"""The documentation, held against the program: its commands, its links, its pictures."""

@@ -1,0 +1,200 @@
+"""mount(8), umount(8), findmnt(8) and an fstab, as people use them; no cell is needed.
+
+mount(8) finds its helpers in /sbin only. So all of it happens in a mount namespace with a /sbin of
+its own, which a sleeping process holds.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.mount.harness import ROOT, environment, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [
+    pytest.mark.mount,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a /sbin of its own"),
+]
+
+PROGRAMS = Path(sys.executable).parent
+SETUP = """
+set -e
+mount --make-rprivate /
+mkdir "$1/sbin"
+mount --bind /usr/sbin "$1/sbin"
+mount -t tmpfs none /usr/sbin
+ln -s "$1"/sbin/* /usr/sbin/
+ln -sf "$2/mount.fuse.afs" "$2/umount.fuse.afs" /usr/sbin/
+echo ready
+exec sleep 600
+"""
+
+
+class Machine:
+    """A mount namespace in which our helpers are installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.conf = folder / "conf"
+        self.conf.mkdir()
+        (self.conf / "ThisCell").write_text("example.org\n")
+        (self.conf / "CellServDB").write_text(">example.org\n192.0.2.1 #db\n")
+        (folder / "afs").mkdir()
+        self.directory = folder / "mnt"
+        self.directory.mkdir()
+        self.holder = subprocess.Popen(
+            ["unshare", "--mount", "bash", "-c", SETUP, "bash", folder, PROGRAMS],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.holder.stdout is not None
+        assert self.holder.stdout.readline() == "ready\n"
+
+    @property
+    def option(self) -> str:
+        return f"confdir={self.conf}"
+
+    def __call__(self, *words: str | Path, status: int = 0) -> str:
+        """Run a command there; -> what it says."""
+        done = subprocess.run(
+            ["nsenter", "-t", str(self.holder.pid), "--mount", f"--wdns={self.folder}", *words],
+            env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, (words, done)
+        return done.stdout + done.stderr
+
+    def shown(self, directory: Path | None = None) -> str:
+        """Source, type and options of a mount, by findmnt; empty if there is none."""
+        words = ["findmnt", "-n", "-o", "SOURCE,FSTYPE,OPTIONS", directory or self.directory]
+        return " ".join(self("sh", "-c", f"{' '.join(map(str, words))} || true").split())
+
+    def end(self) -> None:
+        assert self.holder.stdout is not None
+        self.holder.terminate()
+        self.holder.wait(30)
+        self.holder.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    if subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        pytest.skip("no mount namespace can be made")
+    machine = Machine(tmp_path_factory.mktemp("mount8").resolve())
+    yield machine
+    machine.end()
+
+
+@pytest.fixture
+def clean(machine: Machine) -> Iterator[Machine]:
+    yield machine
+    while machine.shown():
+        machine("umount", "-l", machine.directory)
+
+
+ALWAYS = "nosuid,nodev"
+
+
+def test_mount_shown_used_unmounted(clean: Machine) -> None:
+    """A directory named afs stands where mount(8) is called: it makes a path of the source."""
+    assert clean("mount", "-t", "fuse.afs", "afs", clean.directory, "-o", clean.option) == ""
+    shown = clean.shown()
+    assert shown.startswith(f"afs fuse.afs rw,{ALWAYS},relatime,")
+    assert "allow_other" in shown
+    assert "example.org" in clean("ls", clean.directory)
+    assert clean("umount", clean.directory) == ""
+    assert clean.shown() == ""
+
+
+def test_generic_options_and_ours(clean: Machine) -> None:
+    options = f"ro,noatime,noexec,sync,crypt=auth,_netdev,noauto,x-systemd.automount,{clean.option}"
+    said = clean("mount", "-v", "-t", "fuse.afs", "afs", clean.directory, "-o", options)
+    assert said == f"mount.fuse.afs: afs mounted on {clean.directory}\n"
+    assert clean.shown().startswith(f"afs fuse.afs ro,{ALWAYS},noexec,noatime,sync")
+    said = clean("mount", "-o", "remount,rw", clean.directory, status=1)
+    assert said == (
+        "afsfuse: -o remount: a mount cannot be changed: unmount it and mount it anew\n"
+    )
+
+
+def test_read_only_and_no_table(clean: Machine) -> None:
+    clean("mount", "-r", "-n", "-t", "fuse.afs", "afs", clean.directory, "-o", clean.option)
+    assert clean.shown().startswith("afs fuse.afs ro,")
+    clean("umount", "-f", "-n", clean.directory)
+    assert clean.shown() == ""
+
+
+def test_unknown_options_are_refused_unless_sloppy(clean: Machine) -> None:
+    words: list[str | Path] = [
+        "-t",
+        "fuse.afs",
+        "afs",
+        clean.directory,
+        "-o",
+        f"prot=1,{clean.option}",
+    ]
+    said = clean("mount", *words, status=1)
+    assert said == "afsfuse: -o prot: unknown option: did you mean port?\n"
+    assert clean("mount", "-s", *words) == ""
+    assert clean.shown().startswith("afs fuse.afs")
+
+
+def test_a_fake_mount(clean: Machine) -> None:
+    said = clean("mount", "-fv", "-t", "fuse.afs", "afs", clean.directory, "-o", clean.option)
+    assert "would be mounted" in said
+    assert clean.shown() == ""
+
+
+def test_failures_have_statuses(clean: Machine) -> None:
+    words: list[str | Path] = ["mount", "-t", "fuse.afs", "-o", clean.option]
+    said = clean(*words, "afs", clean.folder / "nowhere", status=32)
+    assert said.endswith("nowhere: no such directory: create it with mkdir -p\n")
+    said = clean(*words, "#no_such:root.cell.", clean.directory, status=32)
+    assert "no_such" in said
+    assert "afsfuse: example.org: for this cell write afs" in clean(
+        *words, "example.org", clean.directory, status=1
+    )
+
+
+def test_fstab(clean: Machine) -> None:
+    other = clean.folder / "other"
+    other.mkdir()
+    table = clean.folder / "fstab"
+    table.write_text(
+        f"afs {clean.directory} fuse.afs _netdev,noauto,x-systemd.automount,"
+        f"x-systemd.idle-timeout=60,{clean.option} 0 0\n"
+        f"afs {other} fuse.afs _netdev,nofail,user,crypt=auth,{clean.option} 0 0\n"
+    )
+    clean("mount", "-a", "-T", table)
+    assert clean.shown() == "", "noauto"
+    assert clean.shown(other).startswith("afs fuse.afs rw,")
+    clean("mount", "-T", table, clean.directory)
+    assert clean.shown().startswith("afs fuse.afs rw,")
+    clean("umount", clean.directory, other)
+    assert clean.shown() == clean.shown(other) == ""
+
+
+def test_another_mount_namespace(clean: Machine) -> None:
+    """`-N` comes to the helper, which enters it."""
+    words = ["-N", str(clean.holder.pid)]
+    outside = [*words, "-t", "fuse.afs", "afs", str(clean.directory), "-o", clean.option]
+    # mount(8) of the tests' own namespace has no helper of ours: it is called as mount(8) would.
+    script = f"unshare --mount mount {' '.join(outside)}"
+    clean("sh", "-c", script)
+    assert clean.shown().startswith("afs fuse.afs")
+    clean("umount", *words, clean.directory)
+    assert clean.shown() == ""
+
+
+def test_umount_waits_for_the_daemon_where_umount_8_asks_the_helper(clean: Machine) -> None:
+    """By root with an absolute path it does not: it knows but the type `fuse`, by statfs(2)."""
+    clean("mount", "-t", "fuse.afs", "afs", clean.directory, "-o", clean.option)
+    pid = int(clean("getfattr", "--only-values", "-n", "afsfuse.pid", "mnt"))
+    clean("umount", "mnt")
+    assert state_of(pid) in ("", "Z")
