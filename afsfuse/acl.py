@@ -18,7 +18,7 @@ from afsfuse.interfaces.common import OPAQUE_MAX
 from afsfuse.model import Rights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 Entries = tuple[tuple[bytes, int], ...]
 """Names of users or groups, with their rights as numbers: servers may know more than `Rights`."""
@@ -31,7 +31,7 @@ _LETTERS = {
 }
 """Letters of rights in the order in which `fs listacl` shows them. Source: prs_fs.h."""
 
-_WORDS = {"none": 0, "read": 9, "write": 63, "all": 127}  # Source: fs_setacl(1)
+_WORDS = {"none": 0, "read": 9, "write": 63, "all": 127, "mail": 44}  # Source: fs_setacl(1)
 
 _COUNT = re.compile(rb"[ \t]*(\d{1,9})[ \t]*(?:\n|\Z)")
 _ENTRY = re.compile(rb"[ \t]*([^\s\0]{1,%d})[ \t]+([^\s\0]{1,15})[ \t]*(?:\n|\Z)" % NAME_MAX)
@@ -107,6 +107,49 @@ class AccessList:
         lines += [b"%s\t%d\n" % (name, _signed(rights)) for name, rights in self.positive]
         lines += [b"%s\t%d\n" % (name, _signed(rights)) for name, rights in self.negative]
         return b"".join(lines)
+
+    @property
+    def names(self) -> list[bytes]:
+        """All names in it, each once."""
+        return list(dict.fromkeys(name for name, _ in (*self.positive, *self.negative)))
+
+    def without(self, names: Collection[bytes]) -> AccessList:
+        """The list without the entries of some names."""
+        return AccessList(
+            tuple(entry for entry in self.positive if entry[0] not in names),
+            tuple(entry for entry in self.negative if entry[0] not in names),
+        )
+
+    def with_entry(self, name: bytes, rights: str, *, negative: bool = False) -> AccessList:
+        """The list with other rights for a name: letters or a word, which replace what it had; with
+        a `+` behind them they are added to it, with a `-` taken away. A name without rights leaves.
+
+        Raises `AfsError` with EINVAL for rights that are none. Source: fs_setacl(1).
+        """
+        entries = dict(self.negative if negative else self.positive)
+        wanted, sign = rights, ""
+        if rights[-1:] in ("+", "-"):
+            wanted, sign = rights[:-1], rights[-1]
+        try:
+            bits = from_letters(wanted)
+        except ValueError as exc:
+            raise AfsError(f"{rights!r} are no rights: {exc}", errno=errno.EINVAL) from None
+        had = entries.get(name)
+        bits = {"": bits, "+": (had or 0) | bits, "-": (had or 0) & ~bits}[sign]
+        if had is None:
+            entries = {name: bits, **entries}
+        entries[name] = bits
+        changed = tuple(entry for entry in entries.items() if entry[1])
+        if negative:
+            return AccessList(self.positive, changed)
+        return AccessList(changed, self.negative)
+
+    def over(self, other: AccessList) -> AccessList:
+        """This list, and those entries of another one whose names it does not have."""
+        return AccessList(
+            tuple({**dict(self.positive), **dict(other.positive), **dict(self.positive)}.items()),
+            tuple({**dict(self.negative), **dict(other.negative), **dict(self.negative)}.items()),
+        )
 
     def __str__(self) -> str:
         """One line for people, such as `alice rlidwka, system:anyuser l, not bob w`."""

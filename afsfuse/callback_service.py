@@ -101,16 +101,34 @@ class CallbackService:
         *,
         config: cb.CacheConfig,
         settle: Callable[[Sequence[Any]], Awaitable[object]] = _nothing_to_settle,
+        restarted: Callable[[tuple[str, int]], None] = lambda server: None,
     ) -> None:
-        """`uuid` is this client's own; `settle` waits until the kernel has let go of vnodes."""
+        """`uuid` is this client's own; `settle` waits until the kernel has let go of vnodes.
+
+        `restarted` is told who says that it knows nothing of us: a server does when it was started
+        anew, and also when it has forgotten us for another reason.
+        """
         self._cache = cache
         self._cells = cells
         self._servers = servers
         self._uuid = uuid
         self._config = config
         self._settle = settle
+        self._restarted = restarted
         self.service = self._make_service()
         """To be added to the endpoint that makes the calls to the file servers."""
+
+    @property
+    def uuid(self) -> UUID:
+        """By which servers know this client."""
+        return self._uuid
+
+    @uuid.setter
+    def uuid(self, uuid: UUID) -> None:
+        """Servers take it for another client from now on: what they have promised is to be given
+        up, see `FileServerClient.renounce`.
+        """
+        self._uuid = uuid
 
     def _make_service(self) -> Service:
         service = Service(cb.RXAFSCB)
@@ -140,16 +158,21 @@ class CallbackService:
         return Void()
 
     async def _init_state(self, call: ServerCall, args: Void) -> Void:
-        await self._let_settle(self._cache.break_server(call.peer))
+        await self._begin_anew(call)
         return Void()
 
     async def _init_state2(self, call: ServerCall, args: Void) -> cb.InterfaceAddressesReply:
-        await self._let_settle(self._cache.break_server(call.peer))
+        await self._begin_anew(call)
         return cb.InterfaceAddressesReply(self._interfaces())
 
     async def _init_state3(self, call: ServerCall, args: cb.UuidArgs) -> Void:
-        await self._let_settle(self._cache.break_server(call.peer, args.uuid))
+        await self._begin_anew(call, args.uuid)
         return Void()
+
+    async def _begin_anew(self, call: ServerCall, uuid: UUID | None = None) -> None:
+        """A server has promised us nothing, and may know nothing of our calls either."""
+        self._restarted(call.peer)
+        await self._let_settle(self._cache.break_server(call.peer, uuid))
 
     async def _let_settle(self, vnodes: Sequence[object]) -> None:
         if vnodes:

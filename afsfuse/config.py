@@ -88,6 +88,9 @@ class Config:
     """Seconds after which a volume that nobody uses is let go, between once and twice as many;
     0: never."""
 
+    finish: int = 60
+    """Seconds that the end of a mount may take for storing what is not stored yet."""
+
     hard: bool = False
     """Wait for servers that are silent, busy or off line until they are back or Ctrl-C comes."""
 
@@ -128,9 +131,6 @@ class Config:
 
     rxdebug: bool = True
     """Answer OpenAFS's `rxdebug`; what strangers are told is bounded, see docs/rxrpc.md."""
-
-    finish: int = 60
-    """Seconds that the end of a mount may take for storing what is not stored yet."""
 
     metrics: str | None = None
     """Where Prometheus may ask for figures: `unix:/path`, or a port of 127.0.0.1; by default
@@ -300,6 +300,7 @@ OPTIONS: dict[str, Option] = {
     "readahead": Option("read_ahead", "SIZE", _size(4096, 64 << 20), "kernel's read-ahead (root)"),
     "timeout": Option("timeout", "SECONDS", _number(1, 3600), "bound of every wait for servers"),
     "expire": Option("expire", "SECONDS", _number(0, 30 * 86400), "let idle volumes go; 0: never"),
+    "finish": Option("finish", "SECONDS", _number(1, 3600), "how long the end may store data"),
     "hard": Option("hard", "", bool, "wait for servers until they are back, or until Ctrl-C"),
     "soft": Option("hard", "", lambda _: False, "give servers up after a while (the default)"),
     "retry": Option("retry", "SECONDS", _number(1, 86400), "how long to go on trying; soft only"),
@@ -323,7 +324,6 @@ OPTIONS: dict[str, Option] = {
     ),
     "rxdebug": Option("rxdebug", "", bool, "answer rxdebug (the default)"),
     "norxdebug": Option("rxdebug", "", lambda _: False, "do not answer rxdebug"),
-    "finish": Option("finish", "SECONDS", _number(1, 3600), "how long the end may store data"),
     "metrics": Option(
         "metrics", "WHERE", _scraped, "figures for Prometheus: unix:/PATH, or a port of 127.0.0.1"
     ),

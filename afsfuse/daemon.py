@@ -42,21 +42,30 @@ from afsfuse.cache.leftovers import Leftovers
 from afsfuse.cache.recovery import Recovery
 from afsfuse.callback_service import CallbackService, cache_config
 from afsfuse.cell.directory import CellDirectory
+from afsfuse.cell.location import LocationLimits
+from afsfuse.cell.people import People
 from afsfuse.cell.records import Preference
 from afsfuse.cell.servers import ServerRegistry
-from afsfuse.cell.usernumbers import UserNumbers
+from afsfuse.cell.usernumbers import LIMITS as NUMBER_LIMITS
+from afsfuse.cell.usernumbers import ProtectionService, UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
+from afsfuse.control.acls import AclVerbs
+from afsfuse.control.caching import CacheVerbs
+from afsfuse.control.cells import CellVerbs
 from afsfuse.control.loglevels import LogLevels
+from afsfuse.control.mountpoints import MountPointVerbs
 from afsfuse.control.paths import Paths
 from afsfuse.control.scraping import ScrapeServer
 from afsfuse.control.server import ControlServer
 from afsfuse.control.servers import ServerPreferences
+from afsfuse.control.settings import SettingVerbs
 from afsfuse.control.stacks import dump_on_signals
 from afsfuse.control.statistics import Overview
 from afsfuse.control.tracing import Tracing
 from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
+from afsfuse.control.volumes import VolumeVerbs
 from afsfuse.control.why import Why
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fileserver.client import FileServerClient
@@ -67,6 +76,7 @@ from afsfuse.fuse.notify import KernelNotifier
 from afsfuse.fuse.session import FuseSession, SessionLimits
 from afsfuse.reloading import Reloader, cell_files
 from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, VfsOptions
+from afsfuse.vfs.forgetting import Forgetting
 from afsfuse.vfs.inodes import holders
 
 if TYPE_CHECKING:
@@ -145,7 +155,8 @@ def compose(
     registry = ServerRegistry()
     tokens = TokenStore(own_folder())
     credentials = credentials or TokenCredentials(tokens, LEVELS[config.crypt])
-    locator = VolumeLocator(endpoint, cells, registry, credentials=credentials)
+    within = None if config.retry is None else LocationLimits.within(config.retry)
+    locator = VolumeLocator(endpoint, cells, registry, limits=within, credentials=credentials)
     limits = None if config.retry is None else RetryLimits.within(config.retry)
     client = FileServerClient(
         endpoint, locator, credentials, limits, Preferences(config.serverprefs)
@@ -177,7 +188,7 @@ def compose(
     tokens.subscribe(cache.token_changed)
     tokens.subscribe(filesystem.token_changed)
     tokens.subscribe(recovery.token_changed)
-    callbacks = _callbacks(config, cache, cells, registry, notifier)
+    callbacks = _callbacks(config, cache, cells, registry, notifier, endpoint.doubt)
     session = _session(config, filesystem, notifier)
     filesystem.expiry.survey = session.survey
     filesystem.expiry.trim = trim_memory
@@ -191,7 +202,23 @@ def compose(
         endpoint, cells, config, client, cache, filesystem, session, unstored, verbs, tokens
     )
     paths = Paths(filesystem, config.directory, lambda: session.device, verbs.identity)
-    verbs.add(paths.verbs)
+    people = People(ProtectionService(endpoint, NUMBER_LIMITS, credentials))
+    assert isinstance(options.sysnames, list)
+
+    async def settle(inodes: Iterable[Inode]) -> None:
+        await notifier.settled(inodes, SETTLE_SECONDS)
+
+    forgetting = Forgetting(nodes, notifier, options.sysnames, settle)
+    for noun in (
+        paths,
+        AclVerbs(paths, client, cache, people),
+        VolumeVerbs(paths, client, filesystem.spaces),
+        MountPointVerbs(paths, filesystem, cache, locator, forgetting),
+        CacheVerbs(paths, cache, forgetting),
+        CellVerbs(cells, locator, client, forgetting),
+        SettingVerbs(credentials, client, callbacks, forgetting),
+    ):
+        verbs.add(noun.verbs)
     return Parts(
         locator, client, cache, filesystem, callbacks, session, tokens, credentials,
         UserNumbers(endpoint, cells, tokens, credentials), recovery, verbs,
@@ -287,9 +314,8 @@ def _vfs_options(config: Config) -> VfsOptions:
     options = VfsOptions(
         source=config.source, listed_cells=ListedCells(config.cells), expire=config.expire
     )
-    if config.sysname:
-        options = replace(options, sysnames=tuple(name.encode() for name in config.sysname))
-    return options
+    names = [name.encode() for name in config.sysname] or [*options.sysnames]
+    return replace(options, sysnames=names)
 
 
 def _callbacks(
@@ -298,6 +324,7 @@ def _callbacks(
     cells: CellDirectory,
     registry: ServerRegistry,
     notifier: KernelNotifier,
+    restarted: Callable[[rxrpc.Address], None],
 ) -> CallbackService:
     async def settle(vnodes: Sequence[Vnode]) -> None:
         inodes = {node.inode for vnode in vnodes for node in holders(vnode)}
@@ -312,6 +339,7 @@ def _callbacks(
             vnodes=config.vnodes, data_bytes=config.memory, chunk_size=config.chunk_size
         ),
         settle=settle,
+        restarted=restarted,
     )
 
 

@@ -245,6 +245,8 @@ _OF_ABORT: Mapping[int, tuple[type[AfsError], str]] = MappingProxyType(
             VolumeOffline,
             "the volume needs to be salvaged; ask the cell's administrators",
         ),
+        ViceCode.VOVERQUOTA: (ServerError, "the volume's quota is used up"),
+        ViceCode.VDISKFULL: (ServerError, "the disk of the file server is full"),
         ViceCode.VNOVNODE: (StaleInode, "the file does not exist any more"),
         RXK_BASE + 2: (TokenRefused, "the server demands more encryption: mount with crypt=crypt"),
         RXK_BASE + 3: (TokenRefused, "the server does not take so long a ticket"),

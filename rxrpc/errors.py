@@ -132,7 +132,8 @@ class CallTimeout(CallError):
     ``"dead peer"``: not one packet of the peer came in time, although pings asked for one.
     ``"idle"``: the peer lives but the call made no progress. ``"hard"``: the whole call took
     longer than it may. ``"connect"``: the call never got a channel. ``"reconnect"``: the endpoint
-    was told to make its connections anew.
+    was told to make its connections anew. ``"forgotten"``: the peer was started anew and knows
+    nothing of the call.
     """
 
     def __init__(self, what: str) -> None:

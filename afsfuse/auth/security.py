@@ -118,6 +118,17 @@ class TokenCredentials(Credentials):
             self._changed(identity, token.cell)
         store.subscribe(self._changed)
 
+    @property
+    def level(self) -> SecurityLevel:
+        """How calls with a token are protected."""
+        return self._level
+
+    def set_level(self, level: SecurityLevel) -> None:
+        """Protect calls in another way from now on: each token has other connections then."""
+        self._level = level
+        for identity, cell in list(self._held):
+            self._changed(identity, cell)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tell in the log of tokens that expire, when they do, until cancelled."""
         task_status.started()

@@ -1,13 +1,14 @@
 """The cache manager: what is known of the files of all cells, and how long it may be believed.
 
 Rooms: `vnodes` (the table), `callbacks` (breaks against fetches), `statuses` (fetching and applying
-statuses), `doors` (who may see what), `directories` and `listings` (whole directories), `chunks`,
-`readahead` and `reading` (file data), `extents`, `dirty`, `overlay`, `storing` and `writeback`
-(what is written and not stored yet), `journal` (what outlives this process of that), `recovery`
-(what an earlier process left), `disk` (the second level under the chunks, and the journal's files),
-`changing` (changes of directories), `leftovers` (names to be removed, on disk), `revalidation`
-(after a break), `leaving` (volumes that nobody uses), `listener` (the way up), `locktable`,
-`filelocks`, `serverlocks` and `locks` (locks that processes ask for), `manager` (the facade).
+statuses), `promises` (how they end), `doors` (who may see what), `directories` and `listings`
+(whole directories), `chunks`, `readahead` and `reading` (file data), `extents`, `dirty`, `overlay`,
+`storing` and `writeback` (what is written and not stored yet), `journal` (what outlives this
+process of that), `recovery` (what an earlier process left), `disk` (the second level under the
+chunks, and the journal's files), `changing` (changes of directories), `leftovers` (names to be
+removed, on disk), `revalidation` (after a break), `leaving` (volumes that nobody uses), `listener`
+(the way up), `locktable`, `filelocks`, `serverlocks` and `locks` (locks that processes ask for),
+`manager` (the facade).
 
 The concurrency contract
 ========================

@@ -84,6 +84,8 @@ class Flight:
     """When it began, for the journal."""
     safe: bool = False
     """Whether the server answers only when all is on its disk."""
+    given_up: bool = False
+    """Whether nobody wants any more what it carries, so that its failure is nobody's trouble."""
 
     @property
     def end(self) -> int:

@@ -16,15 +16,17 @@ from afsfuse.cache.doors import LOOK, Doors
 from afsfuse.cache.entries import CacheEntry, EntrySnapshots, describe
 from afsfuse.cache.fetching import Fetcher
 from afsfuse.cache.figures import CacheStatistics
+from afsfuse.cache.flushing import Flusher
 from afsfuse.cache.leaving import Leaving
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.listings import Listings
 from afsfuse.cache.locks import LockMode, Locks
+from afsfuse.cache.promises import Promises
 from afsfuse.cache.readahead import ReadState
 from afsfuse.cache.reading import Reader
 from afsfuse.cache.revalidation import Revalidator
 from afsfuse.cache.sleeping import watch_sleep
-from afsfuse.cache.statuses import StatusKeeper, identities
+from afsfuse.cache.statuses import StatusKeeper
 from afsfuse.cache.vnodes import VnodeTable
 from afsfuse.cache.writeback import Writes
 from afsfuse.errors import AfsError, DataCorrupt
@@ -84,50 +86,37 @@ class CacheManager:
         self._client = client
         self._log = BreakLog()
         self._table = VnodeTable(vnode_limit, self._held, self._dropped)
+        self._promises = Promises(self._table, self._log, self._promise_lost)
         self._store = ChunkStore(data_bytes, chunk_size, self._disk, self._table.created)
         self._statuses = StatusKeeper(
-            client,
-            self._table,
-            self._log,
-            self._version_moved,
-            self._instance_moved,
-            self._rights_narrowed,
-        )
+            client, self._table, self._log,
+            self._version_moved, self._instance_moved, self._rights_narrowed,
+        )  # fmt: skip
         self.doors = Doors(self._statuses, self._table)
         self._fetcher = Fetcher(client, self._statuses, self._log, self._store, channels)
         journal = self.journal = journal or self._disk.journal
         self._reader = Reader(self._statuses, self.doors, self._fetcher, journal)
         self.writes = Writes(
-            client,
-            self._log,
-            self._store,
-            journal,
-            dirty_bytes,
-            data_lost=self._data_lost,
-            version_stored=self._version_stored,
-        )
+            client, self._log, self._store, journal, dirty_bytes,
+            data_lost=self._data_lost, version_stored=self._version_stored,
+        )  # fmt: skip
         """All that is written and not stored yet."""
         self._listings = Listings(
             client, self._statuses, self.doors, self._log, self._store, directory_bytes
         )
         self._revalidator = Revalidator(self._statuses, self._listings)
-        self.leaving = Leaving(client, self._table, self._save, self._withdraw)
+        self.leaving = Leaving(client, self._table, self._save, self._promises.withdraw)
         """What is let go since nobody uses it."""
         self._table.evicting = self.leaving.evicted
         self.changer = DirectoryChanger(
             client, self._table, self._statuses, self._listings, self._log,
-            self._lose_promise, self.directory, patience,
+            self._promises.lose, self.directory, patience,
         )  # fmt: skip
+        self.flusher = Flusher(self._table, self._store, self._disk, self._instance_moved)
         self._snapshots = EntrySnapshots()
         self.locks = Locks(
-            client,
-            lock_mode,
-            look=self._look,
-            watch=self.status,
-            store=self._store_file,
+            client, lock_mode, look=self._look, watch=self.status, store=self._store_file
         )
-        self._breaks = 0
-        self._server_breaks = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read ahead and revalidate until cancelled."""
@@ -260,7 +249,7 @@ class CacheManager:
         self._log.note(fid)
         vnode = self._table.find(volume, fid)
         if vnode is not None:
-            self._lose_promise(vnode)
+            self._promises.lose(vnode)
 
     async def learn_rights(self, volume: Volume, fid: Fid, who: Identity) -> None:
         """Ask for the rights in a directory after `rights_changed`, in the name of who changed it.
@@ -288,63 +277,32 @@ class CacheManager:
         broken = list(fids)
         for fid in broken:
             self.locks.broken(fid)
-        lost = self._withdraw(broken)
-        self._breaks += len(lost)
-        return lost
-
-    def _withdraw(self, fids: Iterable[Fid]) -> list[Vnode]:
-        """Promises hold no more, those that are on their way included; vnode 0: of a volume."""
-        lost: list[Vnode] = []
-        for fid in fids:
-            self._log.note(fid if fid.vnode else fid.volume)
-            self._table.end_promises_for(fid.volume)
-            lost += [vnode for vnode in self._table.promised(fid) if self._lose_promise(vnode)]
-        return lost
+        return self._promises.break_fids(broken)
 
     def break_server(self, server: tuple[str, int], uuid: UUID | None = None) -> list[Vnode]:
         """A server has forgotten all promises that it gave us; `uuid` is its own, if it said so."""
-        self._server_breaks += 1
-        names = {server[0]} if uuid is None else {server[0], uuid}
-        self._log.note_server(names)
-
-        def is_gone(server: FileServer) -> bool:
-            return not names.isdisjoint(identities(server))
-
-        self._table.end_promises(is_gone)
-        gone = set(filter(is_gone, {vnode.server for vnode in self._table if vnode.server}))
-        return self._lose_promises([vnode for vnode in self._table if vnode.server in gone])
-
-    def promises_lost(self, server: FileServer) -> None:
-        """A server may have broken promises, or forgotten them, without our hearing of it."""
-        self.break_server(("", 0), server.uuid)
-
-    def server_changed(self, volume: Volume, before: FileServer) -> None:
-        """Another server is asked about a volume: `before` may have no way to break promises."""
-        self._table.end_promises(lambda server: server is before)
-        vnodes = list(self._table.shelf(volume).vnodes.values())
-        self._lose_promises([vnode for vnode in vnodes if vnode.server is before])
+        return self._promises.break_server(server, uuid)
 
     def break_all(self) -> list[Vnode]:
         """No promise of any server holds any more."""
-        self._server_breaks += 1
-        self._log.note_all()
-        self._table.end_promises(lambda server: True)
-        return self._lose_promises(list(self._table))
+        return self._promises.break_all()
 
-    def _lose_promises(self, vnodes: Iterable[Vnode]) -> list[Vnode]:
-        lost = [vnode for vnode in vnodes if self._lose_promise(vnode)]
-        self._breaks += len(lost)
-        return lost
+    def promises_lost(self, server: FileServer) -> None:
+        """A server may have broken promises, or forgotten them, without our hearing of it."""
+        self._promises.break_server(("", 0), server.uuid)
 
-    def _lose_promise(self, vnode: Vnode) -> bool:
-        """End a vnode's promise and have the rest found out. True if there was one."""
-        had = vnode.expires > 0.0
-        vnode.void()
+    def server_changed(self, volume: Volume, before: FileServer) -> None:
+        """Another server is asked about a volume: `before` may have no way to break promises."""
+        self._promises.server_changed(volume, before)
+
+    def _promise_lost(self, vnode: Vnode, had: bool) -> None:
+        """Nothing that was known of a vnode may be relied on, be it that it `had` a promise: have
+        the truth found out.
+        """
         if self.listener.interested(vnode):
             if had:
                 self.listener.promise_broken(vnode)
             self._revalidator.submit(vnode)
-        return had
 
     # What happens to vnodes: all of this is free of await, too
 
@@ -405,7 +363,7 @@ class CacheManager:
 
     def _instance_moved(self, vnode: Vnode, comparable: bool) -> None:
         """The vnode's volume was released anew, or replaced by one with other data."""
-        self._lose_promise(vnode)
+        self._promises.lose(vnode)
         vnode.created = 0
         if comparable:
             return
@@ -459,10 +417,7 @@ class CacheManager:
             for vnode in self._table
             if vnode.server is not None and vnode.expires > 0.0
         }
-        self._log.note_all()
-        self._table.end_promises(lambda server: True)
-        for vnode in self._table:
-            vnode.void()  # without a word to the listener: nobody is to ask again now
+        self._promises.end()
         with trio.move_on_after(_GIVE_UP_TIME):
             async with trio.open_nursery() as nursery:
                 for server in servers:
@@ -515,8 +470,8 @@ class CacheManager:
             stored_bytes=self.writes.counters.stored_bytes,
             store_failures=self.writes.counters.failures,
             store_conflicts=self.writes.counters.conflicts,
-            breaks=self._breaks,
-            server_breaks=self._server_breaks,
+            breaks=self._promises.breaks,
+            server_breaks=self._promises.server_breaks,
             revalidated=self._revalidator.revalidated,
             revalidation_failures=self._revalidator.failed,
             revalidation_queue=len(self._revalidator),

@@ -255,6 +255,8 @@ class Storer(Tasks):
         file = flight.file
         self.counters.failures += 1
         self._lost(flight)
+        if flight.given_up:
+            return
         now = trio.current_time()
         known = file.trouble.get(flight.who)
         if known is None:
@@ -274,8 +276,9 @@ class Storer(Tasks):
         for extent in file.extents.between(flight.position, flight.end) if flight.size else ():
             if extent.flight is flight:
                 extent.flight = None
-        if flight.cut is not None and (file.cut is None or file.cut.value > flight.cut.value):
-            file.cut = flight.cut  # what the file was cut to since does not stand for it
+        cut = None if flight.given_up else flight.cut
+        if cut is not None and (file.cut is None or file.cut.value > cut.value):
+            file.cut = cut  # what the file was cut to since does not stand for it
         file.unsure = True
         file.unsure_since = self._log.now
 

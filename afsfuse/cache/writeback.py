@@ -440,6 +440,8 @@ class Writes:
                 writer.lost = AfsError(f"{file.path}: what was written was given up")
         for extent in [extent for extent in file.extents if who in (None, extent.who)]:
             file.extents.drop(extent)
+        for flight in file.flights:
+            flight.given_up |= who in (None, flight.who)
         for name in ("cut", "grow", "stamp"):
             change = getattr(file, name)
             if change is not None and who in (None, change.who):

@@ -57,7 +57,7 @@ class CellDirectory:
         """Without a resolver the DNS is asked as `/etc/resolv.conf` says."""
         self._resolver = resolver or SystemDns()
         self.this_cell = files.this_cell
-        self.aliases = files.aliases
+        self.aliases = dict(files.aliases)
         self._configured = {entry.name: _cell_of(entry) for entry in files.cells.values()}
         self._discovered: OrderedDict[str, Cell] = OrderedDict()
         self._used: dict[str, None] = {}
@@ -98,8 +98,33 @@ class CellDirectory:
             self._discovered[gone.name] = gone
         self._configured = configured
         self._failures.clear()
-        self.this_cell, self.aliases = files.this_cell, files.aliases
+        self.this_cell, self.aliases = files.this_cell, dict(files.aliases)
         return changes
+
+    def configure(self, name: str, servers: Sequence[Address], linked: str | None) -> Cell:
+        """Make a cell known, or say where the servers of one are, as CellServDB would.
+
+        Raises `CellUnknown` for what cannot be a cell's name.
+        """
+        folded = name.lower()
+        if not is_cell_name(folded) or folded in self.aliases:
+            raise CellUnknown("this cannot be the name of a cell", cell=name)
+        cell = self._configured.get(folded) or self._discovered.pop(folded, None)
+        cell = self._configured[folded] = cell or Cell(folded, ())
+        cell.vl_servers, cell.linked, cell.expires = tuple(servers), linked, inf
+        self._failures.pop(folded, None)
+        return cell
+
+    async def name_alias(self, alias: str, name: str) -> Cell:
+        """Give a cell another name. Raises as `find`, and `CellUnknown` for a name that is taken or
+        cannot be one.
+        """
+        folded = alias.lower()
+        if not is_cell_name(folded) or folded in self._configured or folded in self._discovered:
+            raise CellUnknown("this name is taken, or cannot be one", cell=alias)
+        cell = await self.find(name)
+        self.aliases[folded] = cell.name
+        return cell
 
     def known_cells(self) -> tuple[str, ...]:
         """Names of the configured cells, then of those that were found in the DNS."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import trio
 
@@ -20,9 +20,9 @@ from afsfuse.auth.security import Credentials
 from afsfuse.cell.directory import Cell
 from afsfuse.errors import AfsError, CellUnreachable, VlCode, abort_name, from_abort
 from afsfuse.interfaces import vldb
-from rxrpc import Address
+from rxrpc import NULL, Address
 from rxrpc.errors import CallAborted, CallError, EndpointClosed
-from rxrpc.rpc import Rpc, RxgenCode
+from rxrpc.rpc import Rpc, RxgenCode, Void
 from rxrpc.security.base import ClientSecurity
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ R = TypeVar("R")
 
 # Of the service's own codes these mean trouble at one server; the others are answers.
 _TROUBLE = frozenset({VlCode.IO, VlCode.NOMEM})
+_PROBE_SECONDS = 3.0
 _VL_CODES = range(VlCode.IO - 1, VlCode.IO + 255)
 
 
@@ -68,6 +69,15 @@ class LocationLimits:
 
     failure_memory: float = 5.0
     """After a failure of all servers calls fail at once for this long."""
+
+    @classmethod
+    def within(cls, seconds: float) -> Self:
+        """The usual limits, cut to what is left of them when all is to be over after this long.
+
+        Two servers have time to be asked, whatever is asked for.
+        """
+        usual = cls()
+        return cls(total=min(usual.total, max(seconds, 2 * usual.patience)))
 
 
 class NotOffered(Exception):
@@ -135,6 +145,28 @@ class LocationService:
     def connect(self, address: Address, security: ClientSecurity) -> VlConnection:
         """The connection to one server."""
         return self._connector.connect(address, vldb.SERVICE_ID, security=security)
+
+    async def silent(self, cell: Cell) -> list[Address]:
+        """Ask each server of a cell whether it is there; those that do not answer in time."""
+        silent: list[Address] = []
+
+        async def ask(address: Address) -> None:
+            answered = False
+            with trio.move_on_after(_PROBE_SECONDS):
+                try:
+                    await self.connect(address, NULL).call(vldb.PROBE_SERVER, Void())
+                    answered = True
+                except CallAborted as exc:
+                    answered = exc.remote
+                except CallError as exc:
+                    log.debug("%s server %s of %s: %s", self.what, address[0], cell, exc)
+            if not answered:
+                silent.append(address)
+
+        async with trio.open_nursery() as nursery:
+            for address in cell.vl_servers:
+                nursery.start_soon(ask, address)
+        return [address for address in cell.vl_servers if address in silent]
 
     def failed(self, address: Address) -> None:
         """A server did not answer."""

@@ -169,6 +169,18 @@ class VolumeLocator:
             for name in (volume.info.name, *map(str, volume.info.ids)):
                 self._records.pop((cell, name), None)
 
+    async def check_all(self) -> None:
+        """Forget which names stand for which volumes, and make sure of those in use now."""
+        self._records.clear()
+        used: dict[str, list[Volume]] = {}
+        for volume in list(self._volumes.values()):
+            used.setdefault(volume.cell.name, []).append(volume)
+        await self._check_cells(used)
+
+    async def silent_servers(self, cell: Cell) -> list[Address]:
+        """The volume location servers of a cell that do not answer."""
+        return await self._location.silent(cell)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ask again about the volumes in use when their records are old, until cancelled.
 
@@ -182,9 +194,13 @@ class VolumeLocator:
                 lifetime = _LIFETIME_RELEASING if releasing(volume.info) else _LIFETIME
                 if trio.current_time() - volume.checked >= lifetime:
                     old.setdefault(volume.cell.name, []).append(volume)
-            async with trio.open_nursery() as nursery:  # no cell waits for another one
-                for volumes in old.values():
-                    nursery.start_soon(self._check, volumes)
+            await self._check_cells(old)
+
+    async def _check_cells(self, volumes: Mapping[str, list[Volume]]) -> None:
+        """Make sure of records, by cell."""
+        async with trio.open_nursery() as nursery:  # no cell waits for another one
+            for of_cell in volumes.values():
+                nursery.start_soon(self._check, of_cell)
 
     async def _check(self, volumes: list[Volume]) -> None:
         """Make sure of records of one cell, as long as it answers."""

@@ -90,9 +90,9 @@ async def _clock(realm: str, host: str, port: int) -> Finding:
         except ParseError as exc:
             return wrong("KDC", f"{host}:{port} answers nonsense: {exc}", "see that it is a KDC")
         except OSError as exc:
-            return _silent(host, port, exc.strerror or str(exc))
-        return _compared(f"{host}:{port}", told + 0.5 - (began + time.time()) / 2)
-    return _silent(host, port, "no answer")
+            return _silent(realm, host, port, exc.strerror or str(exc))
+        return _compared(f"{host}:{port} of {realm}", told + 0.5 - (began + time.time()) / 2)
+    return _silent(realm, host, port, "no answer")
 
 
 async def _exchange(host: str, port: int, question: bytes) -> bytes:
@@ -104,10 +104,10 @@ async def _exchange(host: str, port: int, question: bytes) -> bytes:
         return await socket.recv(_REPLY_MAX)
 
 
-def _silent(host: str, port: int, why: str) -> Finding:
+def _silent(realm: str, host: str, port: int, why: str) -> Finding:
     return wrong(
-        "KDC", f"{host}:{port} does not answer: {why}",
-        "see that UDP to it passes, and that it runs; tokens can be had from another one",
+        "KDC", f"{host}:{port} of {realm} does not answer: {why}",
+        "see that UDP to it passes, and that it runs; if it is another realm: --realm REALM",
     )  # fmt: skip
 
 

@@ -190,8 +190,13 @@ class Overview:
     def _calls(self, who: Identity | None) -> list[dict[str, Any]]:
         """The operations under way of an identity, or of everybody; oldest first."""
         under_way = self._client.operations.under_way()
-        mine = [one for one in under_way if who in (None, one.operation.who)]
+        mine = [one for one in under_way if who is None or self._is_of(one, who)]
         return [call(one) for one in mine[:OPERATIONS_SHOWN]]
+
+    def _is_of(self, running: Running, who: Identity) -> bool:
+        """Whether an operation is done in this name; who has no token is nobody in the cell."""
+        operation = running.operation
+        return operation.who in (who, self._client.speaker(who, operation.volume.cell.name))
 
     def _volumes(self, who: Identity | None) -> list[dict[str, Any]]:
         """The volumes in use, as far as an identity may know of them."""

@@ -169,6 +169,10 @@ class Tracing:
 
     # What is reported
 
+    def request_asked(self, thread: int) -> None:
+        """The kernel wants something for a thread, be it that the answer is there."""
+        _cause.set(_Cause(None, thread))
+
     def request_began(self, wait: Wait) -> None:
         """The kernel wants something that is not there."""
         thread = wait.thread
@@ -256,8 +260,12 @@ class RequestSide:
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
 
+    def asked(self, thread: int) -> None:
+        """A request came."""
+        self._tracing.request_asked(thread)
+
     def began(self, wait: Wait) -> None:
-        """A request began."""
+        """It was not answered at once."""
         self._tracing.request_began(wait)
 
     def ended(self, wait: Wait) -> None:

@@ -53,6 +53,12 @@ class Peer:
         return cls(os.geteuid(), os.getegid(), os.getpid())
 
 
+def require_owner(peer: Peer, what: str) -> None:
+    """`ControlRefused` unless it is root, or whoever runs this daemon, who wants to do `what`."""
+    if not peer.owns_daemon:
+        raise ControlRefused(f"only root and who has mounted it may {what}")
+
+
 class Verbs:
     """Does what is asked for, with one store."""
 
@@ -187,8 +193,7 @@ class Verbs:
         if self._servers is None:
             return {"servers": [], "rules": []}
         if "network" in request:
-            if not peer.owns_daemon:
-                raise ControlRefused("only root and who has mounted it may set ranks of servers")
+            require_owner(peer, "set ranks of servers")
             self._servers.set(request["network"], request.get("rank"))
         return self._servers.shown()
 

@@ -142,12 +142,13 @@ class Why:
         }
 
     def _of_volume(self, volume: Volume, who: Identity) -> dict[str, Any]:
+        me = (who, self._client.speaker(who, volume.cell.name))  # who has no token is nobody
         running = [
             one for one in self._client.operations.under_way() if one.operation.volume is volume
         ]
-        mine = [call(one) for one in running if one.operation.who == who]
+        mine = [call(one) for one in running if one.operation.who in me]
         failure = self._client.operations.failure(volume)
-        told = failure is not None and (failure.public or failure.who == who)
+        told = failure is not None and (failure.public or failure.who in me)
         return {
             "volume": {"name": volume.name, "id": volume.id, "type": TYPES[volume.type.name]},
             "servers": [self._server(site.server) for site in volume.sites],

@@ -68,6 +68,14 @@ class People:
         self._names[number] = name.lower().encode()
         self._ids[name.lower().encode()] = number
 
+    def remove(self, name: bytes) -> None:
+        """A user or group is gone; access lists go on to name the number."""
+        number = self._ids.pop(name.lower())
+        del self._names[number]
+        self._members.pop(number, None)
+        for members in self._members.values():
+            members.discard(number)
+
     def next_user(self) -> int:
         """A number that no user has."""
         return max(0, *(number for number in self._names if number != ANONYMOUS)) + 1

@@ -293,6 +293,21 @@ class Changes:
 
         return await self._do("StoreACL", volume, attempt, who, Effect.SETS)
 
+    async def set_volume_status(
+        self, volume: Volume, quota: int | None, offline_message: bytes, who: Identity
+    ) -> None:
+        """Set a volume's quota in KiB, where 0 is none, and its message; None and an empty text
+        leave them. Servers let administrators do it.
+        """
+        mask = fs.VolumeMask(0) if quota is None else fs.VolumeMask.MAX_QUOTA
+        wire = fs.StoreVolumeStatus(mask, 0, quota or 0)
+        args = fs.SetVolumeStatusArgs(volume.id, wire, b"", offline_message, b"")
+
+        async def attempt(site: Site) -> None:
+            await site.connection.call(fs.SET_VOLUME_STATUS, args, timeouts=site.timeouts)
+
+        await self._do("SetVolumeStatus", volume, attempt, who, Effect.SETS)
+
     # Locks, which a server forgets after `fs.LOCK_SECONDS`
 
     async def set_lock(self, volume: Volume, fid: Fid, type: fs.LockType, who: Identity) -> None:

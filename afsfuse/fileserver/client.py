@@ -52,7 +52,7 @@ from rxrpc.rpc import RxgenCode, Void
 from rxrpc.security.base import SecurityIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
@@ -71,6 +71,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+_RENOUNCE_SECONDS = 5.0  # for all servers together
 _SMALL_FILE = 2**31 - 1  # the last byte that the old FetchData can reach
 
 
@@ -101,6 +102,48 @@ class FileServerClient:
     def servers(self) -> list[ServerStatus]:
         """What is known of all file servers that were ever used."""
         return self._rotation.health.statuses()
+
+    def sites_of(self, volume: Volume) -> list[str]:
+        """Addresses of the servers that have a volume, in the order in which they are asked."""
+        found = map(self._rotation.health.address, self._rotation.order(volume))
+        return [address[0] for address in found if address is not None]
+
+    async def silent_servers(self, cells: Collection[str], *, ask: bool) -> list[FileServer]:
+        """The servers of these cells, of those that were ever used, that do not answer: as far as
+        is known, or all of them are asked now.
+        """
+        health = self._rotation.health
+        servers = [server for server in health.servers() if server.cell in cells]
+        if ask:
+            return await health.check(servers)
+        return [server for server in servers if health.is_down(server)]
+
+    @property
+    def probe_interval(self) -> float:
+        """Seconds between two looks at a server that has been down for a while; may be set."""
+        return self._rotation.health.patient_interval
+
+    @probe_interval.setter
+    def probe_interval(self, seconds: float) -> None:
+        self._rotation.health.patient_interval = seconds
+
+    async def renounce(self) -> None:
+        """Give all promises of all servers back, as far as they take it within a few seconds, and
+        rely on none of them.
+        """
+        servers = self._rotation.health.servers()
+        with trio.move_on_after(_RENOUNCE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for server in servers:
+                    nursery.start_soon(self._renounce, server)
+        for server in servers:
+            self._promises_lost(server)
+
+    async def _renounce(self, server: FileServer) -> None:
+        try:
+            await self.give_up_all_callbacks(server)
+        except AfsError as exc:
+            log.debug("callbacks were not given back: %s", exc)
 
     @property
     def operations(self) -> Operations:
@@ -319,7 +362,9 @@ class FileServerClient:
             reply = await site.connection.call(
                 GET_VOLUME_STATUS, GetVolumeStatusArgs(volume.id), timeouts=site.timeouts
             )
-            return VolumeStatusReply(reply.status, reply.name)
+            return VolumeStatusReply(
+                reply.status, reply.name, reply.offline_message, reply.message_of_the_day
+            )
 
         return await self._do("GetVolumeStatus", volume, attempt, who)
 

@@ -137,6 +137,8 @@ class Health:
         self.preferences = preferences or Preferences()
         self._ask = probe
         self._limits = limits
+        self.patient_interval = limits.patient_interval
+        """As `HealthLimits` has it; may be set."""
         self._records: dict[FileServer, _Record] = {}
         self._news = trio.Event()
 
@@ -236,8 +238,8 @@ class Health:
         now = trio.current_time()
         limits = self._limits
         lately = now - server.last_seen < _LATELY
-        record.probe_at = now + (limits.probe_interval if lately else limits.patient_interval)
-        server.down_until = now + 2 * limits.patient_interval
+        record.probe_at = now + (limits.probe_interval if lately else self.patient_interval)
+        server.down_until = now + 2 * self.patient_interval
 
     async def probe(self, servers: Sequence[FileServer]) -> bool:
         """Ask these servers at all their addresses at once. Whether any of them answered."""
@@ -250,6 +252,19 @@ class Health:
             for server in servers:
                 nursery.start_soon(ask, server)
         return any(answers)
+
+    async def check(self, servers: Sequence[FileServer]) -> list[FileServer]:
+        """Ask each of these servers; those that do not answer."""
+        silent: list[FileServer] = []
+
+        async def ask(server: FileServer) -> None:
+            if not await self._probe_one(server):
+                silent.append(server)
+
+        async with trio.open_nursery() as nursery:
+            for server in servers:
+                nursery.start_soon(ask, server)
+        return [server for server in servers if server in silent]
 
     async def _probe_one(self, server: FileServer, thorough: bool = False) -> bool:
         """Probe one server, or wait for the probe that is under way.

@@ -88,6 +88,8 @@ class VolumeStatusReply(NamedTuple):
 
     status: VolumeStatus  # sizes in KiB
     name: bytes
+    offline_message: bytes = b""
+    message_of_the_day: bytes = b""
 
 
 def promise_of(callback: CallBack, server: FileServer, before: float) -> Promise | None:

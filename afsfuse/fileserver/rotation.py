@@ -12,6 +12,7 @@ Sources: fs/afs/rotate.c of Linux; src/afs/afs_analyze.c of OpenAFS.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, TypeVar
@@ -21,6 +22,7 @@ import trio
 from afsfuse.auth.security import Credentials
 from afsfuse.errors import (
     AfsError,
+    CellUnreachable,
     DataCorrupt,
     NotPermitted,
     OutcomeUnknown,
@@ -40,7 +42,7 @@ from rxrpc import NULL, CallAborted, CallError, CallTimeouts, RxError
 from rxrpc.rpc import Void
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
@@ -94,6 +96,9 @@ class RetryLimits:
 
     probe_time: float = 3.0
     """How long a probe waits for its answer."""
+
+    readdress_time: float = 10.0
+    """A record that is older than this is asked for again when no server of it answers."""
 
     health: HealthLimits = field(default_factory=HealthLimits)
     """When servers are given up, and asked again."""
@@ -198,7 +203,7 @@ class Rotation:
         while True:
             asked = trio.current_time()
             trouble = _Trouble()
-            servers = self._order(volume)
+            servers = self.order(volume)
             for server in servers:
                 running.server = server
                 try:
@@ -218,12 +223,25 @@ class Rotation:
                     pause = min(2 * pause, limits.pause)
                 case Verdict.OFFLINE if waited < limits.offline_time:
                     await trio.sleep(limits.pause)
-                case Verdict.UNREACHABLE if trouble.silent and not probed:
+                case Verdict.UNREACHABLE if not probed:
                     probed = True
-                    if not await self.health.probe(trouble.silent):
+                    answers = trouble.silent and await self.health.probe(trouble.silent)
+                    if not answers and not await self._readdressed(operation, servers):
                         raise trouble.error or self._missing(volume)
                 case _:
                     raise trouble.error or self._missing(volume)
+
+    async def _readdressed(self, operation: Operation[T], servers: Sequence[FileServer]) -> bool:
+        """Whether the record names other servers, or other addresses, than those that are silent.
+
+        A server that came back at another address is silent for ever at the old one.
+        """
+        volume, limits = operation.volume, self.limits
+        before = {server: server.addresses for server in servers}
+        young = trio.current_time() - limits.readdress_time
+        with trio.move_on_after(limits.probe_time), contextlib.suppress(CellUnreachable):
+            await self._locator.refresh(volume, operation.who, since=young)
+        return {site.server: site.server.addresses for site in volume.sites} != before
 
     def _choose(self, volume: Volume, server: FileServer) -> None:
         """Stay with who answered."""
@@ -242,7 +260,7 @@ class Rotation:
         if self._credentials.has_expired(who, cell):
             raise TokenExpired(TokenExpired.MESSAGE, cell=cell, volume=volume.name)
 
-    def _order(self, volume: Volume) -> list[FileServer]:
+    def order(self, volume: Volume) -> list[FileServer]:
         """The servers in the order in which to try them: who answered last holds our promises,
         and is left only for one that is clearly better.
         """

@@ -76,6 +76,8 @@ line for minutes. A server that is silent ends the store, and with it the wait."
 _LAST_TRY = 30.0
 """Seconds for a try that began when there was still time."""
 
+_PF_EXITING = 0x4
+
 _ENDED = re.compile(rb"^State:\s+[ZX]", re.MULTILINE)
 
 
@@ -103,6 +105,19 @@ def has_stopped_waiting(tid: int) -> bool:
     finally:
         os.close(descriptor)
     return _ENDED.search(status) is not None or bool(interrupting_signals(status))
+
+
+def is_exiting(tid: int) -> bool:
+    """Whether a thread is on its way out, where signals reach it no more.
+
+    Source: PF_EXITING in linux/sched.h, and prepare_signal in kernel/signal.c.
+    """
+    try:
+        with open(f"/proc/{tid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return not _exists(tid)
+    return bool(int(fields[6]) & _PF_EXITING)
 
 
 def _exists(tid: int) -> bool:
@@ -167,15 +182,30 @@ class RequestStatistics(NamedTuple):
 
 
 class RequestWatcher(Protocol):
-    """Somebody who wants to hear of each request that is not answered at once. Must not raise."""
+    """Somebody who wants to hear of each request. Must not raise."""
 
-    def began(self, wait: Wait) -> None: ...
+    def asked(self, thread: int) -> None:
+        """A thread asks for something; what is done in this task from now on is for it."""
+        ...
 
-    def ended(self, wait: Wait) -> None: ...
+    def began(self, wait: Wait) -> None:
+        """It was not answered at once."""
+        ...
+
+    def ended(self, wait: Wait) -> None:
+        """Such a one has its answer."""
+        ...
+
+
+def _unheard(line: bytes) -> None:
+    """Nobody looks."""
 
 
 class NullWatcher:
     """Wants nothing."""
+
+    def asked(self, thread: int) -> None:
+        """Nobody looks."""
 
     def began(self, wait: Wait) -> None:
         """Nobody looks."""
@@ -209,6 +239,7 @@ class Interrupts:
         retry: float = 0.0,
         shared: bool = False,
         interrupted: Callable[[int], bool] = has_stopped_waiting,
+        exiting: Callable[[int], bool] = is_exiting,
     ) -> None:
         self.timeout = max(timeout, retry + _LAST_TRY) if retry else timeout
         self.retry = retry
@@ -221,6 +252,9 @@ class Interrupts:
         self._refused = 0
         self._seconds = 0.0
         self._watcher: RequestWatcher = NullWatcher()
+        self.asked: Callable[[bytes], None] = _unheard
+        """To be called with the request's line in the log before anything is done for it."""
+        self._exiting = exiting
         self._by_user: dict[int, int] = {}  # how many wait
         self._waits: dict[int, Wait] = {}  # by id(); in the order of their beginning
         self._asleep = False
@@ -265,12 +299,22 @@ class Interrupts:
         )
 
     def watch(self, watcher: RequestWatcher | None) -> None:
-        """Tell somebody of each request that waits; nobody with None."""
-        self._watcher = watcher or NullWatcher()
+        """Tell somebody of each request; nobody with None."""
+        if watcher is None:
+            self._watcher, self.asked = NullWatcher(), _unheard
+        else:
+            told = watcher.asked
+            self._watcher, self.asked = watcher, lambda line: told(parse(line).tid)
 
     def may_retry(self, wait: Wait) -> bool:
-        """Whether a request that failed has time for another try."""
-        return trio.current_time() - wait.since < self.retry
+        """Whether a request that failed has time for another try.
+
+        A close by the kernel for a process that exits has not: nobody hears how it ends, and
+        nothing could end it any more. What was written is stored in the background.
+        """
+        if trio.current_time() - wait.since >= self.retry:
+            return False
+        return wait.what != "settle" or not self._exiting(wait.thread)
 
     def leave(self, wait: Wait) -> None:
         """The request has its answer."""

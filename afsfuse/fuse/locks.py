@@ -16,6 +16,7 @@ import trio
 
 from afsfuse.errors import AfsError
 from afsfuse.fuse import libfuse
+from afsfuse.fuse.handler import RETRY_PAUSE
 from afsfuse.vfs.locking import END, FileLock, LockKind, LockType
 
 if TYPE_CHECKING:
@@ -44,9 +45,12 @@ class LockApi(Protocol):
 class LockRequests:
     """Serves the lock requests of one mount, while `run` runs."""
 
-    def __init__(self, locking: LockApi, most: int) -> None:
-        """`most`: so many may wait at a time; one more is refused with ENOLCK."""
+    def __init__(self, locking: LockApi, most: int, retry: float = 0.0) -> None:
+        """`most`: so many may wait at a time; one more is refused with ENOLCK. `retry`: seconds for
+        which a request that failed by what may pass is tried again (see `Interrupts`).
+        """
         self._locking = locking
+        self._retry = retry
         self._most = most
         self._waiting: dict[int, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
@@ -148,10 +152,7 @@ class LockRequests:
         blocker: Blocker | None = None
         try:
             with scope:
-                if command == fcntl.F_GETLK:
-                    blocker = await self._locking.blocker(lock)
-                else:
-                    await self._locking.change(lock, wait=wait)
+                blocker = await self._ask(lock, command, wait)
                 number = 0
             if scope.cancelled_caught:
                 number = self._closed or errno.EINTR
@@ -159,6 +160,21 @@ class LockRequests:
             number = _number(exc)
         finally:  # also at the end of all: a request without an answer holds its caller for ever
             self._answer(request, command, number, lock, blocker)
+
+    async def _ask(self, lock: FileLock, command: int, wait: bool) -> Blocker | None:
+        """Have it done, when the server is back if need be; who is in the way, where asked."""
+        until = trio.current_time() + self._retry
+        while True:
+            try:
+                if command == fcntl.F_GETLK:
+                    return await self._locking.blocker(lock)
+                await self._locking.change(lock, wait=wait)
+                return None
+            except AfsError as exc:
+                if not exc.passing or trio.current_time() >= until:
+                    raise
+                log.debug("a lock waits: %s", exc)
+            await trio.sleep(RETRY_PAUSE)
 
     def _answer(
         self, request: int, command: int, number: int, lock: FileLock, blocker: Blocker | None

@@ -88,7 +88,7 @@ class FuseSession:
         self._gate = workers.Gate(MIN_WORKERS)
         self._filesystem = filesystem
         self._local_locks = local_locks
-        self._locks = LockRequests(filesystem.locking, limits.requests)
+        self._locks = LockRequests(filesystem.locking, limits.requests, limits.retry)
         self._main_scope = trio.CancelScope(shield=True)
         self._settled = True
         self._device: str | None = None

@@ -58,6 +58,11 @@ def _tail(page: str) -> Iterator[str]:
     yield " ,\n".join(shown)
 
 
+def _sentence(text: str) -> str:
+    words = " ".join(text.split())
+    return escaped(words[:1].upper() + words[1:] + "." * (not words.endswith(".")))
+
+
 def _usage(parser: argparse.ArgumentParser) -> str:
     return " ".join(parser.format_usage().split()[1:])
 
@@ -82,20 +87,25 @@ def _arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
 def _program(page: str, parser: argparse.ArgumentParser, summary: str, elsewhere: set[str]) -> str:
     """A page of a program with commands."""
     lines = [*_head(page, summary), ".SH SYNOPSIS", f".B {escaped(_usage(parser))}"]
-    lines += [".SH DESCRIPTION", escaped(" ".join((parser.description or "").split()))]
-    lines += [".SH OPTIONS", *_arguments(parser), ".SH COMMANDS"]
+    lines += [".SH DESCRIPTION", _sentence(parser.description or summary)]
+    if any(True for _ in arguments(parser)):
+        lines += [".SH OPTIONS", *_arguments(parser)]
+    lines += [".SH COMMANDS"]
     told = summaries(parser)
     shown: set[int] = set()
     for name, command in commands(parser).items():
         if id(command) in shown:
             continue
         shown.add(id(command))
+        aliases = [other for other, one in commands(parser).items() if one is command][1:]
         lines += [f".SS {escaped(f'{parser.prog} {name}')}"]
         if name in elsewhere:
             lines += [escaped(f"{told.get(name, name)}; see {parser.prog}-{name}(1).")]
             continue
         lines += [f".B {escaped(_usage(command))}", ".PP"]
-        lines += [escaped(" ".join((command.description or told.get(name, "")).split()))]
+        lines += [_sentence(command.description or told.get(name, ""))]
+        if aliases:
+            lines += [escaped(f"Also: {', '.join(aliases)}.")]
         lines += _arguments(command)
         lines += _blocks(command.epilog or "", but="exit status")
     lines += _blocks(parser.epilog or "", but=None)

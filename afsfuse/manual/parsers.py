@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from afsfuse import cli
 from afsfuse.tools import COMMANDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 FOLDERS = ("DIR", "FOLDER")
 FILES = ("FILE", "PATH", "KEYTAB")
 """What stands for folders and files in helps; shells complete those."""
+
+
+class Table(Protocol):
+    """A module that reads command lines by itself."""
+
+    COMMANDS: Sequence[Any]
+    STATUSES: str
+    usage: Callable[[Any], str]
 
 
 def whole() -> argparse.ArgumentParser:
@@ -22,8 +30,37 @@ def whole() -> argparse.ArgumentParser:
     top = cli.parser()
     known = commands(top)
     for name in COMMANDS:
-        known[name] = importlib.import_module(f"afsfuse.tools.{name}").parser()
+        tool: Any = importlib.import_module(f"afsfuse.tools.{name}")
+        known[name] = tool.parser() if hasattr(tool, "parser") else of_table(name, tool)
     return top
+
+
+def of_table(name: str, tool: Table) -> argparse.ArgumentParser:
+    """The parser of a program that reads its command lines by a table of its own, `COMMANDS`.
+
+    A command there has a name, aliases, a text and switches; a switch has a name, a text, and as
+    its kind whether one or many values come with it, or none.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"afsfuse {name}", description=COMMANDS.get(name), epilog=tool.STATUSES, add_help=False
+    )
+    below = parser.add_subparsers(metavar="COMMAND")
+    for command in tool.COMMANDS:
+        one = below.add_parser(
+            command.name,
+            aliases=list(command.aliases),
+            help=command.text,
+            description=command.text,
+            usage=tool.usage(command),
+            add_help=False,
+        )
+        for switch in command.switches:
+            kind = switch.kind.name
+            more: dict[str, Any] = {"action": "store_true"}
+            if kind != "FLAG":
+                more = {"metavar": switch.text.upper(), "nargs": "+" if kind == "MANY" else None}
+            one.add_argument(f"-{switch.name}", help=switch.text, **more)
+    return parser
 
 
 def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

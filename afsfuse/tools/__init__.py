@@ -10,6 +10,7 @@ COMMANDS = {
     "config": "show what is set, and where it comes from",
     "aklog": "get tokens with the Kerberos tickets that you have",
     "check": "look over the installation, and say what to do",
+    "fs": "access lists, quotas and more, as OpenAFS's fs",
     "klog": "get a token with a password or a keytab",
     "tokens": "show your tokens",
     "unlog": "drop your tokens",
@@ -23,6 +24,11 @@ COMMANDS = {
     "why": "say what a path hangs on, or where its answer came from",
 }
 """What the help says of each."""
+
+
+def printable(text: str) -> str:
+    """A name as it may go to a terminal: anybody may have chosen it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def complain(message: str) -> None:

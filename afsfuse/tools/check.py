@@ -6,8 +6,8 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+from afsfuse.tools import printable
 from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Parser
-from afsfuse.tools.mounts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.control.places import ask_each
+from afsfuse.tools import printable
 from afsfuse.tools.common import EXIT_OK, Parser
 
 if TYPE_CHECKING:
@@ -88,11 +89,6 @@ def duration(seconds: float) -> str:
 def size(number: int) -> str:
     """Bytes as people say them."""
     return f"{number / 1024:.0f} KiB" if number < 1 << 20 else f"{number / (1 << 20):.1f} MiB"
-
-
-def printable(text: str) -> str:
-    """A name as it may go to a terminal: anybody may have chosen it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:

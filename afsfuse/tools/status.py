@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from afsfuse.control.places import ask_each
 from afsfuse.tools import complain, figures
 from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Parser
+from afsfuse.tools.mounts import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -87,7 +88,10 @@ def lines(mounts: Iterable[Shown], files: Iterable[Shown], now: float) -> list[s
         for section in figures.sections(shown, now):
             said += ["", *(f"  {row}" for row in section.splitlines())]
         said.append("")
+    files = list(files)
     unstored = [line(file, now) for file in files]
+    if any(file["error"] is not None for file in files):
+        unstored.append("It is kept and tried again. To give it up: afsfuse status --discard PATH")
     return said + (unstored or ["Everything is stored."])
 
 
@@ -95,11 +99,13 @@ def line(file: Shown, now: float) -> str:
     """What is said of one file."""
     text = (
         f"{file['path']}: {file['bytes']} bytes of {file['identity']}, "
-        f"since {max(0, round(now - file['since']))} s, volume {file['volume']} of {file['cell']}"
+        f"for {duration(max(0.0, now - file['since']))}, volume {file['volume']} of {file['cell']}"
     )
     if file["error"] is None:
         return f"{text}: being stored"
-    return f"{text}\n    {file['error']}; next try in {round(file['next_try'])} s"
+    wait = file["next_try"]
+    again = "" if wait is None else f"; next try in {round(wait)} s"
+    return f"{text}\n    {file['error']}{again}"
 
 
 def _watch(*, as_json: bool) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from afsfuse.tools import printable
 from afsfuse.tools.figures import lookups, seconds, share
-from afsfuse.tools.mounts import duration, printable, size
+from afsfuse.tools.mounts import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +144,7 @@ class View:
         lines += _cut(servers, room - shown_calls)
         lines += _cut(calls, shown_calls)
         keys = "q: quit" + (f"   n: next of {more + 1} mounts" if more else "")
-        lines = lines[: max(height - 1, 1)]
+        lines = lines[: max(height - 1, 0)]
         lines += [Line("")] * (height - 1 - len(lines))
         return [Line(line.text[:width], line.style) for line in [*lines, Line(keys, "dim")]]
 
@@ -161,9 +162,8 @@ def _all_calls(shown: Shown) -> tuple[float, int]:
 def _head(shown: Shown) -> Line:
     requests = shown["requests"]
     text = (
-        f"{printable(shown['mount'])} for {duration(shown['uptime'])}: "
         f"{requests['waiting']} requests wait, {shown['in_flight']} operations under way, "
-        f"{shown['nodes']} nodes"
+        f"{shown['nodes']} nodes; {printable(shown['mount'])} for {duration(shown['uptime'])}"
     )
     return Line(text, "bold")
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from afsfuse.control.feeds import addresses_of, follow, follow_each
 from afsfuse.errors import UsageError
-from afsfuse.tools import complain
+from afsfuse.tools import complain, printable
 from afsfuse.tools.common import EXIT_OK, EXIT_USAGE, Parser
-from afsfuse.tools.mounts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

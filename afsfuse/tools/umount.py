@@ -7,9 +7,8 @@ import stat
 
 from afsfuse.control.places import ask_each
 from afsfuse.errors import UsageError
-from afsfuse.tools import complain
+from afsfuse.tools import complain, printable
 from afsfuse.tools.common import EXIT_FAILED, EXIT_OK
-from afsfuse.tools.mounts import printable
 
 
 def let_go(path: str) -> int:

@@ -12,10 +12,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from afsfuse.tools import daemons
+from afsfuse.tools import daemons, printable
 from afsfuse.tools.common import EXIT_OK, Parser
 from afsfuse.tools.figures import seconds
-from afsfuse.tools.mounts import duration, printable, size
+from afsfuse.tools.mounts import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,7 +199,10 @@ def _server(server: Shown) -> str:
     if server["rtt"] is not None:
         words.append(f"round trip {seconds(server['rtt'])}")
     if server["waiting"]:
-        words.append(f"{server['waiting']} operations wait for it")
+        one = server["waiting"] == 1
+        words.append(
+            "1 operation waits for it" if one else f"{server['waiting']} operations wait for it"
+        )
     return ", ".join(words)
 
 

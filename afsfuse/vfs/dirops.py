@@ -168,12 +168,18 @@ class DirectoryOperations:
         await self._remove(found, name, who)
 
     async def rmmount(self, parent: Node, name: bytes, who: Identity) -> None:
-        """Remove a mount point; EINVAL for anything else."""
+        """Remove a mount point; EINVAL for anything else.
+
+        The kernel has no such request, so it is told that the name is gone.
+        """
         found = await self._find(parent, name, who)
         vnode = await self._cache.status(found.place.mount.volume, found.fid, who)
         if vnode.status.kind is not FileKind.MOUNTPOINT:
             raise AfsError(f"{_path(parent, name)}: not a mount point", errno=errno.EINVAL)
-        await self._remove(found, name, who)
+        place, volume = found.place, found.place.mount.volume
+        await self._changer.remove_file(volume, place.fid, found.name, found.fid, who)
+        self._own.name_gone(self._directory(place), found.name)
+        await self._own.settled()
 
     async def _remove(self, found: _Found, name: bytes, who: Identity) -> None:
         place, volume = found.place, found.place.mount.volume

@@ -108,10 +108,10 @@ class FileSystem:
             self._background,
             Leftovers(None) if leftovers is None else leftovers,
         )
-        self._dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
+        self.dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
         self._locking = Locking(cache.locks, self._file_handles)
         self._writing = FileWriting(cache, notifier)
-        self._spaces = Spaces(client, options.space_lifetime)
+        self.spaces = Spaces(client, options.space_lifetime)
         self._xattrs = ExtendedAttributes(client, cache, self._lookups, self._require_sight)
         self.finder = Finder(nodes, self._lookups, self._require_sight)
         """For those who name inodes beside the kernel."""
@@ -415,7 +415,7 @@ class FileSystem:
         """
         who = self._identify(caller)
         try:
-            node, entry = await self._dirops.create(self._nodes.get(parent), name, mode, who)
+            node, entry = await self.dirops.create(self._nodes.get(parent), name, mode, who)
         except AfsError as exc:
             if exc.errno != errno.EEXIST or flags & os.O_EXCL:
                 raise
@@ -439,33 +439,33 @@ class FileSystem:
                 errno=errno.EPERM,
             )
         who = self._identify(caller)
-        return (await self._dirops.create(self._nodes.get(parent), name, mode, who))[1]
+        return (await self.dirops.create(self._nodes.get(parent), name, mode, who))[1]
 
     async def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Entry:
         """Make a directory."""
         who = self._identify(caller)
-        return await self._dirops.mkdir(self._nodes.get(parent), name, mode, who)
+        return await self.dirops.mkdir(self._nodes.get(parent), name, mode, who)
 
     async def symlink(self, parent: Inode, name: bytes, body: bytes, caller: Caller) -> Entry:
         """Make a symbolic link, or a mount point if `body` is one's."""
         who = self._identify(caller)
-        return await self._dirops.symlink(self._nodes.get(parent), name, body, who)
+        return await self.dirops.symlink(self._nodes.get(parent), name, body, who)
 
     async def link(self, inode: Inode, parent: Inode, name: bytes, caller: Caller) -> Entry:
         """Give a file a further name."""
         who = self._identify(caller)
         node = self._nodes.get(inode)
-        return await self._dirops.link(node, self._nodes.get(parent), name, who)
+        return await self.dirops.link(node, self._nodes.get(parent), name, who)
 
     async def unlink(self, parent: Inode, name: bytes, caller: Caller) -> None:
         """Remove a name of anything but a directory."""
         who = self._identify(caller)
-        await self._dirops.unlink(self._nodes.get(parent), name, who)
+        await self.dirops.unlink(self._nodes.get(parent), name, who)
 
     async def rmdir(self, parent: Inode, name: bytes, caller: Caller) -> None:
         """Remove an empty directory."""
         who = self._identify(caller)
-        await self._dirops.rmdir(self._nodes.get(parent), name, who)
+        await self.dirops.rmdir(self._nodes.get(parent), name, who)
 
     async def rename(
         self,
@@ -479,7 +479,7 @@ class FileSystem:
         """Move a name; `flags` are those of renameat2(2)."""
         who = self._identify(caller)
         old, new = self._nodes.get(old_parent), self._nodes.get(new_parent)
-        await self._dirops.rename(old, old_name, new, new_name, flags, who)
+        await self.dirops.rename(old, old_name, new, new_name, flags, who)
 
     # Volumes.
 
@@ -490,7 +490,7 @@ class FileSystem:
             return DYNAMIC_SPACE
         who = self._identify(caller)
         mount, _ = await self._lookups.place(node, who)
-        return await self._spaces.space(mount.volume, who)
+        return await self.spaces.space(mount.volume, who)
 
     async def getxattr(self, inode: Inode, name: bytes, caller: Caller) -> bytes:
         """The value of an extended attribute; ENODATA if there is none."""

@@ -29,7 +29,7 @@ from afsfuse.model import FileKind, Inode
 from afsfuse.vfs.trees import Trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from afsfuse.cache import Vnode
     from afsfuse.cell.volumes import Volume
@@ -298,6 +298,10 @@ class NodeTable:
 
     def __len__(self) -> int:
         return len(self._by_inode)
+
+    def __iter__(self) -> Iterator[Node]:
+        """All nodes; none must be added or dropped meanwhile."""
+        return iter(self._by_inode.values())
 
     def oldest(self, count: int) -> list[Node]:
         """The nodes that were entered first; from now on they count as the youngest."""

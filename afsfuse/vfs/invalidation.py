@@ -6,7 +6,7 @@ names that the kernel really holds, and goes up to a `KernelNotifier`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -59,7 +59,7 @@ class KernelInvalidator:
     """The listener of the cache. Synchronous; never raises, blocks, or calls the cache back."""
 
     def __init__(
-        self, nodes: NodeTable, notifier: KernelNotifier, sysnames: tuple[bytes, ...]
+        self, nodes: NodeTable, notifier: KernelNotifier, sysnames: Sequence[bytes]
     ) -> None:
         """`sysnames`: what `@sys` stands for, see `VfsOptions`."""
         self._nodes = nodes
@@ -137,7 +137,7 @@ class OwnChanges:
         self,
         nodes: NodeTable,
         notifier: KernelNotifier,
-        sysnames: tuple[bytes, ...],
+        sysnames: Sequence[bytes],
         settle: Settle | None = None,
     ) -> None:
         """`settle` waits, for a short bounded time, until the kernel has done what it was told."""
@@ -165,6 +165,14 @@ class OwnChanges:
             for alias in _aliases(name, self._sysnames):
                 self._drop(node, alias)
 
+    def name_gone(self, directory: Vnode | None, name: bytes) -> None:
+        """A name went, and the kernel, which did not ask for that, knows nothing of it yet."""
+        for node in () if directory is None else holders(directory):
+            for each in (name, *_aliases(name, self._sysnames)):
+                self._drop(node, each)
+            self._notifier.invalidate_attributes(node.inode)
+            self._told.add(node.inode)
+
     def file_changed(self, file: Vnode | None, asked: Node | None) -> None:
         """A file has one name more or less."""
         for node in () if file is None else holders(file):
@@ -182,7 +190,7 @@ class OwnChanges:
             self._notifier.invalidate_name(node.inode, name)
 
 
-def _aliases(name: bytes, sysnames: tuple[bytes, ...]) -> Iterator[bytes]:
+def _aliases(name: bytes, sysnames: Sequence[bytes]) -> Iterator[bytes]:
     """The names ending in `@sys` that may stand for a name."""
     for sysname in sysnames:
         if name.endswith(sysname):

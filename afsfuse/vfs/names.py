@@ -6,6 +6,7 @@ are no UTF-8.
 
 import platform
 import re
+from collections.abc import Iterable
 
 from afsfuse.errors import NameTooLong
 
@@ -37,7 +38,7 @@ def check_length(name: bytes) -> None:
         raise NameTooLong(f"name of {len(name)} bytes; AFS allows {NAME_MAX}")
 
 
-def sys_candidates(name: bytes, sysnames: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def sys_candidates(name: bytes, sysnames: Iterable[bytes]) -> tuple[bytes, ...]:
     """The names to search for in place of one that ends in `@sys`, in order.
 
     The name itself comes last, for a directory that really holds it. A replacement that would be

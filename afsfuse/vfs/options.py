@@ -1,6 +1,7 @@
 """What can be set about the vfs, each with its unit."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from afsfuse.vfs.names import default_sysnames
@@ -31,8 +32,10 @@ class VfsOptions:
     source: str = DYNAMIC_ROOT
     """`afs` for the dynamic root, or for one volume a mount point's body: `#cell:volume.`."""
 
-    sysnames: tuple[bytes, ...] = default_sysnames()
-    """What `@sys` at the end of a name stands for, tried in order."""
+    sysnames: Sequence[bytes] = default_sysnames()
+    """What `@sys` at the end of a name stands for, tried in order. A list that is changed later
+    counts for all who were given it; see `Forgetting.set_sysnames`.
+    """
 
     listed_cells: ListedCells = ListedCells.AUTO
     """Which cells a listing of the dynamic root shows."""

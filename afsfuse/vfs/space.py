@@ -43,6 +43,10 @@ class Spaces:
             self._known.popitem(last=False)
         return space
 
+    def forget(self, volume: Volume) -> None:
+        """The quota of a volume is another one."""
+        self._known.pop((volume.cell.name, volume.id), None)
+
 
 def space_of(status: VolumeStatus) -> VolumeSpace:
     """Quota and use, or the partition when there is no quota.

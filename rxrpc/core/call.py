@@ -170,6 +170,8 @@ class Call(HotPath):
             return
         if not self.sending.acknowledge(ack, header.serial, now):
             self._drop(now, DropReason.BAD_ACK, header)
+            if self.sending.forgotten(ack):
+                self.fail(CallTimeout("forgotten"), now)
             return
         self._heard_from(now)
         peer = self._connection.peer
@@ -394,6 +396,12 @@ class Call(HotPath):
         """Other timeouts from now on."""
         self._clocks = Clocks(self.context.parameters, timeouts, now)
         self.context.timers.update(self)
+
+    def doubt(self, now: float) -> None:
+        """The peer may have been started anew: it is to prove soon that it knows the call."""
+        if not self.over and self.connection is not None:
+            self._clocks.doubt(now)
+            self.context.timers.update(self)
 
     def next_timer(self) -> float:
         """When `on_timer` has something to do."""

@@ -10,6 +10,8 @@ from rxrpc.core.timers import NEVER
 if TYPE_CHECKING:
     from rxrpc.core.parameters import Parameters
 
+_DOUBT_TIME = 3.0  # seconds in which a peer has to prove that it still knows a call
+_DOUBT_PINGS = 6  # asked in that time: of 20 % lost each way, all of them in one case of 400
 _PING_SHARE = 0.25  # of the dead time: three pings may be lost
 
 
@@ -45,8 +47,8 @@ class CallTimeouts:
 class Clocks:
     """The clocks of one call. ``heard`` is always when its peer last sent something sensible."""
 
-    __slots__ = ("_done", "_idle_time", "_least", "_look_at", "_ping_interval", "busy_time",
-                 "dead_time", "hard_at", "pinged")  # fmt: skip
+    __slots__ = ("_done", "_doubted", "_idle_time", "_least", "_look_at", "_ping_interval",
+                 "busy_time", "dead_time", "hard_at", "pinged")  # fmt: skip
 
     def __init__(self, parameters: Parameters, timeouts: CallTimeouts, now: float) -> None:
         idle = timeouts.idle if timeouts.idle is not None else parameters.idle_time
@@ -58,17 +60,27 @@ class Clocks:
         # A peer that is to prove that it lives in a short time has to be asked in time.
         self._ping_interval = min(parameters.ping_interval, self.dead_time * _PING_SHARE)
         self.pinged = now
+        self._doubted = -NEVER
         self._least = 0.0 if timeouts.pace is None else timeouts.pace * self._idle_time
         self._look_at = now + self._idle_time if self._least else NEVER
         self._done: int | None = None  # what the peer had done when its pace was last looked at
 
+    def doubt(self, now: float) -> None:
+        """The peer may know nothing of the call: unless it is heard of soon, that is so."""
+        self._doubted = now
+
     def ping_due(self, heard: float) -> float:
         """When to ask for a sign of life."""
+        if heard < self._doubted:
+            return self.pinged + min(self._ping_interval, _DOUBT_TIME / _DOUBT_PINGS)
         return max(heard, self.pinged) + self._ping_interval
 
     def next(self, heard: float, progress: float) -> float:
         """When one of them runs out; ``progress``: when the peer last did its part."""
-        return min(heard + self.dead_time, progress + self._idle_time, self.hard_at, self._look_at)
+        dead = heard + self.dead_time
+        if heard < self._doubted:
+            dead = min(dead, self._doubted + _DOUBT_TIME)
+        return min(dead, progress + self._idle_time, self.hard_at, self._look_at)
 
     def expired(
         self, now: float, heard: float, progress: float, done: int | None = None
@@ -81,6 +93,8 @@ class Clocks:
             return "hard"
         if now >= heard + self.dead_time:
             return "dead peer"
+        if heard < self._doubted and now >= self._doubted + _DOUBT_TIME:
+            return "forgotten"
         if now >= progress + self._idle_time:
             return "idle"
         if now >= self._look_at:

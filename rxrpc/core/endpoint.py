@@ -217,6 +217,16 @@ class EndpointCore:
                 connection.close(error, now)
             bundle.on_channel_free(now)
 
+    def doubt(self, address: Address, now: float) -> None:
+        """A peer may have been started anew: our calls that it does not know end soon."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return
+        for connection in self._connections_of(peer):
+            for call in connection.calls:
+                if call is not None and call.is_client:
+                    call.doubt(now)
+
     def network_error(
         self, address: Address, code: int, now: float, *, mtu: int | None = None
     ) -> None:

@@ -56,6 +56,9 @@ class Sending:
         self._peer = peer
         self._parameters = parameters
         self.congestion = Congestion(parameters, peer.threshold(now))
+        self._origin = first
+        self._latest_serial = 0  # of all that was sent
+        self._witness = 0  # what had been sent when the peer first said that it has delivered
         self.first = first  # all before this one were delivered
         self.window = parameters.initial_send_window  # what the peer takes from `first` on
         self.finished = False  # the last packet is in here
@@ -193,7 +196,7 @@ class Sending:
             self._in_flight += 1
         elif not packet.serial:
             self._in_flight += 1
-        packet.serial = serial
+        packet.serial = self._latest_serial = serial
         packet.sent_at = now
         if self._timeout_at == NEVER:
             self._restart_timers(now)
@@ -211,6 +214,8 @@ class Sending:
             return False
         if any(flag & 1 for flag in ack.acks[len(self._sent) - delivered :]):
             return False
+        if delivered and not self._witness:
+            self._witness = self._latest_serial
         new = self._deliver(delivered)
         if self._ack_order is None or not before(order, self._ack_order):
             self._ack_order = order
@@ -223,6 +228,18 @@ class Sending:
             self._on_progress(new, ack, now)
         self._find_losses(now)
         return True
+
+    def forgotten(self, ack: Ack) -> bool:
+        """Whether an ACK without effect shows that the peer has begun anew and knows nothing of
+        the call: it waits for the first packet, although it had delivered that before the packet
+        which it answers was sent. However late or out of order packets come, no other peer does.
+        Source: rxrpc_input_ack of Linux, which takes such ACKs for a change of address.
+        """
+        return (
+            self._witness != 0
+            and ack.first == self._origin != self.first
+            and before(self._witness, ack.serial)
+        )
 
     def acknowledge_all(self, now: float) -> None:
         """Everything has arrived: the reply has begun, or the peer said so (ACKALL)."""

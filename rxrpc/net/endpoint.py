@@ -206,6 +206,14 @@ class Endpoint:
         """
         self._core.trace(tracer or NullTracer())
 
+    def doubt(self, address: Address) -> None:
+        """A peer says that it was started anew, or so it seems: those of our calls to it that it
+        does not know fail with `CallTimeout` in 3 s, not after the dead time. Only inside trio.
+        """
+        if self.driver is not None:
+            self._core.doubt(address, trio.current_time())
+            self.driver.flush()
+
     def statistics(self) -> Statistics:
         """A picture of what was and is. Only inside trio."""
         return self._core.statistics(trio.current_time())

@@ -2,7 +2,9 @@
 
 It has the standard contents, says `ready` when it answers, and ends with its input. Lines of its
 input are orders: `store VOLUME NAME TEXT` writes a file in a volume's root as another client would,
-`promises` prints how many promises are held, `volume NAME` the number of a volume.
+`promises` prints how many promises are held, `volume NAME` the number of a volume, `token USER` a
+token as daemons take it; `join NAME NUMBER` and `leave NAME` make a user known and unknown, and
+`quota VOLUME` prints quota and use in KiB.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import trio
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import Fid
 from rxrpc import Endpoint
+from tests.cell import site
 from tests.cell.planting import VOLUMES, planted
 from tests.cell.raw import RawClient
 from tests.cell.site import ROOT
@@ -42,6 +45,16 @@ async def _obey(cell: DemoCell, client: RawClient, what: str, *words: str) -> st
         return str(cell.servers["fs1"].hosts.promises)
     if what == "volume":
         return str(cell.volume(words[0]).id)
+    if what == "token":
+        return site.token_of(cell, words[0]).encode()
+    if what == "join":
+        cell.people.add_user(words[0], int(words[1]))
+        return "joined"
+    if what == "leave":
+        cell.people.remove(words[0].encode())
+        return "left"
+    if what == "quota":
+        return f"{cell.volume(words[0]).quota} {cell.volume(words[0]).used}"
     volume_name, name, text = words
     volume = cell.volume(volume_name)
     found = volume.root.directory.find(name.encode())

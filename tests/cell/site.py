@@ -112,12 +112,7 @@ class InProcess:
         return self.cell.token_for(user).security(time.time)
 
     def token(self) -> Token:
-        ticket = self.cell.token_for(USER)
-        return Token(
-            cell=ticket.cell, client=ticket.client, enctype=ticket.enctype,
-            key=Secret(ticket.session_key), ticket=ticket.data, start=ticket.start,
-            end=ticket.end, kvno=ticket.kvno,
-        )  # fmt: skip
+        return token_of(self.cell, USER)
 
 
 class Real:
@@ -150,6 +145,16 @@ class Real:
         """By the cell's KDC, for the password."""
         host = self._cell.clients["client1"]
         return kerberos_ticket(host, USER, USERS[USER], self._cell.folder).token(USER)
+
+
+def token_of(cell: DemoCell, user: str) -> Token:
+    """A token for a user of the cell in one process, as daemons keep it."""
+    ticket = cell.token_for(user)
+    return Token(
+        cell=ticket.cell, client=ticket.client, enctype=ticket.enctype,
+        key=Secret(ticket.session_key), ticket=ticket.data, start=ticket.start,
+        end=ticket.end, kvno=ticket.kvno,
+    )  # fmt: skip
 
 
 def security_of(token: Token, level: SecurityLevel) -> ClientSecurity:

@@ -25,13 +25,13 @@ class Walker:
     def __init__(self, filesystem: FileSystem, cell: str, cache: CacheManager, who: Caller) -> None:
         self.vfs = filesystem
         self.cache = cache
-        self._cell = cell
+        self.cell = cell
         self._who = who
         self.locking = filesystem.locking
 
     async def entry(self, path: str, *, writable: bool = False, who: Caller | None = None) -> Entry:
         """The node at the end of a path. Raises `FileNotFoundError` where a name is not."""
-        top = f".{self._cell}" if writable else self._cell
+        top = f".{self.cell}" if writable else self.cell
         inode = ROOT_INODE
         found: Entry | None = None
         for name in (top, *filter(None, path.split("/"))):

@@ -233,7 +233,7 @@ def test_commands_in_a_real_cell(block: Block, desk: Desk) -> None:
 def test_commands_of_make_that_are_only_looked_up(block: Block, tmp_path: Path) -> None:
     reason = understand(block).detail
     for command in commands(block):
-        words = shlex.split(command.text, comments=True)
+        words = shlex.split(command.text.removeprefix("sudo "), comments=True)
         assert words[0] == "make", f"{block}: only make has a way to try"
         done = subprocess.run(
             ["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False

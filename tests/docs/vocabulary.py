@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 COMMANDS = ("sh", "console")
 """Languages of blocks that are run."""
-OTHERS = ("text", "mermaid", "python", "ini", "toml", "json")
+OTHERS = ("text", "mermaid", "python", "toml", "fstab")
 """Languages of blocks in which there are no commands."""
 
 
@@ -81,7 +81,7 @@ def _check_test(block: Block, name: str) -> None:
     if not re.search(rf"^(async )?def {function}\(", text, re.MULTILINE):
         raise ValueError(f"{block}: {name}: no such test")
     for command in commands(block):
-        words = command.text.partition("#")[0].removeprefix("sudo ").split()
+        words = re.sub(r"(^| )#.*", "", command.text).removeprefix("sudo ").split()
         told = [word for word in words[1:] if re.fullmatch(r"[a-z][\w.-]*", word)]
         for word in told[:2]:
             if not re.search(rf"\b{re.escape(word)}\b", text):

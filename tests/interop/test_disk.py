@@ -65,6 +65,21 @@ def test_a_file_travels_once(real_cell: RealCell, tmp_path: Path, options: str) 
     print(f"cold {rates[0]:.0f} MiB/s, after a restart {rates[1]:.0f} MiB/s, digests included")
 
 
+def test_a_directory_travels_once(real_cell: RealCell, tmp_path: Path, options: str) -> None:
+    """It has two MiB. What has to be asked for again are statuses."""
+    host = real_cell.clients["client1"]
+    came, names = [], []
+    for _ in range(2):
+        with mounted(real_cell, "client1", tmp_path / "afs", options=options) as mount:
+            before = received(host)
+            names.append(os.listdir(mount.cell / "many/directory"))
+            came.append(received(host) - before)
+    assert names[0] == names[1]
+    assert len(names[0]) == seed.MANY_NAMES
+    assert came[0] > FEW * 0.9
+    assert came[1] < came[0] - FEW * 0.8, came
+
+
 def test_a_release_lets_what_is_the_same_stay(
     real_cell: RealCell, tmp_path: Path, options: str
 ) -> None:

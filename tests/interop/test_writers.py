@@ -138,6 +138,45 @@ def test_one_makes_another_goes_on(here: Path, there: Path, elsewhere: Path) -> 
         assert eventually(lambda: text(folder / path) == whole, PEER_STORES)  # noqa: B023
 
 
+def test_two_clients_write_one_chunk(
+    afs: RealMount, here: Path, there: Path, elsewhere: Path
+) -> None:
+    """Each range has what was stored last, and that both are in one chunk is in the log."""
+    for number, other in enumerate((there, elsewhere)):
+        name = f"chunk-{number}"
+        (here / name).write_bytes(b"." * 32 * KIB)
+        assert eventually(lambda: len(text(other / name) or b"") == 32 * KIB, PEER_STORES)  # noqa: B023
+        told = f"{name}: another client has changed the file"
+        with (here / name).open("r+b", buffering=0) as mine:
+            mine.write(b"a" * 1000)
+            with (other / name).open("r+b", buffering=0) as theirs:
+                theirs.seek(20_000)
+                theirs.write(b"b" * 1000)
+            assert eventually(lambda: told in afs.log.read_text(), PEER_STORES)  # noqa: B023
+        whole = b"a" * 1000 + b"." * 19_000 + b"b" * 1000 + b"." * (32 * KIB - 21_000)
+        for folder in (here, there, elsewhere):
+            assert eventually(lambda: text(folder / name) == whole, PEER_STORES), folder  # noqa: B023
+        assert afs.log.read_text().count(told) == 1
+
+
+def test_the_last_close_wins_where_both_have_written(here: Path, there: Path) -> None:
+    for number, first in enumerate((here, there)):
+        last = there if first is here else here
+        path = f"both-{number}"
+        (here / path).write_bytes(b"." * 300)
+        assert eventually(lambda: len(text(there / path) or b"") == 300, SOON)  # noqa: B023
+        with (
+            (last / path).open("r+b", buffering=0) as later,  # the other one is closed before
+            (first / path).open("r+b", buffering=0) as earlier,
+        ):
+            later.write(b"L" * 100)
+            earlier.seek(50)
+            earlier.write(b"F" * 100)
+        whole = b"L" * 100 + b"F" * 50 + b"." * 150
+        for folder in (here, there):
+            assert eventually(lambda: text(folder / path) == whole, SOON), (folder, number)  # noqa: B023
+
+
 LINES = 8
 APPENDER = """
 import fcntl, os, sys

@@ -1,12 +1,12 @@
 """A cell by itself, which outlives the daemons that mount it: `diskcelld CONFDIR ADDRESS`.
 
-Orders come in on standard input, one Python literal a line, each answered by a line:
-`("count",)` says how often data was fetched, `("make", NAME, SEED, SIZE)` makes a file of random
-bytes, `("restore", NAME, SEED)` puts others into its place as a restored volume would have them:
-the same data version, the same length, another creation time of the volume. `("hold",)` lets no
-store end from now on, `("let",)` lets them; `("data", NAME)` tells what a file holds, and
-`("append", NAME, BYTES)` writes to it as another client does. `("names",)` tells what names there
-are.
+Orders come in on standard input, one Python literal a line, each answered by a line: `("count",)`
+says how often data was fetched, `("calls",)` how often anything was asked, `("make", NAME, SEED,
+SIZE)` makes a file of random bytes, `("restore", NAME, SEED)` puts others into its place as a
+restored volume would have them: the same data version, the same length, another creation time of
+the volume. `("hold",)` lets no store end from now on, `("let",)` lets them; `("data", NAME)` tells
+what a file holds, and `("append", NAME, BYTES)` writes to it as another client does. `("names",)`
+tells what names there are.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class Orders:
 
     async def count(self) -> str:
         return str(self._cell.faults.counts["FetchData64"])
+
+    async def calls(self) -> str:
+        return repr(dict(self._cell.faults.counts))
 
     async def make(self, name: str, seed: int, size: int) -> str:
         volume = self._cell.volume("root.cell")

@@ -99,6 +99,14 @@ def test_mount_returns_when_the_mount_answers_and_umount_when_the_daemon_is_gone
     assert state_of(pid) in ("", "Z")
 
 
+def test_in_the_background_a_hangup_reloads(afsfuse: Command) -> None:
+    assert afsfuse.start().returncode == 0
+    (afsfuse.confdir / "CellServDB").write_text(">fresh.org\n192.0.2.3 #db.fresh.org\n")
+    os.kill(afsfuse.pid, signal.SIGHUP)
+    wait_until(lambda: "fresh.org" in os.listdir(afsfuse.directory), "the new cell")
+    assert "the configuration was read anew: " in afsfuse.log.read_text()
+
+
 def test_nothing_inherited_stays_open_in_the_daemon(afsfuse: Command) -> None:
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)

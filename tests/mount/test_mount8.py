@@ -7,14 +7,18 @@ its own, which a sleeping process holds.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.mount.harness import ROOT, environment, state_of
+from tests.mount.writesd import CELL
+from tests.mount.writing import WritableMount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +36,18 @@ mkdir "$1/sbin"
 mount --bind /usr/sbin "$1/sbin"
 mount -t tmpfs none /usr/sbin
 ln -s "$1"/sbin/* /usr/sbin/
+# Users get what they have elsewhere: /dev/fuse, and a way to this Python.
+mkdir "$1/dev"
+mount -t tmpfs none "$1/dev"
+mknod -m 666 "$1/dev/fuse" c 10 229
+mount --bind "$1/dev/fuse" /dev/fuse
+case "$3" in /root/*)
+    mkdir "$1/python"
+    mount --bind "$3" "$1/python"
+    mount -t tmpfs -o mode=755 none /root
+    mkdir -p "$3"
+    mount --bind "$1/python" "$3"
+esac
 ln -sf "$2/mount.fuse.afs" "$2/umount.fuse.afs" /usr/sbin/
 echo ready
 exec sleep 600
@@ -51,7 +67,7 @@ class Machine:
         self.directory = folder / "mnt"
         self.directory.mkdir()
         self.holder = subprocess.Popen(
-            ["unshare", "--mount", "bash", "-c", SETUP, "bash", folder, PROGRAMS],
+            ["unshare", "--mount", "bash", "-c", SETUP, "bash", folder, PROGRAMS, sys.base_prefix],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.holder.stdout is not None
@@ -65,7 +81,7 @@ class Machine:
         """Run a command there; -> what it says."""
         done = subprocess.run(
             ["nsenter", "-t", str(self.holder.pid), "--mount", f"--wdns={self.folder}", *words],
-            env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+            env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == status, (words, done)
         return done.stdout + done.stderr
@@ -83,12 +99,14 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine() -> Iterator[Machine]:
     if subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("no mount namespace can be made")
-    machine = Machine(tmp_path_factory.mktemp("mount8").resolve())
-    yield machine
-    machine.end()
+    with tempfile.TemporaryDirectory(prefix="afsfuse-mount8-") as folder:
+        os.chmod(folder, 0o755)
+        machine = Machine(Path(folder).resolve())
+        yield machine
+        machine.end()
 
 
 @pytest.fixture
@@ -99,35 +117,36 @@ def clean(machine: Machine) -> Iterator[Machine]:
 
 
 ALWAYS = "nosuid,nodev"
+KINDS = ("sh", "fstab")
+NOBODY = 65534  # mount(8) wants the user to have a name
 
 
 def test_mount_shown_used_unmounted(clean: Machine) -> None:
-    """A directory named afs stands where mount(8) is called: it makes a path of the source."""
+    """A directory named afs stands where mount(8) is called: it makes a path of the source.
+
+    umount(8) asks our helper, which waits for the daemon, but not when root gives an absolute path:
+    it knows the type `fuse` only then, by statfs(2).
+    """
     assert clean("mount", "-t", "fuse.afs", "afs", clean.directory, "-o", clean.option) == ""
     shown = clean.shown()
     assert shown.startswith(f"afs fuse.afs rw,{ALWAYS},relatime,")
     assert "allow_other" in shown
     assert "example.org" in clean("ls", clean.directory)
-    assert clean("umount", clean.directory) == ""
+    pid = int(clean("getfattr", "--only-values", "-n", "afsfuse.pid", "mnt"))
+    assert clean("umount", "mnt") == ""
     assert clean.shown() == ""
+    assert state_of(pid) in ("", "Z")
 
 
 def test_generic_options_and_ours(clean: Machine) -> None:
-    options = f"ro,noatime,noexec,sync,crypt=auth,_netdev,noauto,x-systemd.automount,{clean.option}"
-    said = clean("mount", "-v", "-t", "fuse.afs", "afs", clean.directory, "-o", options)
+    options = f"noatime,noexec,sync,crypt=auth,_netdev,noauto,x-systemd.automount,{clean.option}"
+    said = clean("mount", "-v", "-r", "-n", "-t", "fuse.afs", "afs", clean.directory, "-o", options)
     assert said == f"mount.fuse.afs: afs mounted on {clean.directory}\n"
     assert clean.shown().startswith(f"afs fuse.afs ro,{ALWAYS},noexec,noatime,sync")
     said = clean("mount", "-o", "remount,rw", clean.directory, status=1)
     assert said == (
         "afsfuse: -o remount: a mount cannot be changed: unmount it and mount it anew\n"
     )
-
-
-def test_read_only_and_no_table(clean: Machine) -> None:
-    clean("mount", "-r", "-n", "-t", "fuse.afs", "afs", clean.directory, "-o", clean.option)
-    assert clean.shown().startswith("afs fuse.afs ro,")
-    clean("umount", "-f", "-n", clean.directory)
-    assert clean.shown() == ""
 
 
 def test_unknown_options_are_refused_unless_sloppy(clean: Machine) -> None:
@@ -180,6 +199,69 @@ def test_fstab(clean: Machine) -> None:
     assert clean.shown() == clean.shown(other) == ""
 
 
+def test_the_commands_and_the_fstab_of_the_guide(clean: Machine) -> None:
+    """With directories of our own, and what needs no server in place of a volume."""
+    guide = (ROOT / "docs" / "installing.md").read_text()
+    section = guide.partition("## mount(8) and fstab\n")[2].partition("\n## ")[0]
+    (script,), (table,) = (
+        re.findall(rf"```{kind}[^\n]*\n(.*?)```", section, re.S) for kind in KINDS
+    )
+    other = clean.folder / "guide"
+    other.mkdir()
+    places = {"/afs": clean.directory, "/mnt": other, "'#example.org:project.'": "afs"}
+    for word, here in places.items():
+        script = re.sub(rf"(?<= ){re.escape(word)}(?=\s)", str(here), script)
+        table = table.replace(f" {word} ", f" {here} ")
+    toml = clean.folder / "afsfuse.toml"
+    toml.write_text(f'confdir = "{clean.conf}"\n')
+    own = ["env", f"AFSFUSE_CONFIG={toml}"]
+    said = clean(*own, "sh", "-ec", script)
+    assert re.search(rf"^{clean.directory} +afs +fuse.afs rw", said, re.M)
+    assert re.search(rf"^{other} +afs +fuse.afs ro", said, re.M)
+    assert clean.shown() == clean.shown(other) == ""
+    (clean.folder / "table").write_text(table)
+    clean(*own, "mount", "-T", clean.folder / "table", clean.directory)
+    assert clean.shown().startswith("afs fuse.afs rw")
+
+
+def test_one_volume_of_a_cell_that_is_there(clean: Machine, tmp_path: Path) -> None:
+    cell = WritableMount(tmp_path.resolve())
+    try:
+        conf = tmp_path.resolve() / "conf"
+        address = (conf / "CellServDB").read_text().split()[1]
+        options = f"ro,crypt=auth,confdir={conf},bind={address.rpartition('.')[0]}.253"
+        source = f"#{CELL}:root.cell."
+        clean("mount", "-t", "fuse.afs", source, clean.directory, "-o", options)
+        assert clean.shown().startswith(f"{source} fuse.afs ro,")
+        assert "full" in clean("ls", clean.directory)
+        assert "Read-only file system" in clean("touch", "mnt/new", status=1)
+        clean("umount", clean.directory)
+    finally:
+        cell.end()
+
+
+def test_an_ordinary_user_by_an_fstab_line_with_user(clean: Machine) -> None:
+    """mount(8) has the helper run as the user, who mounts by fusermount3."""
+    own = clean.folder / "own"
+    own.mkdir()
+    os.chown(own, NOBODY, NOBODY)
+    table = clean.folder / "users"
+    table.write_text(f"afs {own} fuse.afs noauto,user,cell=example.org 0 0\n")
+    who = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
+    if clean(*who, "sh", "-c", "mount.fuse.afs --help >&2 || echo no").endswith("no\n"):
+        pytest.skip("ordinary users have no way to this Python")
+    clean("mount", "--bind", table, "/etc/fstab")
+    environment = ["env", f"AFSFUSE_RUNTIME_DIR={own}-run", "HOME=/nonexistent"]
+    (clean.folder / "own-run").mkdir()
+    os.chown(clean.folder / "own-run", NOBODY, NOBODY)
+    clean(*who, *environment, "mount", own)
+    assert f"afs fuse.afs rw,{ALWAYS},noexec,relatime,user_id={NOBODY}" in clean.shown(own)
+    assert "example.org" in clean(*who, "ls", own)
+    clean(*who, *environment, "umount", own)
+    assert clean.shown(own) == ""
+    clean("umount", "/etc/fstab")
+
+
 def test_another_mount_namespace(clean: Machine) -> None:
     """`-N` comes to the helper, which enters it."""
     words = ["-N", str(clean.holder.pid)]
@@ -190,11 +272,3 @@ def test_another_mount_namespace(clean: Machine) -> None:
     assert clean.shown().startswith("afs fuse.afs")
     clean("umount", *words, clean.directory)
     assert clean.shown() == ""
-
-
-def test_umount_waits_for_the_daemon_where_umount_8_asks_the_helper(clean: Machine) -> None:
-    """By root with an absolute path it does not: it knows but the type `fuse`, by statfs(2)."""
-    clean("mount", "-t", "fuse.afs", "afs", clean.directory, "-o", clean.option)
-    pid = int(clean("getfattr", "--only-values", "-n", "afsfuse.pid", "mnt"))
-    clean("umount", "mnt")
-    assert state_of(pid) in ("", "Z")

@@ -44,13 +44,12 @@ class TreesMount:
         confdir = folder / "conf"
         confdir.mkdir()
         address = loopback_address()
-        self._cell = Process(
-            children.start(
-                sys.executable, "-m", "tests.mount.treesd", address, confdir, str(volumes),
-                stdin=subprocess.PIPE, cwd=ROOT,
-            ),
-            b"ready",
+        cell = children.start(
+            sys.executable, "-m", "tests.mount.treesd", address, confdir, str(volumes),
+            stdin=subprocess.PIPE, cwd=ROOT,
         )  # fmt: skip
+        self.cell_process = cell.pid
+        self._cell = Process(cell, b"ready")
         self.log = folder / "log"
         words = f"confdir={confdir},bind={address.rpartition('.')[0]}.254,logfile={self.log}"
         words += f",cachedir={folder / 'cache'}"

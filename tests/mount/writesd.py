@@ -2,17 +2,23 @@
 
 It is started as `writesd DIR CONFDIR ADDRESS OPTIONS`.
 
-The files `f0` to `f9` are there, and empty; `full` has a megabyte. Orders come in on standard
-input, one Python literal a line, each answered by a line: `("abort", PROCEDURE, CODE, TIMES)` and
-`("delay", PROCEDURE, SECONDS, TIMES)` have the server misbehave, `("clear",)` behave again,
-`("silence", WHETHER)` has the file server say and hear nothing, `("quota", KIB)` sets the volume's,
-`("append", NAME, DATA)` is another client's doing, `("server", NAME)` tells a file as the server
-has it, and `("calls",)` how often it was called; `("touch", NAME)` breaks the promise of a file.
+The files `f0` to `f9` are there, and empty; `full` has a megabyte. For waits there is a directory
+of its own for each of many programs, `w0`, `w1` and so on, and a volume, `v0` and so on. Orders
+come in on standard input, one Python literal a line, each answered by a line:
+
+- `("abort", PROCEDURE, CODE, TIMES)` and `("delay", PROCEDURE, SECONDS, TIMES)` have the server
+  misbehave, `("clear",)` behave again; `("silence", WHETHER)` has it say and hear nothing;
+- `("fault", WHAT)` has nothing work: `busy` and `offline` are all volumes, `silent` is the file
+  server, `location` the location server, and `none` ends it;
+- `("quota", KIB)` sets the volume's;
+- `("append", NAME, DATA)` is another client's doing, `("touch", PATH)` breaks the promise of it;
+- `("server", NAME)` tells a file as the server has it, and `("calls",)` how often it was called.
 """
 
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import signal
 import sys
@@ -26,8 +32,10 @@ from afsfuse import config as settings
 from afsfuse import daemon
 from afsfuse.democell import DemoCell
 from afsfuse.democell.acl import AccessList
-from afsfuse.democell.trees import MountPoint, plant
+from afsfuse.democell.trees import Link, MountPoint, plant
+from afsfuse.errors import ViceCode
 from afsfuse.interfaces import fileserver as fs
+from afsfuse.interfaces import vldb
 from afsfuse.interfaces.common import Fid
 from afsfuse.interfaces.protection import ANYUSER
 from afsfuse.model import Rights
@@ -40,19 +48,27 @@ if TYPE_CHECKING:
     from rxrpc import Address
 
 CELL = "writes.test"
+WAITERS = 140
 _EVERYTHING = int(
     Rights.READ | Rights.LOOKUP | Rights.WRITE | Rights.INSERT | Rights.DELETE | Rights.LOCK
 )
 _CONTENTS: Tree = {
     **{b"f%d" % number: b"" for number in range(10)},
     b"full": bytes(range(256)) * 4096,
+    **{
+        b"w%d" % number: {b"f": b"content", b"g": b"content", b"link": Link(b"to"), b"sub": {}}
+        for number in range(WAITERS)
+    },
+    **{b"v%d" % number: MountPoint(b"#v%d." % number) for number in range(WAITERS)},
 }
+_FAULTS = {"busy": ViceCode.VBUSY, "offline": ViceCode.VOFFLINE}
+_FOR_EVER = 1 << 30
 
 
 def make_cell(address: str) -> DemoCell:
     cell = DemoCell(CELL, [address])
     acl = AccessList({ANYUSER: _EVERYTHING})
-    for name in ("root.afs", "root.cell"):
+    for name in ("root.afs", "root.cell", *(f"v{number}" for number in range(WAITERS))):
         cell.create_volume(name, acl=acl)
     plant(cell.volume("root.afs"), {CELL.encode(): MountPoint(b"%root.cell.")})
     plant(cell.volume("root.cell"), _CONTENTS)
@@ -83,6 +99,27 @@ class Mutable(UdpSocket):
         return len(datagrams) if self.local_address[1] in self.cut_off else super().send(datagrams)
 
 
+def misbehave(cell: DemoCell, what: str) -> None:
+    """Have nothing work, in one way or none."""
+    cell.faults.clear()
+    Mutable.cut_off = {"silent": {fs.PORT}, "location": {vldb.PORT}}.get(what, set())
+    if what in _FAULTS:
+        for rpc in fs.RXAFS.rpcs:
+            if rpc is not fs.GET_CAPABILITIES:
+                cell.faults.abort(rpc, _FAULTS[what], times=_FOR_EVER)
+
+
+def find(cell: DemoCell, path: str) -> tuple[int, int]:
+    """Vnode and uniquifier of a path in the root volume."""
+    volume = cell.volume("root.cell")
+    vnode = volume.root
+    for name in path.split("/"):
+        found = vnode.directory.find(name.encode())
+        assert found is not None
+        vnode = volume.vnode(*found)
+    return vnode.number, vnode.unique
+
+
 def obey(cell: DemoCell, verb: str, *rest: Any) -> object:
     volume = cell.volume("root.cell")
     match verb, rest:
@@ -102,9 +139,9 @@ def obey(cell: DemoCell, verb: str, *rest: Any) -> object:
             vnode = volume.vnode(*found)
             return vnode.file.length, vnode.file.read(0, 1 << 24), vnode.version
         case "touch", (name,):
-            found = volume.root.directory.find(name.encode())
-            assert found is not None
-            return cell.touched(volume, Fid(volume.id, *found))
+            return cell.touched(volume, Fid(volume.id, *find(cell, name)))
+        case "fault", (what,):
+            misbehave(cell, what)
         case "calls", ():
             return dict(cell.faults.counts)
         case _:
@@ -136,4 +173,6 @@ async def main(point: str, confdir: str, address: str, options: str) -> None:
 if __name__ == "__main__":
     Path(sys.argv[2], "ThisCell").write_text(f"{CELL}\n")
     Path(sys.argv[2], "CellServDB").write_text(f">{CELL}\n{sys.argv[3]} #localhost\n")
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger("afsfuse.fileserver.health").setLevel(logging.INFO)  # who answers, who not
     trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4])

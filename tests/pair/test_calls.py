@@ -179,6 +179,21 @@ def test_a_silent_peer_ends_the_call_in_the_dead_time() -> None:
     assert pair.now - start == pytest.approx(20.0, abs=0.1)
 
 
+def test_a_peer_in_doubt_keeps_what_it_knows_and_loses_the_rest() -> None:
+    pair = Pair(server=NO_REACH_CHECK)
+    pair.on_server = silent
+    call = pair.call(b"question")
+    pair.run_for(1.0)
+    pair.client.doubt(SERVER, pair.now)
+    pair.run_for(5.0)
+    assert call.state is CallState.AWAITING  # it has answered pings
+    pair.mangle = lambda datagram: ()
+    pair.client.doubt(SERVER, pair.now)
+    pair.run(lambda: call.over, limit=4.0)
+    assert isinstance(call.error, CallTimeout)
+    assert call.error.what == "forgotten"
+
+
 def test_a_slow_service_is_kept_alive_by_pings() -> None:
     pair = Pair()
     pair.on_server = silent

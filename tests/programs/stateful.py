@@ -3,7 +3,7 @@
 Hypothesis chooses the operations, and finds the shortest list of them that shows a difference.
 With one FOLDER files stay open and mapped while other things are done to them. With several, which
 are one folder in the eyes of several clients, each operation is done by one of them, and ends with
-its close: that is when others are to see it.
+its close: a moment later the others see it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import mmap
 import os
 import random
 import shutil
+import stat
 import sys
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 import hypothesis
@@ -36,6 +38,8 @@ STEPS = 60  # of one example
 KEPT = 4  # handles, and mappings
 LONGEST = 1 << 20
 PREFIX = ".__afs"
+MOMENT = 10.0
+"""Seconds in which others see a change. It is one on a quiet machine."""
 _FOLDERS = ("", "one", "two", "two/three")
 _NAMES = ("a", "b", "c", "d")
 
@@ -101,24 +105,62 @@ class Twins(RuleBasedStateMachine):
             handle.close()
         self.handles = []
         try:
-            assert self.tree(self.tops[-1]) == self.tree(self.local)
+            for top in self.tops:
+                deadline = time.monotonic() + (MOMENT if len(self.tops) > 1 else 0.0)
+                while self.tree(top) != self.tree(self.local):
+                    assert time.monotonic() < deadline, f"{top}: not the same in the end"
+                    time.sleep(0.1)
         finally:
             for top in (self.tops[0], self.local):
                 shutil.rmtree(os.path.join(top, self.name), ignore_errors=True)
 
     # Ways
 
-    def both(self, path: str, do: Callable[[str], object]) -> object:
-        """Do it on both sides; the result, or the errno, must be the same."""
+    def both(self, path: str, do: Callable[[str], object], *, changes: bool = True) -> object:
+        """Do it on both sides; the result, or the errno, must be the same.
+
+        What only looks may look again for a moment, if another client may have done something.
+        """
         type(self).count += 1
-        results: list[object] = []
-        for top in (self.turn.choice(self.tops), self.local):
+
+        def outcome(top: str) -> object:
             try:
-                results.append(do(os.path.join(top, self.name, path)))
+                return do(os.path.join(top, self.name, path))
             except OSError as exc:
-                results.append((errno.errorcode[exc.errno or 0],))
-        assert results[0] == results[1], f"{results[0]!r:.200} instead of {results[1]!r:.200}"
-        return results[1]
+                return errno.errorcode[exc.errno or 0]
+
+        top = self.turn.choice(self.tops)
+        result, wanted = outcome(top), outcome(self.local)
+        deadline = time.monotonic() + (MOMENT if len(self.tops) > 1 and not changes else 0.0)
+        while result != wanted:
+            assert time.monotonic() < deadline, f"{result!r:.200} instead of {wanted!r:.200}"
+            time.sleep(0.002)
+            result = outcome(top)
+        if len(self.tops) > 1 and changes:
+            self.settle()
+        return wanted
+
+    def settle(self) -> None:
+        """Wait until each client sees what there is."""
+        wanted = self.outline(self.local)
+        deadline = time.monotonic() + MOMENT
+        for top in self.tops:
+            while (seen := self.outline(top)) != wanted:
+                assert time.monotonic() < deadline, f"{top}: {seen} instead of {wanted}"
+                time.sleep(0.002)
+
+    def outline(self, top: str) -> list[tuple[str, int, int] | None]:
+        """Kind, length and number of names of whatever can be there."""
+        told: list[tuple[str, int, int] | None] = []
+        for path in (*_FOLDERS[1:], *map("/".join, itertools.product(_FOLDERS, _NAMES))):
+            try:
+                found = os.lstat(os.path.join(top, self.name, path.lstrip("/")))
+            except OSError:
+                told.append(None)
+                continue
+            kind = stat.filemode(found.st_mode)[0]
+            told.append((kind, 0, 0) if kind == "d" else (kind, found.st_size, found.st_nlink))
+        return told
 
     def each(self, handle: Handle, do: Callable[[int], object]) -> None:
         """The same with open files."""
@@ -202,7 +244,7 @@ class Twins(RuleBasedStateMachine):
         def names(at: str) -> list[str]:
             return sorted(name for name in os.listdir(at) if not name.startswith(PREFIX))
 
-        self.both(path, names)
+        self.both(path, names, changes=False)
 
     @rule(path=paths)
     def stat(self, path: str) -> None:
@@ -210,7 +252,7 @@ class Twins(RuleBasedStateMachine):
             found = os.stat(at)
             return found.st_size, found.st_nlink
 
-        self.both(path, told)
+        self.both(path, told, changes=False)
 
     # Contents, by path
 
@@ -240,7 +282,7 @@ class Twins(RuleBasedStateMachine):
             with open(at, "rb") as file:
                 return file.read()
 
-        self.both(path, whole)
+        self.both(path, whole, changes=False)
 
     # Contents, of what is open
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from rxrpc.programs import failures
-from tests.tools import guide
+from tests.tools import guide, observing
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 GUIDE = (DOCS / "rxrpc.md").read_text()
@@ -36,6 +36,12 @@ def test_what_is_made_from_the_source_is_fresh() -> None:
     assert guide.renew(GUIDE) == GUIDE, "write it anew: python -m tests.tools.guide"
     assert "SENDING --> AWAITING" in GUIDE
     assert "`dead_time` | 20 | s" in GUIDE
+
+
+def test_the_tables_of_what_can_be_seen_are_fresh() -> None:
+    page = observing.PAGE.read_text()
+    assert observing.renew(page) == page, "write it anew: python -m tests.tools.observing"
+    assert "| `afsfuse_read_bytes_total` | counter |" in page
 
 
 def test_the_statuses_of_the_guide_are_those_of_the_programs() -> None:

@@ -12,7 +12,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = {name: (ROOT / ".ci" / name).read_text() for name in ("build.lock", "requirements.lock")}
+NAMES = ("build.lock", "requirements.lock", "run.lock")
+LOCKS = {name: (ROOT / ".ci" / name).read_text() for name in NAMES}
 RENEW = "write it anew: .ci/lock"
 
 
@@ -36,10 +37,13 @@ def build_tools() -> list[str]:
     [
         ("requirements.lock", PROJECT["project"]["dependencies"]),
         ("requirements.lock", PROJECT["project"]["optional-dependencies"]["dev"]),
+        ("run.lock", PROJECT["project"]["dependencies"]),
+        ("run.lock", PROJECT["project"]["optional-dependencies"]["top"]),
+        ("run.lock", PROJECT["project"]["optional-dependencies"]["metrics"]),
         ("build.lock", PROJECT["build-system"]["requires"]),
         ("build.lock", build_tools()),
     ],
-    ids=["run", "develop", "build", "build others"],
+    ids=["run", "develop", "install", "top", "metrics", "build", "build others"],
 )
 def test_all_that_is_asked_for_is_pinned(lock: str, asked: list[str]) -> None:
     known = pins(lock)
@@ -61,10 +65,13 @@ def test_every_pin_has_its_hashes_and_no_place_is_named(lock: str) -> None:
     assert "-url" not in LOCKS[lock]
 
 
-def test_what_both_locks_have_is_the_same() -> None:
-    build, run = pins("build.lock"), pins("requirements.lock")
-    for name in build.keys() & run.keys():
-        assert build[name] == run[name], f"{name}: {RENEW}"
+@pytest.mark.parametrize("lock", ["build.lock", "run.lock"])
+def test_what_two_locks_have_is_the_same(lock: str) -> None:
+    """What is installed is what was tested."""
+    one, other = pins(lock), pins("requirements.lock")
+    assert one.keys() <= other.keys() or lock == "build.lock"
+    for name in one.keys() & other.keys():
+        assert one[name] == other[name], f"{name}: {RENEW}"
 
 
 def test_setup_takes_nothing_else() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+SPARED = 16
+"""This part of the limit is kept free for the journal."""
 SLACK = 2 << 20
 """Bytes for what is not counted when it grows: folders, the index between two looks at it."""
 

@@ -54,6 +54,9 @@ class NoFile:
         """
         return NO_FILE
 
+    def drop(self) -> None:
+        """Nothing that is there counts any more. Free of await."""
+
 
 NO_FILE = NoFile()
 
@@ -131,6 +134,12 @@ class DiskFile(NoFile):
         except (Damaged, OSError) as exc:
             self.cache.failed(pieces, exc)
             return None
+
+    def drop(self) -> None:
+        """See `NoFile`."""
+        for part in self.parts.values():
+            if not part.dead:
+                self.cache.drop(part)
 
     def _covers(self, offset: int, end: int) -> bool:
         shift = self.cache.shift

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from afsfuse.cache.disk.budget import SPARED
 from afsfuse.cache.disk.folder import FolderRefused, take
 from afsfuse.cache.disk.store import DiskCache, NoDisk
 
@@ -39,7 +40,7 @@ def open_cache(
             limit = room.default_limit()
         if limit:
             log.info("cache in %s, at most %d MiB", room.path, limit >> 20)
-            return DiskCache(room, limit, chunk_size, spare=limit // 16)
+            return DiskCache(room, limit, chunk_size, spare=limit // SPARED)
         log.info("no cache on disk: too little is free at %s", room.path)
     except (OSError, sqlite3.Error) as exc:
         log.warning("no cache on disk: %s: %s", room.path, exc)

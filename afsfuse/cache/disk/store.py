@@ -25,7 +25,7 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from afsfuse.cache.disk.budget import Budget
+from afsfuse.cache.disk.budget import SPARED, Budget
 from afsfuse.cache.disk.files import NO_FILE, DiskFile, NoFile
 from afsfuse.cache.disk.index import BROKEN, FileKey, Index
 from afsfuse.cache.disk.journal import DiskJournal
@@ -90,6 +90,9 @@ class NoDisk:
     def statistics(self) -> DiskStatistics:
         """A snapshot of all counters."""
         return DiskStatistics()
+
+    def resize(self, limit: int) -> None:
+        """Keep at most so many bytes from now on; what is too much goes in the background."""
 
 
 class DiskCache(NoDisk):
@@ -292,6 +295,10 @@ class DiskCache(NoDisk):
         if part.dead:
             return  # evicted; that is all right
         self._tell(part, exc)
+        self.drop(part)
+
+    def drop(self, part: Part) -> None:
+        """What is in a part is of no use any more."""
         self.shut(part)
         part.state = bytearray(len(part.sums))
         self.writer.submit(partial(self.writer.lose, part))
@@ -315,6 +322,11 @@ class DiskCache(NoDisk):
             self.usable = False
             log.warning("%s: broken, no disk is used from now on: %s", self.room.index, str(exc))
             self.index.remove()
+
+    def resize(self, limit: int) -> None:
+        """See `NoDisk`."""
+        self.budget.limit, self.budget.spare = limit, limit // SPARED
+        self._room_for_journal()
 
     def statistics(self) -> DiskStatistics:
         """See `NoDisk`."""

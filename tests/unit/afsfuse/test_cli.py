@@ -155,8 +155,9 @@ def test_the_module_runs_as_a_program() -> None:
 def test_nothing_heavy_is_loaded_before_the_fork() -> None:
     """The command is slow to answer by what it loads; the daemon pays for the rest."""
     code = (
-        "import sys, afsfuse.cli, afsfuse.config;"
-        "afsfuse.config.pick('afs', '/', ['debug']);"
+        "import sys, afsfuse.cli, afsfuse.configfile, afsfuse.ending, afsfuse.helper;"
+        "import afsfuse.starting, afsfuse.tools.config;"
+        "afsfuse.configfile.effective('afs', '/', ['debug']);"
         "heavy = {'trio', 'pyfuse3', 'dns', 'asyncio', 'ssl', 'cryptography'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

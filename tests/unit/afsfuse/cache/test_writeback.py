@@ -315,6 +315,26 @@ async def test_what_is_given_up_is_told_once(
         assert cache.writes.used == 0
 
 
+async def test_a_store_that_fails_after_its_file_was_removed_is_nobody_s_trouble(
+    autojump_clock: MockClock,
+) -> None:
+    client = client_with(b"something longer")
+    client.changes.refuse = lambda store: AfsError("no room", errno=errno.ENOSPC)
+    async with running(client) as cache:
+        one = await hand(cache)
+        one.truncate(0)
+        one.write(0, b"new")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cache.writes.store, one.vnode)
+            await trio.sleep(0.001)
+            assert client.changes.in_flight == 1
+            cache.writes.removed(one.vnode)
+        await trio.sleep(100)
+        assert one.vnode.dirty is None
+        assert cache.writes.unstored() == []
+        assert len(client.changes.stores) == 1
+
+
 async def test_what_is_removed_is_no_loss(autojump_clock: MockClock) -> None:
     client = client_with()
     async with running(client) as cache:

@@ -217,3 +217,8 @@ async def test_a_token_that_is_no_good_does_not_hide_where_volumes_are(
     assert reply.entry.name == b"root.cell"
     assert len(connector.calls) == 2
     store.close()
+
+
+@pytest.mark.parametrize(("asked", "total"), [(1.0, 3.0), (10.0, 10.0), (600.0, 20.0)])
+def test_a_shorter_time_bounds_the_call(asked: float, total: float) -> None:
+    assert LocationLimits.within(asked) == LocationLimits(total=total)

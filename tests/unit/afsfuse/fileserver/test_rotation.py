@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 from ipaddress import IPv4Network
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
@@ -154,6 +155,39 @@ async def test_a_shorter_time_bounds_every_wait(
 
 def test_a_longer_time_is_not_that_of_one_try() -> None:
     assert RetryLimits.within(3600) == RetryLimits()
+
+
+async def test_a_server_that_came_back_at_another_address(autojump_clock: MockClock) -> None:
+    """It is silent at the old one; the record, asked for again, has the new one."""
+    async with world(hosts=2) as w:
+        moved, stand_in = w.hosts
+        w.volume.sites = (Site(moved.server, 0),)
+        await timed(w)
+        cut_off(w, 0)
+
+        def look(volume: Volume) -> None:
+            moved.server.addresses = tuple(stand_in.listening)
+            moved.server.down_until = -inf
+
+        w.locator.on_refresh = look
+        assert await timed(w) < 20 + 3 + 1
+        assert stand_in.calls["FetchStatus"] == 1
+        assert w.locator.refreshes == 1
+
+
+async def test_a_dead_cell_does_not_hold_up_who_finds_a_server_dead(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does what is said of locations hide that a file server is silent."""
+    async with world() as w:
+        cut_off(w, 0)
+
+        async def silent(volume: Volume, who: object, *, since: float) -> None:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(w.locator, "refresh", silent)
+        _, elapsed = await failing(w, ServerUnreachable)
+        assert elapsed <= 20 + 3 + 3 + 1
 
 
 async def test_the_waiters_of_a_dead_server_are_freed_together(autojump_clock: MockClock) -> None:

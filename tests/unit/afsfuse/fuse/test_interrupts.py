@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from afsfuse.fuse.interrupts import (
     Wait,
     has_stopped_waiting,
     interrupting_signals,
+    is_exiting,
 )
 from afsfuse.fuse.operations import Operations
 
@@ -291,3 +293,22 @@ async def test_who_is_alone_may_have_it_all() -> None:
         waits.leave(wait)
     assert len(enter_all(waits, 1000, 10_000)) == 4000
     assert not enter_all(waits, 0, 1)
+
+
+async def test_a_close_for_a_process_that_exits_is_not_tried_again() -> None:
+    """Nobody hears how it ends, and no signal would end it."""
+    exiting = {11}
+    waits = Interrupts(retry=math.inf, exiting=exiting.__contains__)
+    for what, tid, expected in (
+        ("settle", 11, False), ("settle", 12, True), ("fsync", 11, True),
+    ):  # fmt: skip
+        assert waits.may_retry(waits.enter(what, line(tid))) is expected
+
+
+def test_who_exits_is_known() -> None:
+    assert not is_exiting(os.getpid())
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert is_exiting(child.pid)
+    child.wait()
+    assert is_exiting(child.pid)

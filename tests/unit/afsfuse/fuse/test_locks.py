@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from afsfuse.cache.locks import Blocker
-from afsfuse.errors import AfsError
+from afsfuse.errors import AfsError, VolumeBusy
 from afsfuse.fuse import libfuse
 from afsfuse.fuse.locks import LATER, LockRequests
 from afsfuse.vfs.locking import END, FileLock, LockKind, LockType
@@ -74,6 +74,7 @@ class Locking:
         self.posix = False
         self.at_once: bool | Exception = True
         self.later: Exception | None = None
+        self.tries = 0
         self.free = trio.Event()
         self.in_the_way: Blocker | None = None
         self.asked: list[FileLock] = []
@@ -88,6 +89,7 @@ class Locking:
         if not wait:
             raise AfsError("taken", errno=errno.EAGAIN)
         await self.free.wait()
+        self.tries += 1
         if self.later is not None:
             raise self.later
 
@@ -101,7 +103,7 @@ class Desk:
     def __init__(self) -> None:
         self.between = Between()
         self.locking = Locking()
-        self.requests = LockRequests(self.locking, 3)
+        self.requests = LockRequests(self.locking, 3, retry=10.0)
 
     def ask(
         self,
@@ -229,3 +231,27 @@ def test_without_the_module_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> No
     assert requests.flush_owner() == 0
     requests.note()
     requests.disconnect()
+
+
+async def test_what_may_pass_is_waited_for(desk: Desk, autojump_clock: object) -> None:
+    desk.locking.at_once = False
+    desk.locking.free.set()
+    desk.locking.later = VolumeBusy("the volume is busy")
+    assert desk.ask(1, command=fcntl.F_SETLKW, wait=1) == LATER
+    await trio.sleep(5.0)
+    assert not desk.between.answers
+    desk.locking.later = None
+    await trio.sleep(2.0)
+    assert desk.between.answers.pop(1) == 0
+    assert desk.locking.tries > 4
+
+
+async def test_what_may_pass_is_waited_for_as_long_as_was_said(
+    desk: Desk, autojump_clock: object
+) -> None:
+    desk.locking.at_once = False
+    desk.locking.free.set()
+    desk.locking.later = VolumeBusy("the volume is busy")
+    assert desk.ask(1, command=fcntl.F_SETLKW, wait=1) == LATER
+    await trio.sleep(15.0)
+    assert desk.between.answers.pop(1) == errno.EBUSY

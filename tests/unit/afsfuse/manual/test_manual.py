@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import enum
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
 from afsfuse.config import MOUNT_FLAGS, OPTIONS
 from afsfuse.configfile import keys
+from afsfuse.manual import completions, pages, parsers
 from afsfuse.manual.__main__ import write
 from afsfuse.manual.parsers import arguments, commands, operand_of, whole
 from afsfuse.tools import COMMANDS
@@ -53,6 +58,52 @@ def test_every_option_and_every_key_is_in_the_pages(built: Path) -> None:
     assert "Default: crypt." in file
     for page in (helper, shown(built / "man" / "afsfuse.1")):
         assert all(f".TP\n{status}\n" in page for status in (0, 1, 2, 4, 8, 32))
+
+
+class Kind(enum.Enum):
+    FLAG, ONE, MANY = 1, 2, 3
+
+
+class Switch(NamedTuple):
+    name: str
+    kind: Kind
+    text: str
+
+
+class Command(NamedTuple):
+    name: str
+    text: str
+    aliases: tuple[str, ...]
+    switches: tuple[Switch, ...]
+
+
+def test_a_program_with_a_table_of_its_own_has_a_page() -> None:
+    """As that with the commands that people know from OpenAFS."""
+    switches = (
+        Switch("path", Kind.MANY, "file or directory"),
+        Switch("max", Kind.ONE, "quota in KiB"),
+        Switch("clear", Kind.FLAG, "take all other entries away"),
+    )
+    table: Any = SimpleNamespace(
+        COMMANDS=[Command("setacl", "set entries", ("sa",), switches)],
+        STATUSES="exit status:\n  0   done\n",
+        usage=lambda command: f"afsfuse fs {command.name} [-path <file or directory>+]",
+    )
+    top = argparse.ArgumentParser(prog="afsfuse")
+    top.add_subparsers().choices["fs"] = parsers.of_table("fs", table)
+    page = pages._program("afsfuse-fs.1", commands(top)["fs"], "change AFS", set())
+    for text in (
+        ".SS afsfuse fs setacl\n.B afsfuse fs setacl [\\-path <file or directory>+]\n",
+        "Also: sa.\n",
+        ".TP\n\\fB\\-path\\fR \\fIFILE OR DIRECTORY\\fR\nfile or directory\n",
+        ".TP\n\\fB\\-clear\\fR\ntake all other entries away\n",
+        ".SH EXIT STATUS\n.TP\n\\fB0\\fR\ndone\n",
+    ):
+        assert text in page
+    script = completions.fish(top)
+    here = "complete -c afsfuse -n '__afsfuse_at fs setacl'"
+    assert f"{here} -o path -x -d 'file or directory'\n" in script
+    assert f"{here} -o clear -d 'take all other entries away'\n" in script
 
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="man is not there")

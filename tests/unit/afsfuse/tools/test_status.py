@@ -87,16 +87,25 @@ def daemons(monkeypatch: pytest.MonkeyPatch) -> Daemons:
 def test_what_is_not_stored(daemons: Daemons, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", "--unstored"]) == 0
     assert capsys.readouterr().out == (
-        "/afs/cell/file: 100 bytes of uid-1000, since 60 s, volume user of example.org\n"
+        "/afs/cell/file: 100 bytes of uid-1000, for 1 min, volume user of example.org\n"
         "    over quota; next try in 7 s\n"
-        "/afs/cell/other: 100 bytes of uid-1000, since 60 s, volume user of example.org: "
+        "/afs/cell/other: 100 bytes of uid-1000, for 1 min, volume user of example.org: "
         "being stored\n"
+        "It is kept and tried again. To give it up: afsfuse status --discard PATH\n"
     )
     assert cli.main(["status", "--unstored", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"mounts": [], "files": [FAILED, UNDER_WAY]}
     daemons.files = [[], []]
     assert cli.main(["status", "--unstored"]) == 0
     assert capsys.readouterr().out == "Everything is stored.\n"
+
+
+def test_what_an_earlier_daemon_left_waits_for_no_time(
+    daemons: Daemons, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemons.files = [[{**FAILED, "error": "left by an earlier daemon", "next_try": None}], []]
+    assert cli.main(["status", "--unstored"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "    left by an earlier daemon"
 
 
 def test_a_mount_in_one_screen(daemons: Daemons, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +123,7 @@ def test_a_mount_in_one_screen(daemons: Daemons, capsys: pytest.CaptureFixture[s
     ):
         assert line in shown
     assert any("alice@EXAMPLE.ORG" in line and "in 1 h 0 min" in line for line in shown)
-    assert shown[-1] == "    over quota; next try in 7 s"
+    assert shown[-2] == "    over quota; next try in 7 s"
     assert len(shown) <= 40
     assert cli.main(["status", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

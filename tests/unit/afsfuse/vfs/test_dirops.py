@@ -189,7 +189,7 @@ async def test_a_mount_point_is_removed_by_those_who_mean_it(autojump_clock: obj
         one = node(desk, await desk.inode("one"))
         who = desk.vfs._identify(ANONYMOUS)
         assert await errno_of(desk.walk.rmdir("one/point")) == errno.EBUSY
-        dirops = desk.vfs._dirops
+        dirops = desk.vfs.dirops
         assert await errno_of(dirops.rmmount(one, b"file", who)) == errno.EINVAL
         assert await errno_of(dirops.mkmount(one, b"p", b"no body", who)) == errno.EINVAL
         await dirops.rmmount(one, b"point", who)

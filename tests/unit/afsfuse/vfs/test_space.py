@@ -49,7 +49,7 @@ async def test_a_volume_is_asked_once_in_a_while(autojump_clock: MockClock) -> N
 async def test_not_all_volumes_are_remembered(autojump_clock: MockClock) -> None:
     world = World()
     async with world.mounted(source="#root.cell.") as m:
-        spaces: Any = m.fs._spaces
+        spaces: Any = m.fs.spaces
         for number in range(300):
             volume: Any = world.volume(f"v{number}")
             await spaces.space(volume, NOBODY)

@@ -37,6 +37,19 @@ def test_pings_follow_silence() -> None:
     assert clocks.ping_due(heard=12.0) == 20.0
 
 
+def test_a_peer_in_doubt_has_to_be_heard_of_soon() -> None:
+    clocks = Clocks(PARAMETERS, CallTimeouts(), now=10.0)
+    clocks.pinged = 14.0
+    clocks.doubt(15.0)
+    assert clocks.ping_due(heard=12.0) == 14.5  # at once, and again and again
+    assert clocks.next(heard=12.0, progress=NEVER) == 18.0
+    assert clocks.expired(17.9, 12.0, NEVER) is None
+    assert clocks.expired(18.0, 12.0, NEVER) == "forgotten"
+    assert clocks.expired(18.0, 15.1, NEVER) is None
+    assert clocks.next(heard=15.1, progress=NEVER) == 35.1
+    assert clocks.ping_due(heard=15.1) == 19.1
+
+
 def test_who_must_answer_soon_is_asked_in_time() -> None:
     clocks = Clocks(PARAMETERS, CallTimeouts(dead=2.0, busy=7.0), now=0.0)
     assert clocks.ping_due(heard=0.0) == 0.5

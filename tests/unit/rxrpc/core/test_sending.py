@@ -130,6 +130,24 @@ def test_an_ack_for_what_was_never_sent_has_no_effect(first: int, acks: str) -> 
     assert not sender.transmit()
 
 
+def test_a_peer_that_was_started_anew_has_forgotten_the_call() -> None:
+    sender = Sender(20)
+
+    def forgotten(first: int, serial: int) -> bool:
+        return sender.sending.forgotten(Ack(first, 0, serial, AckReason.OUT_OF_SEQUENCE))
+
+    sender.transmit()
+    before = sender.serial
+    assert not forgotten(1, before)  # nothing was delivered: it may be true
+    assert sender.ack(4, serial=3)
+    assert not forgotten(1, before)  # that packet was on its way when the others came
+    sender.transmit()
+    assert sender.serial > before
+    assert forgotten(1, sender.serial)
+    assert not forgotten(3, sender.serial)  # an old ACK under a new serial is nonsense, and no more
+    assert not forgotten(4, sender.serial)
+
+
 def test_a_table_may_go_on_with_packets_that_have_not_come() -> None:
     sender = Sender(10)
     sender.transmit()

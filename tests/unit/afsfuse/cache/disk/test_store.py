@@ -398,3 +398,30 @@ def test_parts_evicted_before_they_are_adopted_are_gone(tmp_path: Path) -> None:
         assert len(parts_of(desk)) == 2
     with opened(tmp_path, limit=20 << 20) as desk:
         assert desk.cache.budget.parts == counted
+
+
+def test_what_is_dropped_is_there_no_more_and_may_come_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as desk:
+        for vnode in (4, 6):
+            desk.put(vnode, BIG)
+        desk.settle()
+        desk.file(4, BIG).drop()
+        assert desk.get(4, BIG) is None
+        assert desk.get(6, BIG) == contents(6, 1, BIG)
+        desk.settle()
+        assert len(parts_of(desk)) == 2
+        desk.put(4, BIG)
+        desk.settle()
+        assert desk.get(4, BIG) == contents(4, 1, BIG)
+
+
+def test_a_smaller_limit_is_kept_at_once(tmp_path: Path) -> None:
+    with opened(tmp_path) as desk:
+        for vnode in (4, 6, 8):
+            desk.put(vnode, PART_SIZE)
+            desk.settle()
+        desk.cache.resize(20 << 20)
+        desk.settle()
+        assert desk.cache.statistics().limit == 20 << 20
+        assert desk.cache.statistics().used <= 20 << 20
+        assert desk.get(8, PART_SIZE) == contents(8, 1, PART_SIZE)

@@ -1,0 +1,1 @@
+"""What is installed: wheel, sdist, and the files that `make install` puts into their places."""
