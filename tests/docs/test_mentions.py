@@ -145,13 +145,13 @@ def test_what_is_not_there_is_seen(capsys: Capture) -> None:
 
 def verbs() -> set[str]:
     """What can be asked of a daemon, by its source: the tables of `afsfuse/control`."""
-    found = set()
+    found: set[str] = set()
     for path in (ROOT / "afsfuse" / "control").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.AnnAssign) or not isinstance(node.value, ast.Dict):
                 continue
             if isinstance(node.target, ast.Attribute) and node.target.attr.strip("_") in TABLES:
-                found |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
+                found |= {str(ast.literal_eval(key)) for key in node.value.keys if key is not None}
     return found
 
 
