@@ -10,14 +10,13 @@ import contextlib
 import errno
 import os
 import select
-import sys
 import threading
 import time
-from typing import Self
 
 from afsfuse.control.places import ask_each
 from afsfuse.errors import AfsError
 from afsfuse.tools import complain
+from afsfuse.tools.progress import Progress
 
 EXIT_OK = 0
 
@@ -71,7 +70,7 @@ def _await_end(directory: str, daemon: int, device: str) -> None:
         return
     left = _unstored(directory)
     deadline = time.monotonic() + FAREWELL_SECONDS
-    with _Progress() as progress:
+    with Progress() as progress:
         while not select.select([daemon], [], [], LOOK_SECONDS)[0]:
             before, left = left, _unstored(directory)
             if left != before:
@@ -83,23 +82,6 @@ def _await_end(directory: str, daemon: int, device: str) -> None:
             return
     told = f"{left} bytes are not stored yet" if left else "everything is stored"
     complain(f"{directory}: unmounted, but its daemon still runs, and {told}: see the log")
-
-
-class _Progress:
-    """A line at a terminal that is written over; elsewhere nothing."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def show(self, text: str) -> None:
-        if self._shown:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *_: object) -> None:
-        self.show("")
 
 
 def _unstored(directory: str) -> int:
