@@ -59,6 +59,24 @@ def end(given: str, *, lazy: bool = False, force: bool = False) -> int:
     return EXIT_OK
 
 
+def clear(given: str) -> int:
+    """Remove what a daemon that is gone has left on a directory; returns the exit status.
+
+    Of a mount that is alive, be it ours or another's, nothing is changed.
+    """
+    from afsfuse.fuse import mount
+
+    directory = mount.real_directory(given)
+    found = mount.find_mount(directory)
+    if (
+        found is not None
+        and found.type.startswith("fuse")
+        and _daemon_of(directory, mount.PID_ATTRIBUTE) == DEAD
+    ):
+        mount.unmount(directory, lazy=True)
+    return EXIT_OK
+
+
 def _await_end(directory: str, daemon: int, device: str) -> None:
     """Wait for the daemon behind a descriptor; say why it goes on, if it does."""
     from afsfuse.fuse import mount
