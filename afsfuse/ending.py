@@ -106,7 +106,8 @@ def _unstored(directory: str) -> int:
     """Bytes that were written below a directory and are on no server yet, as far as we may know."""
     below = os.path.join(os.path.abspath(directory), "")
     try:
-        files = [file for answer in ask_each("unstored") for file in answer["files"]]
+        answers = ask_each("unstored", lambda said: None)  # another daemon may be stuck
+        files = [file for answer in answers for file in answer["files"]]
     except AfsError:  # the daemons have ended, or are busy
         return 0
     return sum(file["bytes"] for file in files if file["path"].startswith(below))
