@@ -176,9 +176,9 @@ def test_commands_in_the_checkout(block: Block, tmp_path: Path) -> None:
 
 
 WORK = """\
+echo begun >/afs/.example.org/user/alice/work && echo begun
 while read -r -t 0.2; [ $? -gt 128 ]; do
-    afsfuse fs flushvolume /afs/example.org/user
-    echo /afs/example.org/user/*
+    echo $((count += 1)) >/afs/.example.org/user/alice/work
 done
 """
 """What somebody does in the cell, whose process is bash itself, until its input ends."""
@@ -190,15 +190,15 @@ def test_commands_that_stay(block: Block, alice: Place) -> None:
     at = {"cwd": alice.folder / "home", "env": alice.env}
     work = ["bash", "-c", alice.names.put_into(WORK)]
     with subprocess.Popen(
-        work, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, **at  # type: ignore[call-overload]
+        work, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **at  # type: ignore[call-overload]
     ) as others:  # fmt: skip
         names = Names({**alice.names.table, "4711": str(others.pid)})
         try:
+            assert others.stdout.readline() == b"begun\n"
             for command in commands(block):
                 stays(command.text, names.put_into(command.text), at)
         finally:
             others.stdin.close()
-            others.wait(SECONDS)
 
 
 def stays(told: str, line: str, at: dict[str, Any]) -> None:
