@@ -42,6 +42,7 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("config", "logs", "systemd"),
     ("configfile", "checks"),
     ("tools", "reloading"),
+    ("composition",),
     ("daemon",),
     ("demo", "starting", "ending"),
     ("helper",),

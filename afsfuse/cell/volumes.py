@@ -214,7 +214,8 @@ class VolumeLocator:
                 volume.checked = trio.current_time()
             except AfsError as exc:
                 log.debug("%s: the record of %s was not checked: %s", volume.cell, before, exc)
-                return
+                if isinstance(exc, CellUnreachable):
+                    return
             if volume.name != before:
                 self._records.pop((volume.cell.name, stem), None)
                 log.info("%s: volume %s is called %s now", volume.cell, before, volume.name)

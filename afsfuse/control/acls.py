@@ -11,7 +11,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.acl import AccessList, letters
+from afsfuse.cache.keylocks import KeyLocks
 from afsfuse.cell.people import is_number
+from afsfuse.control.protocol import raw
 from afsfuse.errors import AfsError, ControlRefused
 from afsfuse.vfs.xattrs import set_acl
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from afsfuse.control.paths import Paths
     from afsfuse.control.verbs import Peer, Request
     from afsfuse.fileserver.client import FileServerClient
+    from afsfuse.interfaces.common import Fid
     from afsfuse.vfs.behind import Behind
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ class AclVerbs:
         self._client = client
         self._cache = cache
         self._people = people
+        self._locks: KeyLocks[Fid] = KeyLocks()  # of directories whose lists are being changed
         self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
             "acl": self._acl,
             "set-acl": self._set,
@@ -61,6 +65,10 @@ class AclVerbs:
         are a whole list as this told it. With `clear` nothing else stays.
         """
         found = await self._directory(request, peer)
+        async with self._locks.holding(found.fid):
+            return await self._change(found, request)
+
+    async def _change(self, found: Behind, request: Request) -> dict[str, Any]:
         before = AccessList() if request.get("clear") is True else await self._fetch(found)
         gone = await self._gone(found, before)
         wanted = before.without(gone)
@@ -75,11 +83,12 @@ class AclVerbs:
 
     async def _clean(self, request: Request, peer: Peer) -> dict[str, Any]:
         found = await self._directory(request, peer)
-        before = await self._fetch(found)
-        gone = await self._gone(found, before)
-        if not gone:
-            return {**shown(before), "dropped": []}
-        return await self._store(found, before.without(gone), gone)
+        async with self._locks.holding(found.fid):
+            before = await self._fetch(found)
+            gone = await self._gone(found, before)
+            if not gone:
+                return {**shown(before), "dropped": []}
+            return await self._store(found, before.without(gone), gone)
 
     async def _fetch(self, found: Behind) -> AccessList:
         text = await self._client.fetch_acl(found.mount.volume, found.fid, found.who)
@@ -151,10 +160,6 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _bytes(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")
-
-
 def _read_list(told: object) -> AccessList:
     """What `shown` made. Raises `ControlRefused`, or `AfsError` for rights that are none."""
     if not isinstance(told, dict):
@@ -173,7 +178,7 @@ def _read_entries(told: object) -> list[tuple[bytes, str]]:
     for entry in told:
         match entry:
             case [str(name), str(rights)]:
-                entries.append((_bytes(name), rights))
+                entries.append((raw(name), rights))
             case _:
                 raise ControlRefused("a name and its rights are expected")
     return entries

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.cell.volumes import Preference
+from afsfuse.control.protocol import raw
 from afsfuse.errors import CellUnknown, ControlRefused, VolumeMissing
 from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint
 
@@ -63,7 +63,7 @@ class MountPointVerbs:
             raise ControlRefused("a name is expected")
         who = self._paths.identify(peer)
         parent = await self._paths.node(request, peer)
-        await self._filesystem.dirops.rmmount(parent, os.fsencode(name), who)
+        await self._filesystem.dirops.rmmount(parent, raw(name), who)
         return {}
 
     async def _flush(self, request: Request, peer: Peer) -> dict[str, Any]:

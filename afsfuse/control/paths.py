@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from afsfuse.control.protocol import raw
 from afsfuse.errors import ControlRefused
 from afsfuse.model import Inode
 
@@ -73,7 +74,7 @@ class Paths:
         path = request.get("path")
         if not isinstance(path, str):
             raise ControlRefused("a path below the mount is expected")
-        return self._filesystem.finder.known(os.fsencode(path), self.identify(peer))
+        return self._filesystem.finder.known(raw(path), self.identify(peer))
 
     def _inode(self, request: Request) -> Inode:
         if request.get("device") != self._device():

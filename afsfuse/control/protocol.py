@@ -62,6 +62,17 @@ def read_answer(line: bytes) -> dict[str, Any]:
     return result
 
 
+def raw(text: str) -> bytes:
+    """A name of a request as the bytes that it stands for, as `os.fsencode` has it.
+
+    Raises `ControlRefused` for what stands for none.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ControlRefused("a name is not text") from None
+
+
 def read_more(line: bytes) -> dict[str, Any] | None:
     """One of several things that a daemon tells; None at their end. Raises as `read_answer`."""
     result = _values(line).get("more")

@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.auth.security import LEVELS, TokenCredentials
+from afsfuse.control.protocol import raw
 from afsfuse.control.verbs import require_owner
 from afsfuse.errors import ControlRefused
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PACKAGE = logging.getLogger("afsfuse")
-_SHOWN = {"all": logging.INFO, "console": logging.INFO, "user": logging.INFO, "none": logging.ERROR}
+SHOWN = ("user", "console", "all", "none")
+"""What may be shown. Nothing goes to terminals here: the first three are the log as it began."""
 _WORDS_MAX = 64
 
 
@@ -46,6 +48,7 @@ class SettingVerbs:
         self._client = client
         self._known = known
         self._forgetting = forgetting
+        self._usual = _PACKAGE.level
         self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
             "sysname": self._sysname,
             "crypt": self._crypt,
@@ -59,9 +62,9 @@ class SettingVerbs:
             require_owner(peer, "set what @sys stands for")
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise ControlRefused("names are expected")
-            self._forgetting.set_sysnames([name.encode() for name in names])
+            self._forgetting.set_sysnames([raw(name) for name in names])
             await self._forgetting.settled()
-            log.info("@sys stands for %s now", ", ".join(names))
+            log.info("@sys stands for %r now", names)
         return {"names": [name.decode(errors="replace") for name in self._forgetting.sysnames]}
 
     async def _crypt(self, request: Request, peer: Peer) -> dict[str, Any]:
@@ -88,8 +91,7 @@ class SettingVerbs:
     async def _messages(self, request: Request, peer: Peer) -> dict[str, Any]:
         if "show" in request:
             require_owner(peer, "say what is logged")
-            level = _SHOWN.get(str(request["show"])[:_WORDS_MAX])
-            if level is None:
-                raise ControlRefused(f"messages are one of {', '.join(_SHOWN)}")
-            _PACKAGE.setLevel(level)
+            if request["show"] not in SHOWN:
+                raise ControlRefused(f"messages are one of {', '.join(SHOWN)}")
+            _PACKAGE.setLevel(logging.ERROR if request["show"] == "none" else self._usual)
         return {"level": logging.getLevelName(_PACKAGE.getEffectiveLevel()).lower()}

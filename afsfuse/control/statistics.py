@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 VL_PORT = 7003
 """Of volume location servers. Source: AFSCONF_VLDBPORT in OpenAFS's cellconfig.h"""
 
-SHORTEST, LONGEST = 0.2, 3600.0
+SHORTEST, LONGEST = 0.5, 3600.0
 """Seconds between two pictures that somebody may ask for."""
 
 OPERATIONS_SHOWN = 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from afsfuse.control.protocol import raw
 from afsfuse.errors import ControlRefused
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class VolumeVerbs:
             raise ControlRefused(f"a quota is a number of KiB from 0 to {QUOTA_MAX}")
         if not isinstance(message, str | None):
             raise ControlRefused("a message is expected")
-        text = (message or "").encode("utf-8", "surrogateescape")
+        text = raw(message or "")
         if len(text) > MESSAGE_MAX:
             raise ControlRefused(f"a message has {MESSAGE_MAX} bytes at most")
         found = await self._paths.find(request, peer)

@@ -192,8 +192,14 @@ class Health:
 
     def address(self, server: FileServer) -> tuple[str, int] | None:
         """Where the server answered last, or its first address; None if it has none."""
-        index = self._record(server).address
-        return next(iter((*server.addresses[index : index + 1], *server.addresses[:1])), None)
+        return self._used(server, self._record(server))
+
+    @staticmethod
+    def _used(server: FileServer, record: _Record) -> tuple[str, int] | None:
+        addresses = server.addresses
+        if not addresses:
+            return None
+        return addresses[record.address if record.address < len(addresses) else 0]
 
     def heard(self, server: FileServer, address: tuple[str, int], rtt: float | None) -> None:
         """The server answered from there, even if only to refuse."""
@@ -201,7 +207,7 @@ class Health:
         if rtt is not None:
             server.rtt = rtt
         record = self._record(server)
-        if address != self.address(server) and address in server.addresses:
+        if address != self._used(server, record) and address in server.addresses:
             record.address = server.addresses.index(address)
         record.unheard = False
         if record.down:

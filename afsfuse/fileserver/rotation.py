@@ -284,7 +284,9 @@ class Rotation:
         """Try the addresses of one server in turn; `_Elsewhere` if none could do it."""
         health = self.health
         if not (health.is_down(server) or health.is_crowded(server)):
-            others = any(other is not server and not health.is_down(other) for other in servers)
+            others = len(servers) > 1 and any(
+                other is not server and not health.is_down(other) for other in servers
+            )
             timeouts = self._replaceable if others else self._alone
             began = trio.current_time()
             used: list[Connection] = []

@@ -100,7 +100,7 @@ def asking_first(
     ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
         @functools.wraps(guarded)
         async def asked(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            self.interrupts.asked(self.requests.last)
+            self.interrupts.asked(self.requests)
             try:
                 answer = quick(self, *args, **kwargs)
             except Exception as exc:
@@ -136,7 +136,7 @@ def quiet(
 
     @functools.wraps(method)
     async def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        self.interrupts.asked(self.requests.last)
+        self.interrupts.asked(self.requests)
         try:
             await method(self, *args, **kwargs)
         except Exception:

@@ -6,8 +6,9 @@ pyfuse3 gives no way to say what the mount wants of the kernel, and three things
   and lets the others wait for it, beyond the reach of any signal: one cell that does not answer
   would block all of the dynamic root. libfuse up to 3.16 wants it, but forgets to say so.
 - `HANDLE_KILLPRIV_V2`. Without it the kernel asks for the attribute `security.capability` before
-  each write, which doubles the requests of programs that write a little at a time. With it we are
-  to take set-id bits away when somebody writes: we show none, and file servers do it.
+  each write, which doubles the requests of programs that write a little at a time, and with it
+  before the first to a file only. Then we are to take set-id bits away when somebody writes: we
+  show none, and file servers do it.
 - `max_background`, 12 by default: so many read-aheads of all files together may be on their way.
   One dead server would take them all and stop buffered reads everywhere.
 

@@ -28,6 +28,8 @@ from afsfuse.fuse.requestlog import parse
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from afsfuse.fuse.requestlog import Requests
+
 log = logging.getLogger(__name__)
 
 TICK = 0.05
@@ -197,7 +199,7 @@ class RequestWatcher(Protocol):
         ...
 
 
-def _unheard(line: bytes) -> None:
+def _unheard(requests: Requests) -> None:
     """Nobody looks."""
 
 
@@ -252,8 +254,8 @@ class Interrupts:
         self._refused = 0
         self._seconds = 0.0
         self._watcher: RequestWatcher = NullWatcher()
-        self.asked: Callable[[bytes], None] = _unheard
-        """To be called with the request's line in the log before anything is done for it."""
+        self.asked: Callable[[Requests], None] = _unheard
+        """To be called before anything is done for a request, which is the last one in the log."""
         self._exiting = exiting
         self._by_user: dict[int, int] = {}  # how many wait
         self._waits: dict[int, Wait] = {}  # by id(); in the order of their beginning
@@ -304,7 +306,7 @@ class Interrupts:
             self._watcher, self.asked = NullWatcher(), _unheard
         else:
             told = watcher.asked
-            self._watcher, self.asked = watcher, lambda line: told(parse(line).tid)
+            self._watcher, self.asked = watcher, lambda requests: told(parse(requests.last).tid)
 
     def may_retry(self, wait: Wait) -> bool:
         """Whether a request that failed has time for another try.

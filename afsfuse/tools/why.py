@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Shown = dict[str, Any]
 
 LINKS_MAX = 40
+SILENT_SECONDS = 3.0
+"""A server that has not been heard for so long, while operations wait for it, is silent."""
 _EPILOG = """\
 exit status:
   0   told
@@ -158,6 +160,15 @@ def verdict(shown: Shown) -> str:
         word = "is being looked for" if point["searching"] else "was not looked for yet"
         return f"the volume behind this mount point {word} ({point['target'] or 'not read yet'})"
     down = [one for one in servers if one["up"] is False]
+    silent = [
+        one
+        for one in servers
+        if one["up"] and one["waiting"] and (one["seen"] is None or one["seen"] > SILENT_SECONDS)
+    ]
+    if silent and (shown["calls"] or shown["calls_of_others"]):
+        hosts = ", ".join(f"{_host(one)}, silent {_since(one)}" for one in silent)
+        known = " (its status is in memory)" if promise is not None and promise["counts"] else ""
+        return f"operations hang on {hosts}{known}"
     if promise is not None and promise["counts"] and shown["ending"] == "found":
         return (
             f"answered from memory: {promise['server'] or 'the server'} has promised to tell of "
@@ -167,7 +178,7 @@ def verdict(shown: Shown) -> str:
         return "it is not known whether you may: who asks waits for a server"
     waiting = shown["calls"] or shown["calls_of_others"]
     if down and len(down) == len(servers):
-        hosts = ", ".join(one["used"] or one["addresses"][0] for one in down)
+        hosts = ", ".join(map(_host, down))
         hangs = "it hangs on" if waiting else "it fails, or hangs, on"
         return f"{hangs} {hosts}: no server of the volume answers"
     if waiting:
@@ -190,8 +201,16 @@ def _place(shown: Shown) -> list[tuple[str, str]]:
     return lines
 
 
+def _host(server: Shown) -> str:
+    return str(server["used"] or (server["addresses"] or ["a server without address"])[0])
+
+
+def _since(server: Shown) -> str:
+    return "ever since" if server["seen"] is None else f"for {duration(server['seen'])}"
+
+
 def _server(server: Shown) -> str:
-    where = server["used"] or (server["addresses"] or ["without address"])[0]
+    where = _host(server)
     state = {True: "answers", False: "does not answer", None: "was not asked yet"}[server["up"]]
     words = [f"{where}: {state}"]
     if server["seen"] is not None:

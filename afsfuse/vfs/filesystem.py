@@ -16,21 +16,21 @@ import trio
 from afsfuse.auth.identity import NOBODY, Identities
 from afsfuse.cache.doors import READ
 from afsfuse.cache.leftovers import Leftovers
-from afsfuse.errors import AfsError, NotPermitted
+from afsfuse.errors import AfsError
 from afsfuse.model import FileKind
 from afsfuse.vfs import access
 from afsfuse.vfs.background import Background
 from afsfuse.vfs.behind import Finder
 from afsfuse.vfs.dirops import DirectoryOperations
-from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, DynamicRoot, MadeUp
+from afsfuse.vfs.dynroot import DYNAMIC_SPACE, CellRoots, DynamicLink, MadeUp
 from afsfuse.vfs.expiry import Expiry, busy_volumes, opened_nodes
 from afsfuse.vfs.figures import VfsStatistics
 from afsfuse.vfs.files import FileHandle, Files, HandleTable, Holders
 from afsfuse.vfs.invalidation import OwnChanges
-from afsfuse.vfs.listings import DirectoryHandle, DirectoryReader, RootHandle
 from afsfuse.vfs.locking import Locking
 from afsfuse.vfs.lookups import Lookups
 from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint, volume_root
+from afsfuse.vfs.opendirs import OpenDirectories
 from afsfuse.vfs.options import DYNAMIC_ROOT
 from afsfuse.vfs.orphans import Orphans
 from afsfuse.vfs.resolving import Resolver
@@ -93,12 +93,11 @@ class FileSystem:
         self._roots = CellRoots(cells, nodes, options)
         self._resolver = Resolver(cells, locator, cache, nodes, notifier, self._background, options)
         self._lookups = Lookups(cache, nodes, self._resolver, self._roots, options)
-        self._reader = DirectoryReader(cache, nodes, self._lookups, self._background)
         self._file_handles: HandleTable[FileHandle] = HandleTable(first=1, step=2)
-        self._directory_handles: HandleTable[DirectoryHandle | RootHandle] = HandleTable(
-            first=2, step=2
-        )
         self._holders = Holders()
+        self._directories = OpenDirectories(
+            cache, nodes, self._lookups, self._roots, self._background, self._holders
+        )
         self._files = Files(cache, nodes, self._file_handles, self._holders)
         own = OwnChanges(nodes, notifier, options.sysnames, settle)
         self._orphans = Orphans(
@@ -119,7 +118,7 @@ class FileSystem:
         """The background task that lets idle trees go; to be run beside `run`."""
         self.expiry.keepers += [
             lambda: opened_nodes("open file", self._file_handles),
-            lambda: opened_nodes("open directory", self._directory_handles),
+            lambda: opened_nodes("open directory", self._directories.handles),
             lambda: busy_volumes(cache),
         ]
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
@@ -169,7 +168,7 @@ class FileSystem:
     def statistics(self) -> VfsStatistics:
         """How many nodes and handles there are."""
         return VfsStatistics(
-            self._nodes.statistics(), len(self._file_handles), len(self._directory_handles)
+            self._nodes.statistics(), len(self._file_handles), len(self._directories.handles)
         )
 
     # Nodes.
@@ -356,28 +355,14 @@ class FileSystem:
 
     def caller_of(self, handle: int) -> Caller | None:
         """Who opened a file or directory; None if it is not open."""
-        opened = self._file_handles.find(handle) or self._directory_handles.find(handle)
+        opened = self._file_handles.find(handle) or self._directories.handles.find(handle)
         return None if opened is None else opened.caller
 
     # Directories.
 
     async def opendir(self, inode: Inode, caller: Caller) -> int:
         """Open a directory; a mount point is entered."""
-        node = self._nodes.get(inode)
-        handle: DirectoryHandle | RootHandle
-        who = self._identify(caller)
-        if isinstance(node, DynamicRoot):
-            handle = RootHandle(node, self._roots, self._reader, caller, who)
-        else:
-            mount, fid = await self._lookups.place(node, who)
-            try:
-                directory = await self._cache.directory(mount.volume, fid, who)
-            except NotPermitted as exc:
-                raise access.refusal(node, exc) from None
-            await self._lookups.vnode(node, who)
-            handle = DirectoryHandle(node, mount, fid, directory, caller, who, self._reader)
-        self._holders.add(node, who)
-        return self._directory_handles.add(handle)
+        return await self._directories.open(self._nodes.get(inode), caller, self._identify(caller))
 
     async def readdir(self, handle: int, offset: int, room: int) -> list[Listing]:
         """The next entries, at most `room` of them, from `offset` on; none at the end.
@@ -386,7 +371,7 @@ class FileSystem:
         this returns: hand them on without any await, and report each one that the kernel took.
         """
         self._trimmer.trim()
-        return await self._directory_handles.get(handle).read(offset, room)
+        return await self._directories.handles.get(handle).read(offset, room)
 
     def listed(self, handle: int, listing: Listing) -> None:
         """The kernel took an entry of the last `readdir`, and holds its inode once more.
@@ -394,15 +379,11 @@ class FileSystem:
         Entries that are not reported are forgotten. `.` and `..` may be reported; they do not
         count.
         """
-        self._directory_handles.get(handle).listed(listing)
+        self._directories.handles.get(handle).listed(listing)
 
     def releasedir(self, handle: int) -> None:
         """Close a directory. Never raises."""
-        opened = self._directory_handles.pop(handle)
-        if opened is not None:
-            opened.close()
-            self._holders.remove(opened.node, opened.who)
-            self._nodes.discard(opened.node)
+        self._directories.release(handle)
 
     # Names.
 

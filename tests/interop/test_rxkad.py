@@ -373,7 +373,7 @@ async def tool(
         for name in ("rxkad.keytab", "KeyFileExt"):
             (folder / name).unlink()
         (folder / "KeyFile").write_bytes(struct.pack("!2I8s", 1, *des_key))
-    (folder / "CellServDB").write_text(cell_database(cell.main_address))
+    (folder / "CellServDB").write_text(cell_database([cell.main_address]))
     script = 'mount --bind "$0" /etc/openafs/server && exec "$@"'
     whole = ["unshare", "--mount", "sh", "-c", script, str(folder), *command, "-localauth"]
     return await trio.to_thread.run_sync(partial(cell.fs1.run, whole, check=check))

@@ -101,6 +101,10 @@ def test_why_answers_while_the_server_is_dead(seen: TreesMount, children: Childr
         told = why(seen, seen.volume(0) / "folder" / "deeper")
         assert told["volume"]["name"] == "v.000"
         assert told["servers"][0]["waiting"] >= 1
+        wait_until(
+            lambda: b"operations hang on" in seen.afsfuse("why", seen.volume(0)).stdout,
+            "the silence of the server",
+        )
         assert reader.poll() is None, "it hangs, and why does not"
     finally:
         os.kill(cell, signal.SIGCONT)
@@ -191,7 +195,7 @@ class Terminal:
         self.resize(rows, columns)
         self.before = termios.tcgetattr(self.slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "afsfuse", "top", "--every", "0.2"],
+            [sys.executable, "-m", "afsfuse", "top", "--every", "0.5"],
             stdin=self.slave, stdout=self.slave, stderr=self.slave, cwd=ROOT,
             env={**environment(), "TERM": "xterm", **more}, start_new_session=True,
             preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C comes from the terminal

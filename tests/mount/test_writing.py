@@ -82,7 +82,9 @@ class Commands:
         self._children = children
 
     def __call__(self, *words: str) -> str:
-        done = self._children.run(sys.executable, "-m", "afsfuse", "status", *words, cwd=ROOT)
+        which = () if "--discard" in words else ("--unstored",)
+        command = (sys.executable, "-m", "afsfuse", "status", *which, *words)
+        done = self._children.run(*command, cwd=ROOT)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode()
 

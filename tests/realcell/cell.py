@@ -27,6 +27,7 @@ FOLDER_PREFIX = "afsfuse-realcell-"
 FACTS = "facts.json"
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.2
+_ELECTION_SECONDS = 180.0  # a database server gives nobody its vote for its first 75 s
 DOWN_SECONDS = 30.0
 YOUNG_SECONDS = 600.0
 _PROGRAMS = "/usr/lib/openafs"
@@ -58,6 +59,7 @@ class RealCell:
         self.confdir = folder / "conf"
         self.servers: dict[str, Host] = {}
         self.clients: dict[str, Host] = {}
+        self._databases: Sequence[str] = ("fs1",)
         self._network: Network | None = None
         self._keeper = keeper_process
         self._down = False
@@ -69,8 +71,13 @@ class RealCell:
         servers: Sequence[str] = ("fs1", "fs2"),
         clients: Sequence[str] = ("client1", "client2"),
         partitions: int = 1,
+        databases: int = 1,
     ) -> RealCell:
-        """Bring a cell up, ready for volumes; about 10 s. Raises CellError."""
+        """Bring a cell up, ready for volumes; about 10 s. Raises CellError.
+
+        With several `databases` so many of the first servers are database servers, too; until these
+        have elected one among them, more than a minute passes.
+        """
         if problems := missing():
             raise CellError("; ".join(problems))
         sweep()
@@ -80,6 +87,7 @@ class RealCell:
         )
         cell = cls(folder, process)
         try:
+            cell._databases = servers[:databases]
             cell._make_hosts(servers, clients, partitions)
             cell._make_servers()
         except BaseException:
@@ -258,7 +266,11 @@ class RealCell:
             configuration.CLOSED_CELL: closed,
             configuration.GONE_CELL: gone,
         }
-        configuration.write_client_configuration(self.confdir, self.fs1.address, broken)
+        configuration.write_client_configuration(self.confdir, self._database_addresses, broken)
+
+    @property
+    def _database_addresses(self) -> list[str]:
+        return [self.servers[name].address for name in self._databases]
 
     def _ask_keeper(self, plan: list[dict[str, object]]) -> dict[str, int]:
         assert self._keeper is not None
@@ -282,7 +294,7 @@ class RealCell:
         """Configure and start: database servers first, for a file server that cannot reach them
         at its start waits half a minute before it tries again."""
         for host in self.servers.values():
-            configuration.write_server_configuration(host, self.fs1.address)
+            configuration.write_server_configuration(host, self._database_addresses)
         configuration.create_realm(self.fs1)
         for host in self.servers.values():
             if host is not self.fs1:
@@ -291,12 +303,13 @@ class RealCell:
         for host in self.servers.values():
             self._daemon(host, ["bosserver", "-nofork"])
         for program in ("vlserver", "ptserver"):
-            self._create_instance("fs1", program, "simple", (f"{_PROGRAMS}/{program}",))
-        _poll("pts createuser", READY_SECONDS, lambda: self.pts(["createuser", "admin"]))
+            for name in self._databases:
+                self._create_instance(name, program, "simple", (f"{_PROGRAMS}/{program}",))
+        _poll("pts createuser", _ELECTION_SECONDS, lambda: self.pts(["createuser", "admin"]))
         self.pts(["adduser", "admin", "system:administrators"])
         for user, number in configuration.USER_IDS.items():
             self.pts(["createuser", user, "-id", str(number)])
-        _poll("vos listvldb", READY_SECONDS, lambda: self.vos(["listvldb"]))
+        _poll("vos listvldb", _ELECTION_SECONDS, lambda: self.vos(["listvldb"]))
         for name in self.servers:
             self._create_instance(name, "dafs", "dafs", _FILE_SERVER)
         for name in self.servers:

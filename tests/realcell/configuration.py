@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tests.realcell.hosts import Host
@@ -26,9 +26,12 @@ _KDC = "/var/lib/openafs/kdc"
 _SERVER_CONFIGURATION = "etc/openafs/server"
 
 
-def cell_database(address: str, others: Mapping[str, str] | None = None) -> str:
-    """A CellServDB with our cell and, for clients, the broken ones (name -> address)."""
-    text = f">{CELL}\t#a real cell in network namespaces\n{address}\t#fs1.{CELL}\n"
+def cell_database(addresses: Sequence[str], others: Mapping[str, str] | None = None) -> str:
+    """A CellServDB with our cell, whose database servers have these addresses, and, for clients,
+    the broken ones (name -> address)."""
+    text = f">{CELL}\t#a real cell in network namespaces\n"
+    for number, address in enumerate(addresses, 1):
+        text += f"{address}\t#fs{number}.{CELL}\n"
     for name, other in (others or {}).items():
         text += f">{name}\t#for tests of failures\n{other}\t#db.{name}\n"
     return text
@@ -44,22 +47,24 @@ def kerberos_configuration(address: str) -> str:
     )
 
 
-def write_client_configuration(folder: Path, address: str, others: Mapping[str, str]) -> None:
-    """Fill a folder such as /etc/openafs of a client."""
+def write_client_configuration(
+    folder: Path, databases: Sequence[str], others: Mapping[str, str]
+) -> None:
+    """Fill a folder such as /etc/openafs of a client. The first database server is the KDC."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ThisCell").write_text(f"{CELL}\n")
-    (folder / "CellServDB").write_text(cell_database(address, others))
-    (folder / "krb5.conf").write_text(kerberos_configuration(address))
+    (folder / "CellServDB").write_text(cell_database(databases, others))
+    (folder / "krb5.conf").write_text(kerberos_configuration(databases[0]))
 
 
-def write_server_configuration(host: Host, database_address: str) -> None:
+def write_server_configuration(host: Host, databases: Sequence[str]) -> None:
     """Fill the private folders of a server host, all but the key."""
     root = host.root
     for folder in (_SERVER_CONFIGURATION, "var/lib/openafs/local", "var/lib/openafs/db"):
         (root / folder).mkdir(mode=0o700)
     for folder in ("etc/openafs", _SERVER_CONFIGURATION):
         (root / folder / "ThisCell").write_text(f"{CELL}\n")
-        (root / folder / "CellServDB").write_text(cell_database(database_address))
+        (root / folder / "CellServDB").write_text(cell_database(databases))
     (root / _SERVER_CONFIGURATION / "UserList").write_text("admin\n")
     (root / _SERVER_CONFIGURATION / "krb.conf").write_text(f"{REALM}\n")
     (root / "var/lib/openafs/local/NetInfo").write_text(f"{host.address}\n")

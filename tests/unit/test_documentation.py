@@ -20,6 +20,8 @@ from afsfuse.errors import ViceCode
 from afsfuse.interfaces import fileserver
 from rxrpc import Endpoint, SecurityLevel
 from rxrpc.programs import failures
+from tests.interop.matrix import report
+from tests.interop.matrix.faults import FAULTS
 from tests.net import LossyNetwork
 from tests.tools import guide, observing
 
@@ -90,3 +92,28 @@ def test_the_tests_that_the_security_page_names_are_there() -> None:
     assert [name for name in lines if re.fullmatch(r"[LH]\d+", name)] == [
         *(f"L{number}" for number in range(1, 9)), *(f"H{number}" for number in range(1, 11)),
     ]  # fmt: skip
+
+
+def test_the_reliability_page_has_each_fault_of_the_matrix() -> None:
+    page = (DOCS / "reliability.md").read_text()
+    rows = report.rows_of(page)
+    assert list(rows) == [fault.name for fault in FAULTS]
+    assert report.renew(page, {}) == page
+    lost = [row for row in rows.values() if not row.endswith("| 5 of 5 |")]
+    assert not lost
+
+
+def test_the_tests_that_the_operations_page_names_are_there() -> None:
+    page = (DOCS / "operations.md").read_text()
+    (table,) = re.findall(r"^\| fault \|.*?\n\n", page, re.MULTILINE | re.DOTALL)
+    for row in table.strip().splitlines()[2:]:
+        cell = row.removesuffix(" |").rpartition(" | ")[2]
+        path = DOCS.parent / "tests"
+        played = re.findall(r"matrix: `(\w+)`", cell)
+        named = re.findall(r"`(?:([\w/]+\.py)(?:::(\w+))?|(test_\w+))`", cell)
+        assert played or named, row
+        assert set(played) <= {fault.name for fault in FAULTS}
+        for file, first, other in named:
+            if file:
+                path = (DOCS.parent / "tests" if "/" in file else path.parent) / file
+            assert f"def {first or other}" in path.read_text(), row

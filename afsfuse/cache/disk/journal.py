@@ -24,6 +24,7 @@ from afsfuse.cache.disk.records import (
     HEADER_SIZE,
     PAGE,
     Kind,
+    has_more,
     header,
     place_for_header,
     records,
@@ -363,25 +364,40 @@ class DiskJournal:
     def _load(self) -> None:
         sessions: dict[int, Session] = {}
         over: set[int] = set()
-        for path in sorted(self._folder.iterdir()):
+        paths = sorted(self._folder.iterdir())
+        # Only what a daemon wrote last can be torn by its end. Inherited files have more in their
+        # names: each other daemon's own.
+        last = {path.name.partition(".")[2]: path for path in paths}
+        damaged: list[Path] = []
+        for path in paths:
             try:
-                self._load_segment(path, sessions, over)
+                torn = path == last[path.name.partition(".")[2]]
+                if self._load_segment(path, sessions, over, may_be_torn=torn):
+                    damaged.append(path)
             except OSError as exc:  # the file stays where it is
                 log.warning("%s: a journal cannot be read: %s", path, exc.strerror)
+                damaged.append(path)
         left = [one for one in sessions.values() if one.left and one.number not in over]
+        for session in left if damaged else ():
+            session.lost = True  # nobody knows of whom something is missing
         alive = {session.number for session in left}
         for session in left:
             self._sessions.setdefault(session.key, []).append(session)
             self._recovered.append(as_recovered(session))
         for segment in list(self._segments.values()):
+            if segment.path in damaged:
+                segment.pinned = set(alive)  # so that the next daemon sees the damage, too
             segment.pinned &= alive
             self._drop_if_idle(segment)
 
-    def _load_segment(self, path: Path, sessions: dict[int, Session], over: set[int]) -> None:
+    def _load_segment(
+        self, path: Path, sessions: dict[int, Session], over: set[int], *, may_be_torn: bool
+    ) -> bool:
+        """Take in a file. Whether something is missing that is not to be explained by a kill."""
         try:
             number = int(path.name.partition(".")[0], 16)  # inherited ones have more in their name
         except ValueError:
-            return
+            return False
         while number in self._segments:
             number += 1
         self._next = max(self._next, number)
@@ -395,5 +411,15 @@ class DiskJournal:
         segment.size = size
         self._segments[number] = segment
         self._budget.journal += size
+        end = 0
+        nameless = False
         for record in records(memoryview(content)):
             replay(record, segment, sessions, over)
+            nameless |= record.kind is Kind.OPENED and not record.sound
+            end = record.position + HEADER_SIZE + len(record.data)
+        if end == size or (may_be_torn and not has_more(memoryview(content), end + 1)):
+            return nameless
+        log.warning(
+            "%s: damaged at %d: what was written after that and not stored may be lost", path, end
+        )
+        return True

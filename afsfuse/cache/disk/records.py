@@ -107,6 +107,20 @@ def records(content: memoryview, base: int = 0) -> Iterator[Record]:
         position = place_for_header(base + start + size) - base
 
 
+def has_more(content: memoryview, position: int) -> bool:
+    """Whether a record begins anywhere behind the place where the records of a file ended.
+
+    Then it was no kill that tore the last one: something in the middle was damaged.
+    """
+    rest = bytes(content[position:])
+    found = rest.find(_MAGIC)
+    while found >= 0:
+        if _fields(content, position + found) is not None:
+            return True
+        found = rest.find(_MAGIC, found + 1)
+    return False
+
+
 def _fields(content: memoryview, position: int) -> tuple[int, int, int, int, int, int] | None:
     """What a header says after its first word; None where there is none."""
     if position + HEADER_SIZE > len(content):

@@ -11,7 +11,9 @@ import errno
 import logging
 import os
 import queue
+import shutil
 import sqlite3
+import stat
 import time
 from contextlib import suppress
 from functools import partial
@@ -45,6 +47,16 @@ PAUSE_SECONDS = 60.0
 _COMMIT_PARTS = 512  # changed parts after which the index is written at once
 _EVICT_AT_ONCE = 64
 _EVICT_MORE = 64  # the part of the limit that is made free beyond what is needed
+
+
+def _discard(path: str | Path) -> None:
+    """Remove what is no part, whatever it is; a link's target is not touched."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        os.unlink(path)
+    with suppress(OSError):
+        os.rmdir(os.path.dirname(path))
 
 
 class Writer:
@@ -149,12 +161,11 @@ class Writer:
         known = index.numbers()
         found: dict[int, int] = {}
         for path, number in existing(Path(self._root)):
-            if number in known:
-                found[number] = Part.plausible(known[number], os.stat(path).st_blocks)
+            status = os.lstat(path)
+            if number in known and stat.S_ISREG(status.st_mode):
+                found[number] = Part.plausible(known[number], status.st_blocks)
             else:
-                os.unlink(path)
-                with suppress(OSError):
-                    os.rmdir(os.path.dirname(path))
+                _discard(path)
         self._gone |= known.keys() - found.keys()
         index.resize((size, number) for number, size in found.items() if size != known[number])
         self._cache.budget.parts = sum(found.values())

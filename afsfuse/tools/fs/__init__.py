@@ -15,6 +15,7 @@ from afsfuse.tools.fs.commands import COMMANDS, NOT_OURS
 from afsfuse.tools.fs.syntax import find, parse, usage, wrong
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
     from collections.abc import Sequence
 
 EXIT_FAILED = 1
@@ -25,6 +26,13 @@ exit status:
   4   a bug of afsfuse
   8   interrupted by the user
   32  no daemon is running"""
+
+
+def parser() -> ArgumentParser:
+    """The command line for manual pages and completions, which alone need one of argparse."""
+    from afsfuse.tools.fs import manual
+
+    return manual.parser()
 
 
 def main(arguments: Sequence[str]) -> int:

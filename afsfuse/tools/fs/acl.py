@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from afsfuse.errors import AfsError
 from afsfuse.tools import complain, printable
 from afsfuse.tools.daemons import of
-from afsfuse.tools.fs.doing import as_json, each, gather
+from afsfuse.tools.fs.doing import as_json, each, gather, refuse
 from afsfuse.tools.fs.syntax import wrong
 
 if TYPE_CHECKING:
@@ -71,8 +72,12 @@ def setacl(given: Given) -> int:
 def copyacl(given: Given) -> int:
     """Copy an access list to other directories."""
     _refuse_dfs(given)
-    with of(given.many("fromdir")[0]) as served:
-        copied = served.ask("acl")
+    source = given.many("fromdir")[0]
+    try:
+        with of(source) as served:
+            copied = served.ask("acl")
+    except (AfsError, OSError) as exc:
+        return refuse(source, exc)
     return _change(given, given.many("todir"), "set-acl", copy=copied, clear=given.flag("clear"))
 
 

@@ -15,6 +15,7 @@ from afsfuse import config as settings
 from afsfuse import daemon
 from afsfuse.auth import folders
 from afsfuse.auth.identity import NOBODY, Identity
+from afsfuse.composition import compose
 from afsfuse.config import Config
 from afsfuse.control import places
 from afsfuse.errors import AfsError, CellUnknown, UsageError
@@ -78,15 +79,13 @@ def configured(folder: Path, **more: object) -> Config:
 
 
 async def test_the_parts_fit_together(tmp_path: Path) -> None:
-    parts = daemon.compose(rxrpc.Endpoint(), configured(tmp_path, sysname=("a_sys", "b_sys")))
+    parts = compose(rxrpc.Endpoint(), configured(tmp_path, sysname=("a_sys", "b_sys")))
     assert parts.session.waiting == 0
     await parts.filesystem.prepare()  # the dynamic root needs nobody
 
 
 async def test_the_local_cell_can_be_given(tmp_path: Path) -> None:
-    parts = daemon.compose(
-        rxrpc.Endpoint(), configured(tmp_path, cell="other.org", source="#root.cell.")
-    )
+    parts = compose(rxrpc.Endpoint(), configured(tmp_path, cell="other.org", source="#root.cell."))
     assert parts.filesystem.statistics().open_files == 0
 
 
@@ -96,7 +95,7 @@ async def test_a_volume_needs_a_cell(tmp_path: Path, expected_warnings: Expected
     (folder / "ThisCell").write_text("")
     expected_warnings("ThisCell:1: not a cell's name")
     with pytest.raises(AfsError, match="cell"):
-        daemon.compose(
+        compose(
             rxrpc.Endpoint(),
             Config(directory="/afs", confdir=str(folder), source="#root.cell."),
         )
@@ -106,7 +105,7 @@ async def test_tokens_are_held(
     nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(folders.OVERRIDE, str(tmp_path / "run"))
-    parts = daemon.compose(rxrpc.Endpoint(), configured(tmp_path))
+    parts = compose(rxrpc.Endpoint(), configured(tmp_path))
     assert not (tmp_path / "run").exists()
     await daemon.hold_tokens(parts.tokens, nursery)
     (place,) = places.places()
@@ -118,7 +117,7 @@ async def test_an_identity_acts_with_its_own_token_and_nobody_with_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(folders.OVERRIDE, str(tmp_path / "run"))
-    parts = daemon.compose(rxrpc.Endpoint(), configured(tmp_path, crypt="auth"))
+    parts = compose(rxrpc.Endpoint(), configured(tmp_path, crypt="auth"))
     parts.tokens.load()
     parts.tokens.set(Identity(uid=1000), Realm().token(life=300_000_000))  # to 2036
     assert parts.credentials.of(NOBODY, "test.afs") is rxrpc.NULL
@@ -137,7 +136,7 @@ async def test_a_mount_works_without_tokens(
     expected_warnings: ExpectedWarnings,
 ) -> None:
     monkeypatch.setenv(folders.OVERRIDE, str(tmp_path / "ThisCell"))
-    parts = daemon.compose(rxrpc.Endpoint(), configured(tmp_path))
+    parts = compose(rxrpc.Endpoint(), configured(tmp_path))
     expected_warnings("no tokens can be kept: .*ThisCell: .*is no folder")
     await daemon.hold_tokens(parts.tokens, nursery)
 

@@ -1,5 +1,6 @@
 import gc
 import random
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -385,6 +386,23 @@ async def test_a_renamed_volume_is_noticed(
     assert await world.locator.volume("example.org", "other", Preference.PREFER_RO) is volume
     with pytest.raises(VolumeMissing):
         await world.locator.volume("example.org", "root.cell", Preference.PREFER_RO)
+
+
+async def test_a_record_that_cannot_be_keeps_no_other_from_being_checked(
+    autojump_clock: trio.abc.Clock, world: World, nursery: trio.Nursery
+) -> None:
+    await nursery.start(world.locator.run)
+    other = entry((FS1, RW), name=b"other", ids=(7, 8, 9))
+    world.connector.enter(other)
+    names = ("root.cell", "other")
+    volumes = [
+        await world.locator.volume("example.org", name, Preference.FORCE_RW) for name in names
+    ]
+    impossible: Any = entry((FS1, RW))
+    world.connector.enter(impossible._replace(server_count=99))
+    world.connector.enter(entry((FS3, RW), name=b"other", ids=(7, 8, 9)))
+    await trio.sleep(3700)
+    assert [volume.sites[0].server.uuid for volume in volumes] == [FS1, FS3]
 
 
 async def test_a_removed_volume_is_noticed_and_so_is_its_return(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from afsfuse.control import scraping
 from afsfuse.control.metrics import exposition, registry_of
 from afsfuse.control.scraping import ScrapeServer
+from afsfuse.daemon import tell_prometheus
 from afsfuse.errors import UsageError
 from afsfuse.fileserver.figures import BOUNDS
 from tests.tools.pictures import picture
@@ -141,3 +143,16 @@ async def test_a_place_that_is_taken(nursery: trio.Nursery, tmp_path: Path) -> N
     where = await started(nursery, tmp_path)
     with pytest.raises(UsageError, match="choose another place"):
         await ScrapeServer(f"unix:{where}", lambda accept: (b"", "")).run()
+
+
+async def test_without_the_library_that_is_said(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == "prometheus_client":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "afsfuse.control.metrics", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    overview: Any = None
+    with pytest.raises(UsageError, match=r"pip install 'afsfuse\[metrics\]'"):
+        await tell_prometheus("9", overview, nursery)
