@@ -262,29 +262,33 @@ def test_commands_in_a_real_cell(block: Block, desk: Desk) -> None:
         run_block(block, Names(table), lambda script: desk.run("bash", "-c", script))
 
 
-@those(Need.DRY)
-def test_commands_of_make_that_are_only_looked_up(block: Block, tmp_path: Path) -> None:
-    reason = understand(block).detail
+DRY = {"make": "-n", "apt-get": "-s"}
+"""How to have a program only say what it would do."""
+
+
+@those(Need.DRY, Need.SKIP)
+def test_commands_that_are_only_tried_or_not_even_that(block: Block) -> None:
+    need, reason = understand(block)
+    if need is Need.SKIP:
+        pytest.skip(f"{block}: not run: {reason}: {block.text}")
+    told = []
     for command in commands(block):
-        words = shlex.split(command.text.removeprefix("sudo "), comments=True)
-        assert words[0] == "make", f"{block}: only make has a way to try"
+        program, *words = shlex.split(command.text.removeprefix("sudo "), comments=True)
+        assert program in DRY, f"{block}: {program} has no way to try"
+        if shutil.which(program) is None:
+            told.append(f"no {program} here")
+            continue
         done = subprocess.run(
-            ["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+            [program, DRY[program], *words], cwd=ROOT, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-    lines = "; ".join(command.text.partition("#")[0].strip() for command in commands(block))
-    pytest.skip(f"{block}: make -n only: {reason}: {lines}")
+        told.append(shlex.join([program, DRY[program], *words]))
+    pytest.skip(f"{block}: only tried, as {reason}: {'; '.join(told)}")
 
 
 @those(Need.BY)
 def test_commands_that_another_test_runs(block: Block) -> None:
     assert understand(block).detail
-
-
-@those(Need.SKIP)
-def test_commands_that_are_not_run(block: Block) -> None:
-    lines = "; ".join(command.text.partition("#")[0].strip() for command in commands(block))
-    pytest.skip(f"{block}: {understand(block).detail}: {lines}")
 
 
 def test_what_is_in_no_class_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
