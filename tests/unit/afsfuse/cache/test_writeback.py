@@ -462,6 +462,38 @@ async def test_what_waits_is_left_to_the_journal_when_memory_is_full(
         assert journal.kept() == []
 
 
+@pytest.mark.parametrize("lost", [False, True])
+async def test_what_only_the_journal_had_is_read_as_it_was_stored(
+    lost: bool, autojump_clock: MockClock, expected_warnings: ExpectedWarnings
+) -> None:
+    """What is stored out of the journal becomes part of the next version's chunks, too."""
+    expected_warnings("cannot be stored, and are kept")
+    expected_warnings("another client has changed the file")
+    client = client_with(b"old" * (MIB // 2))
+    other = fid(50)
+    client.put(other, b"")
+    client.changes.refuse = lambda store: NotPermitted("no") if store.who == ALICE else None
+    journal = MemoryJournal()
+    async with running(client, dirty_bytes=MIB, journal=journal) as cache:
+        alice = await hand(cache)
+        alice.write(100, b"new" * (MIB // 3))
+        with pytest.raises(NotPermitted):
+            await alice.settle()
+        bob = Hand(cache, await cache.status(VOLUME, other), BOB)
+        await bob.wait_and_write(0, bytes(MIB // 2))  # for which the other bytes make room
+        await bob.settle()
+        assert cache.writes.used == 0
+        client.files[FILE].version += 1
+        await cache.refetch(VOLUME, FILE)
+        before = await alice.read()  # what lies around and below them is in chunks now
+        client.changes.refuse = lambda store: None
+        if lost:  # as soon as it is on its way
+            client.changes.lose = lambda store: journal.records.__setitem__(0, b"")
+        await alice.settle()
+        assert client.files[FILE].data == before
+        assert await alice.read() == before
+
+
 async def test_without_a_journal_a_full_memory_is_said(
     autojump_clock: MockClock, expected_warnings: ExpectedWarnings
 ) -> None:
