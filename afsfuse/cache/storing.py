@@ -214,7 +214,9 @@ class Storer(Tasks):
             self._store.drop(data)
             vnode.data = None
         else:
-            self._store.advance(data, status.data_version, status.length, pieces)
+            # What was written over since is on the server all the same, under what lies over it.
+            span = flight.position, min(flight.end, status.length)
+            self._store.advance(data, status.data_version, status.length, pieces, span)
         self._enter(vnode, reply, ticket)
         self._version_stored(vnode, before)
         self._note_changes(file, flight)
