@@ -158,6 +158,13 @@ def _options_help() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Whatever goes wrong is told in one line."""
     try:
+        return _told(arguments)
+    except KeyboardInterrupt:  # while something else was being told
+        return EXIT_INTERRUPTED
+
+
+def _told(arguments: Sequence[str] | None) -> int:
+    try:
         status = _run(called() if arguments is None else arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # `afsfuse tokens | head`: nobody reads on, and nobody is to be told

@@ -17,6 +17,8 @@ import pytest
 
 from afsfuse.auth.folders import OVERRIDE
 from afsfuse.fuse import mount
+from tests.docs.pages import PAGES, blocks
+from tests.docs.vocabulary import commands
 from tests.mount import confined
 from tests.mount.harness import ROOT, Children, clear, wait_until
 
@@ -126,6 +128,26 @@ def test_a_users_unit_leaves_fusermount_its_rights() -> None:
     found = confined.settings(UNITS / "user" / "afsfuse.service")
     assert not [name for name in found if name.startswith(("Restrict", "SystemCall", "Protect"))]
     assert not {"NoNewPrivileges", "LockPersonality", "MemoryDenyWriteExecute"} & set(found)
+
+
+SPOKEN = [
+    command.text.removeprefix("sudo ")
+    for page in PAGES
+    for block in blocks(page)
+    for command in (commands(block) if block.language == "sh" else [])
+    if command.text.removeprefix("sudo ").startswith("systemctl ")
+]
+
+
+@pytest.mark.parametrize("line", SPOKEN)
+def test_units_of_which_the_pages_speak(line: str) -> None:
+    """They are there, and can do what is told: enable, reload, stop."""
+    words = shlex.split(line.replace("$(systemd-escape --path ", "$("), comments=True)
+    path = UNITS / ("user" if "--user" in words else ".") / re.sub("@.*", "@.service", words[-1])
+    found = confined.settings(path)
+    assert "enable" not in words or found["WantedBy"]
+    assert "reload" not in words or found["ExecReload"]
+    assert "stop" not in words or found["TimeoutStopSec"]
 
 
 @pytest.fixture
