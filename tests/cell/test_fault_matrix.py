@@ -189,6 +189,15 @@ def line(
     return happens
 
 
+@asynccontextmanager
+async def tunnel(scene: Scene) -> AsyncIterator[None]:
+    """A way that carries 1280 bytes, and swallows what is longer."""
+    scene.network.largest = 1280 - 28
+    await trio.sleep(30)
+    yield
+    scene.network.largest = 65535
+
+
 FAULTS: dict[str, Callable[[Scene], AbstractAsyncContextManager[None]]] = {
     "restart": server_restarted,
     "cut": cut(),
@@ -201,6 +210,7 @@ FAULTS: dict[str, Callable[[Scene], AbstractAsyncContextManager[None]]] = {
     "loss20": line(drop=0.2, duplicate=0.05, max_delay=0.02),
     "twice": line(duplicate=1.0, max_delay=0.002),
     "jitter": line(min_delay=0.001, max_delay=0.25),
+    "tunnel": tunnel,
     "far": line(min_delay=0.3, max_delay=0.3),
 }
 
