@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from afsfuse import cli
+from afsfuse.auth.folders import OVERRIDE
 from tests.interop.mounts import eventually
 from tests.interop.test_contents import digest, digest_of_file
 from tests.realcell import seed
@@ -99,9 +104,10 @@ def test_a_way_that_swallows_large_packets(
 
 @SLOW
 def test_a_dead_server_holds_up_nobody_else(
-    real_cell: RealCell, visitor: Visitor, tmp_path: Path
+    real_cell: RealCell, visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three hundred processes wait for one server; the files of the other are read meanwhile."""
+    monkeypatch.setenv(OVERRIDE, str(visitor.runtime))
     children: list[subprocess.Popen[bytes]] = []
     with visitor.mounted(tmp_path / "afs") as mount:
         small = mount.cell / "small/files"
@@ -117,12 +123,24 @@ def test_a_dead_server_holds_up_nobody_else(
                     assert path.stat().st_size == size
                     assert digest_of_file(path)
                 assert time.monotonic() - begin < BOUND
+                dead = real_cell.servers["fs2"].address
+                assert eventually(lambda: f"on {dead}" in why(names[0]), BOUND)
                 statuses = [process.wait(BOUND) for process in children]
                 assert all(statuses), "a read of a dead server succeeded"
                 assert time.monotonic() - begin < BOUND
+                told = why(names[0])
+                assert re.search(rf"server +{dead}: does not answer", told), told
+                assert re.search(rf"last error +Fetch\w+, .* ago: .*{dead}", told), told
             assert eventually(lambda: digest_of_any(small / "f0000"), 40)
         finally:
             end_all(children)
+
+
+def why(path: Path) -> str:
+    """What `afsfuse why` says, which waits for nobody."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert cli.main(["why", str(path)]) == 0
+    return out.getvalue()
 
 
 def digest_of_any(path: Path) -> bool:

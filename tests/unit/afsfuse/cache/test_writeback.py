@@ -435,6 +435,26 @@ async def test_the_end_stores_what_it_can_and_names_the_rest(
         assert client.files[FILE].data == b"alice"
 
 
+async def test_the_end_waits_for_a_server_that_is_silent(
+    autojump_clock: MockClock, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("cannot be stored|are not stored")
+    client = client_with()
+    back = trio.current_time() + 25
+    client.changes.refuse = lambda store: (
+        ServerUnreachable("silent") if trio.current_time() < back else None
+    )
+    async with running(client) as cache:
+        alice = await hand(cache)
+        alice.write(0, b"alice")
+        begin = trio.current_time()
+        (left,) = await cache.writes.finish(10)
+        assert (left.size, trio.current_time() - begin) == (5, 10)
+        assert await cache.writes.finish(60) == []
+        assert 25 <= trio.current_time() - begin < 30
+        assert client.files[FILE].data[:5] == b"alice"
+
+
 async def test_what_waits_is_left_to_the_journal_when_memory_is_full(
     autojump_clock: MockClock, expected_warnings: ExpectedWarnings
 ) -> None:
