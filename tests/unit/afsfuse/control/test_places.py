@@ -104,7 +104,8 @@ def test_a_daemon_whose_queue_is_full(store: TokenStore, silent: socket.socket) 
 def test_a_silent_daemon_may_be_left_out(
     store: TokenStore, silent: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, told = Place(store.folder), []
+    place = Place(store.folder)
+    told: list[str] = []
     assert place.ask_each("hello", told.append) == []
     assert told == ["a daemon does not answer: see its log"]
     monkeypatch.setattr(places, "places", lambda: [place])
