@@ -7,9 +7,6 @@ and so does what answers commands.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import math
 import uuid
 from dataclasses import dataclass, replace
@@ -48,6 +45,7 @@ from afsfuse.fileserver.rotation import RetryLimits
 from afsfuse.fuse.mount import MountOptions
 from afsfuse.fuse.notify import KernelNotifier
 from afsfuse.fuse.session import FuseSession, SessionLimits
+from afsfuse.memory import Allocator
 from afsfuse.reloading import Reloader, cell_files
 from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, VfsOptions
 from afsfuse.vfs.forgetting import Forgetting
@@ -155,7 +153,7 @@ def compose(
     callbacks = _callbacks(config, cache, servers, notifier)
     session = _session(config, filesystem, notifier)
     filesystem.expiry.survey = session.survey
-    filesystem.expiry.trim = trim_memory
+    filesystem.expiry.memory = Allocator()
     unstored = UnstoredFiles((cache.writes, recovery), config.directory)
     verbs = Verbs(tokens, unstored=unstored, servers=ServerPreferences(servers.client))
     forgetting = Forgetting(
@@ -313,13 +311,6 @@ def _session(config: Config, filesystem: FileSystem, notifier: KernelNotifier) -
         notifier,
         local_locks=LockMode(config.flock) is LockMode.LOCAL,
     )
-
-
-def trim_memory() -> None:
-    """Give memory that is free inside the C library back to the system, where that is glibc."""
-    gc.collect()
-    with contextlib.suppress(AttributeError):  # another library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def _volume_of(locator: VolumeLocator, key: DirtyKey) -> Volume:

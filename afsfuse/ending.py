@@ -54,8 +54,8 @@ def end(given: str, *, lazy: bool = False, force: bool = False) -> int:
         with contextlib.suppress(OSError):  # it is in another pid namespace
             watch = os.pidfd_open(pid)
     mount.unmount(directory, lazy=lazy or pid == DEAD, force=force)
-    if watch >= 0:
-        _await_end(given, watch, found.device)
+    if pid and watch >= 0:
+        _await_end(given, pid, watch, found.device)
     return EXIT_OK
 
 
@@ -77,13 +77,11 @@ def clear(given: str) -> int:
     return EXIT_OK
 
 
-def _await_end(directory: str, daemon: int, device: str) -> None:
-    """Wait for the daemon behind a descriptor; say why it goes on, if it does."""
-    from afsfuse.fuse import mount
-
+def _await_end(directory: str, pid: int, daemon: int, device: str) -> None:
+    """Wait for the daemon, also given as a descriptor; say why it goes on, if it does."""
     if select.select([daemon], [], [], COPY_SECONDS)[0]:
         return
-    if (holder := mount.holder_elsewhere(device)) is not None:
+    if (holder := _holder_elsewhere(device, pid)) is not None:
         complain(f"{directory}: unmounted here, but not in the mount namespace of {holder}")
         return
     left = _unstored(directory)
@@ -111,6 +109,16 @@ def _unstored(directory: str) -> int:
     except AfsError:  # the daemons have ended, or are busy
         return 0
     return sum(file["bytes"] for file in files if file["path"].startswith(below))
+
+
+def _holder_elsewhere(device: str, pid: int) -> str | None:
+    """A process that holds a copy of the mount, as text: the daemon answers for that copy, too."""
+    from afsfuse.fuse import mount
+
+    for holder, path in mount.copies_elsewhere(device):
+        if _daemon_of(path, mount.PID_ATTRIBUTE) == pid:
+            return holder
+    return None
 
 
 def _daemon_of(directory: str, attribute: str) -> int | None:

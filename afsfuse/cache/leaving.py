@@ -127,10 +127,6 @@ class Leaving:
         data = sum(len(chunk.buffer) for chunk in itertools.chain.from_iterable(chunks))
         return Footprint(len(vnodes), size, data)
 
-    def compact(self) -> None:
-        """Give back the room of what was let go."""
-        self._table.compact()
-
     def close(self) -> None:
         """All promises are about to be given back at once."""
         self._queue.clear()

@@ -17,6 +17,7 @@ from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.directories import MAX_SIZE, PAGE_SIZE, Directory
 from afsfuse.cache.doors import LOOK
 from afsfuse.cache.listener import NullListener
+from afsfuse.cell.tables import compacted
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.rotation import locate
 from afsfuse.model import FileKind
@@ -239,6 +240,10 @@ class Listings:
         """Drop a directory if there is one."""
         vnode.directory = None
         self.used -= self._order.pop(vnode, 0)
+
+    def compact(self) -> None:
+        """Give back the room of directories that were dropped."""
+        self._order = compacted(self._order)
 
     def drop(self, vnode: Vnode) -> None:
         """The vnode is leaving."""

@@ -431,6 +431,11 @@ class CacheManager:
 
     # Figures
 
+    def compact(self) -> None:
+        """Give back the room of what has left the tables."""
+        self._table.compact()
+        self._listings.compact()
+
     def entries(self, index: int) -> CacheEntry | None:
         """The vnode of this number as `cmdebug` asks for it; None past the end."""
         now = trio.current_time()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from afsfuse.auth.identity import NOBODY
+from afsfuse.cell.tables import compacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,15 +24,7 @@ PROMISE_MARGIN = 10.0  # seconds: a promise that ends sooner counts as ended. So
 
 PERMITS_MAX = 64  # identities whose rights in one directory are remembered
 
-_SPARSE_BYTES = 1 << 14  # not worth a copy
-_SPARSE_ENTRY = 400  # bytes an entry; a full dictionary has 40 to 120, an ordered one twice that
-
 _EVICTION_STEPS = 8  # vnodes looked at for each one that is added, so that adding stays cheap
-
-
-def is_sparse(table: dict[Any, Any]) -> bool:
-    """Whether a dictionary has much more room than it needs; it never gives any back by itself."""
-    return sys.getsizeof(table) > _SPARSE_BYTES + _SPARSE_ENTRY * len(table)
 
 
 class Vnode:
@@ -197,8 +189,9 @@ class VnodeTable:
 
     def compact(self) -> None:
         """Give back the room of vnodes that have gone."""
-        if is_sparse(self._order):
-            self._order = OrderedDict.fromkeys(list(self._order))
+        self._order = compacted(self._order)
+        self._shelves = compacted(self._shelves)
+        self._by_number = compacted(self._by_number)
 
     def shelf(self, volume: Volume) -> Shelf:
         """The shelf of a volume, made when it is not there."""

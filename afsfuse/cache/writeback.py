@@ -291,7 +291,7 @@ class Writes:
             trouble.waiting = False
         file.waiters += 1
         try:
-            while file.owes(who, sequence):
+            while file.owes(who, sequence) or file.carries(who, sequence):
                 flight = None if file.flights else file.next_flight(CALL_SIZE, everything=True)
                 if flight is not None and flight.size == file.extents.size:
                     self._storer.begin(flight)  # it is all there is: no task need be made for it

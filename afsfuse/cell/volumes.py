@@ -31,6 +31,7 @@ from afsfuse.cell.records import (
 )
 from afsfuse.cell.servers import FileServer, ServerRegistry
 from afsfuse.cell.sharing import Shared
+from afsfuse.cell.tables import compacted, is_sparse
 from afsfuse.errors import AfsError, CellUnreachable, DataCorrupt, VolumeMissing
 from afsfuse.interfaces import fileserver, vldb
 from afsfuse.model import SiteInfo, VolumeInfo, VolumeType
@@ -168,6 +169,12 @@ class VolumeLocator:
         if not any((cell, number) in self._volumes for number in numbers):
             for name in (volume.info.name, *map(str, volume.info.ids)):
                 self._records.pop((cell, name), None)
+
+    def compact(self) -> None:
+        """Give back the room of what was forgotten."""
+        if is_sparse(self._records):  # the other table grows and shrinks with it
+            self._records = compacted(self._records)
+            self._volumes = WeakValueDictionary(self._volumes)
 
     async def check_all(self) -> None:
         """Forget which names stand for which volumes, and make sure of those in use now."""

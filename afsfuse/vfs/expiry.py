@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import trio
 
 from afsfuse.vfs.inodes import Node
-from afsfuse.vfs.trees import Keep, Survey, depth, is_top
+from afsfuse.vfs.trees import CROWD, Keep, Survey, depth, is_top
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -37,6 +37,9 @@ _GRACE = 5.0  # seconds that the kernel has to give the references of a tree bac
 _POLL = 0.01  # seconds between two looks at whether it has, at first
 _POLL_MOST = 0.2
 _MANY = 50  # trees that go together before memory is given back to the system
+_TIMERS = 60.0
+"""Seconds for which trio's queue keeps the timers of those who entered a volume, and what hangs on
+them, although they are not needed; see `VfsOptions.enter_timeout`."""
 _SWEEP = 15.0  # seconds between two looks at which trees are used, at most
 _NODE_COST = 450  # bytes of a node with its names; measured with tracemalloc
 _TREE_COST = 1500  # ... of a mount, its mount point and its volume
@@ -56,6 +59,27 @@ class Opened(Protocol):
     def caller(self) -> Caller: ...
     @property
     def node(self) -> Node: ...
+
+
+class Memory(Protocol):
+    """Where the process takes memory from; see `afsfuse.memory`."""
+
+    def lend(self) -> None:
+        """Much comes that is going to leave again."""
+
+    def settle(self) -> None:
+        """What comes now is as much as ever, and stays."""
+
+    def trim(self) -> None:
+        """Give what is free back to the system."""
+
+
+class NoMemory:
+    """Leaves it to Python; for a file system that is not all that its process does."""
+
+    def lend(self) -> None: ...
+    def settle(self) -> None: ...
+    def trim(self) -> None: ...
 
 
 def opened_nodes(what: str, handles: Iterable[Opened]) -> Iterator[Use]:
@@ -113,8 +137,8 @@ class Expiry:
         """Who is inside without having asked; see `afsfuse.fuse.usage`."""
         self.keepers: list[Callable[[], Iterable[Use]]] = []
         """What keeps the tree of a node, or all trees of a volume, as far as this process knows."""
-        self.trim: Callable[[], None] = lambda: None
-        """Called when much was let go: gives memory back to the system."""
+        self.memory: Memory = NoMemory()
+        self._trees.crowded = self._lend
         self.expired = 0
         """Trees that went, since the start."""
 
@@ -126,16 +150,25 @@ class Expiry:
             if self._period:
                 await self._tick_for_ever()
 
+    def _lend(self) -> None:
+        self.memory.lend()
+
     async def _trim(self) -> None:
-        """Give memory back after much was let go, when nobody thinks of it any more."""
+        """Give memory back after much was let go: when nobody thinks of it any more, and again when
+        no timer does.
+        """
         while True:
             await self._much_went.wait()
-            await trio.sleep(_GRACE)
-            await self._cache.leaving.settled()
             self._much_went = trio.Event()
-            self._nodes.compact()
-            self._cache.leaving.compact()
-            self.trim()
+            for pause in (_GRACE, _TIMERS):
+                await trio.sleep(pause)
+                await self._cache.leaving.settled()
+                self._nodes.compact()
+                self._cache.compact()
+                self._locator.compact()
+                if len(self._trees) < CROWD:
+                    self.memory.settle()
+                self.memory.trim()
 
     async def _tick_for_ever(self) -> None:
         last = trio.current_time()

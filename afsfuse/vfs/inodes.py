@@ -23,7 +23,7 @@ import math
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from afsfuse.cache.vnodes import is_sparse
+from afsfuse.cell.tables import compacted
 from afsfuse.errors import StaleInode
 from afsfuse.model import FileKind, Inode
 from afsfuse.vfs.trees import Trees
@@ -276,9 +276,9 @@ class NodeTable:
         self._by_inode[ROOT_INODE] = root
 
     def compact(self) -> None:
-        """Give back the room of nodes that have gone: a dictionary keeps it for ever."""
-        if is_sparse(self._by_inode):
-            self._by_inode = dict(list(self._by_inode.items()))
+        """Give back the room of nodes and trees that have gone."""
+        self._by_inode = compacted(self._by_inode)
+        self.trees.compact()
 
     def number(self, identity: bytes) -> Inode:
         """A free inode number for a new node; the same for the same identity unless it is taken."""

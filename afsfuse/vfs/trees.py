@@ -24,13 +24,17 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from afsfuse.cell.tables import compacted
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from afsfuse.cell.volumes import Volume
     from afsfuse.vfs.inodes import Mount
 
 _ROOT = 1  # the number of the root's inode, which `inodes` builds on this file and names
+CROWD = 200
+"""Trees at a time that are more than somebody's daily work: most of them will go together."""
 _SHARE = 8  # a mount point's name is believed for one part in so many of the period of expiry
 
 
@@ -73,6 +77,8 @@ class Trees:
         self._shown: Counter[Volume] = Counter()  # in how many trees
         self._bare: dict[Volume, None] = {}  # shown in none since the last tick
         self._bare_before: dict[Volume, None] = {}  # ... since the one before
+        self.crowded: Callable[[], None] = lambda: None
+        """Called whenever there are `CROWD` of them, after there were less."""
 
     def __len__(self) -> int:
         return len(self._trees)
@@ -91,6 +97,8 @@ class Trees:
             self._shown[tree.volume] += 1
             self._bare.pop(tree.volume, None)
             self._bare_before.pop(tree.volume, None)
+            if len(self._trees) == CROWD:
+                self.crowded()
 
     def left(self, tree: Mount) -> None:
         """A mount point is gone, or leads elsewhere."""
@@ -102,6 +110,13 @@ class Trees:
         if not self._shown[volume]:
             del self._shown[volume]
             self._bare[volume] = None
+
+    def compact(self) -> None:
+        """Give back the room of trees that have gone."""
+        self._trees = compacted(self._trees)
+        self._shown = compacted(self._shown)
+        self._bare = compacted(self._bare)
+        self._bare_before = compacted(self._bare_before)
 
     def shown(self, volume: Volume) -> bool:
         """Whether any tree shows a volume."""

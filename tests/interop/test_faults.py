@@ -83,6 +83,25 @@ def test_a_line_that_reorders_and_doubles(
         assert digest_of_file(mount.cell / "replicated/data.bin") == digest(seed.REPLICATED)
 
 
+@ONCE
+def test_a_way_that_swallows_large_packets(
+    real_cell: RealCell, visitor: Visitor, tmp_path: Path
+) -> None:
+    """As a tunnel does that carries 1280 bytes, and drops the ICMP messages that would tell."""
+    with visitor.mounted(tmp_path / "afs") as mount:
+        assert (mount.cell / "small/files/f0100").exists()
+        slot = mount.writable / "scratch/slot08"
+        before = slot.read_bytes()
+        real_cell.network.lose("client1", 100, match="udp length > 1260")
+        try:
+            slot.write_bytes(before * 20_000)
+            assert digest_of_file(mount.cell / "small/files/f0100")
+            assert digest_of_file(mount.cell / "replicated/data.bin") == digest(seed.REPLICATED)
+        finally:
+            real_cell.network.heal("client1")
+        slot.write_bytes(before)
+
+
 @SLOW
 def test_a_dead_server_holds_up_nobody_else(
     real_cell: RealCell, visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 CELL = "trees.test"
 ROOT = 1
+FEW = 10
+"""Volumes of a cell that have all this; if there are more, each has but a file and a folder."""
 _CONTENTS: Tree = {
     b"file": b"once\n",
     b"folder": {b"inner": b"deep\n", b"deeper": {b"innermost": b"deepest\n"}},
@@ -53,8 +55,10 @@ def make_cell(address: str, volumes: int) -> DemoCell:
     points = {name_of(n).encode(): MountPoint(b"#v.%s." % name_of(n).encode())
               for n in range(volumes)}  # fmt: skip
     plant(cell.volume("root.cell"), {b"v": points, b"loop": MountPoint(b"#root.cell.")})
+    few: Tree = {b"file": b"once\n", b"folder": {}}
+    contents = _CONTENTS if volumes <= FEW else few
     for number in range(volumes):
-        plant(cell.volume(f"v.{name_of(number)}"), _CONTENTS)
+        plant(cell.volume(f"v.{name_of(number)}"), contents)
     if volumes > 1:
         plant(cell.volume("v.000"), {b"below": MountPoint(b"#v.001.")})
     return cell

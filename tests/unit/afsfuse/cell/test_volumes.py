@@ -356,6 +356,29 @@ async def test_a_volume_that_nobody_uses_is_forgotten(
     assert len(world.connector.calls) > asked
 
 
+async def test_after_many_volumes_those_in_use_are_as_before(
+    autojump_clock: trio.abc.Clock, world: World
+) -> None:
+    used = await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
+    many = []
+    for n in range(600):
+        world.connector.enter(entry((FS1, RW), name=b"v%d" % n, ids=(1000 + n, 0, 0), flags=0x1000))
+        many.append(await world.locator.volume("example.org", f"v{n}", Preference.FORCE_RW))
+    for volume in many:
+        world.locator.forget(volume)
+    del volume
+    many.clear()
+    records = world.locator._records
+    world.locator.compact()
+    assert world.locator._records is not records, "there was room to give back"
+    asked = len(world.connector.calls)
+    again = await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
+    assert again is used, "one object for each, as long as somebody holds it"
+    assert len(world.connector.calls) == asked
+    await world.locator.volume("example.org", "v0", Preference.FORCE_RW)
+    assert len(world.connector.calls) > asked, "and what was forgotten is asked for"
+
+
 async def test_records_of_volumes_in_use_are_refreshed(
     autojump_clock: trio.abc.Clock, world: World, nursery: trio.Nursery
 ) -> None:

@@ -15,7 +15,7 @@ from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import Inode, VolumeType
 from afsfuse.vfs import ROOT_INODE
-from afsfuse.vfs.trees import Keep, Survey
+from afsfuse.vfs.trees import CROWD, Keep, Survey
 from tests.unit.afsfuse.vfs.world import World
 
 if TYPE_CHECKING:
@@ -432,6 +432,61 @@ async def test_trees_of_no_kernel_have_no_root_for_any_number(
         assert find(Inode(12345)) is None
         assert find(ROOT_INODE) is None, "the dynamic root is on no server"
         assert find(await kernel.walk("home.org/a/file")) is None
+
+
+class RecordedMemory:
+    """Notes what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def lend(self) -> None:
+        self.asked.append("lend")
+
+    def settle(self) -> None:
+        self.asked.append("settle")
+
+    def trim(self) -> None:
+        self.asked.append("trim")
+
+
+async def test_memory_for_a_crowd_is_lent_and_given_back(autojump_clock: MockClock) -> None:
+    world = World()
+    for number in range(CROWD):
+        world.volume(f"v{number}")
+        world.home.mountpoint(b"v%d" % number, b"#v%d." % number)
+    async with mounted(world) as kernel:
+        memory = kernel.m.fs.expiry.memory = RecordedMemory()
+        await walk_many(kernel, 0, 100)
+        await trio.sleep(EXPIRE * 3 + 100)
+        assert not shown(kernel)
+        assert memory.asked == ["settle", "trim"] * 2, "at once, and when all timers have gone"
+        memory.asked.clear()
+        for _ in range(2):
+            await walk_many(kernel, 0, CROWD)
+            assert memory.asked == ["lend"], "once, however many there are"
+            await trio.sleep(EXPIRE * 3 + 100)
+            assert not shown(kernel)
+            assert memory.asked == ["lend"] + ["settle", "trim"] * 2
+            memory.asked.clear()
+
+
+async def test_memory_stays_lent_while_a_crowd_stays(autojump_clock: MockClock) -> None:
+    world = World()
+    count = CROWD + 100
+    for number in range(count):
+        world.volume(f"v{number}").file(b"file")
+        world.home.mountpoint(b"v%d" % number, b"#v%d." % number)
+    async with mounted(world) as kernel:
+        memory = kernel.m.fs.expiry.memory = RecordedMemory()
+        for number in range(count):
+            file = await kernel.walk(f"home.org/v{number}/file")
+            if number < CROWD:
+                await kernel.m.fs.open(file, 0, ANONYMOUS)
+                kernel.busy.add(file)
+        await trio.sleep(EXPIRE * 3 + 100)
+        assert len(shown(kernel)) == CROWD + 1, "and the one around them"
+        assert memory.asked == ["lend", "trim", "trim"]
 
 
 async def walk_many(kernel: Kernel, first: int, last: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from afsfuse.interfaces.common import Fid
 from afsfuse.vfs.inodes import Mount, NodeTable
 from afsfuse.vfs.mountpoints import MountPoint, MountTarget, volume_root
-from afsfuse.vfs.trees import Trees, depth, name_timeout, nesting
+from afsfuse.vfs.trees import CROWD, Trees, depth, name_timeout, nesting
 
 
 def volume(name: str = "v") -> Any:
@@ -93,6 +93,20 @@ def test_all_below_a_tree(forest: Forest) -> None:
     assert [names[tree] for tree in forest.trees.below(forest.named["a"])] == ["aaa", "aa", "a"]
     assert [names[tree] for tree in forest.trees.below(forest.named["b"])] == ["b"]
     assert [depth(forest.named[name]) for name in ("top", "a", "aaa")] == [0, 1, 3]
+
+
+def test_a_crowd_is_told_of_each_time_it_comes(forest: Forest) -> None:
+    told: list[int] = []
+    forest.trees.crowded = lambda: told.append(len(forest.trees))
+    for rounds in (1, 2):
+        more = range(len(forest.trees), CROWD + 50)
+        trees = [forest.below(f"{number}", "top") for number in more]
+        assert told == [CROWD] * rounds, "once"
+        for tree in trees:
+            forest.trees.left(tree)
+        forest.trees.compact()
+        assert len(forest.trees) == len(set(forest.trees)) == 5
+        assert all(forest.trees.shown(forest.named[name].volume) for name in ("a", "aaa"))
 
 
 def test_a_volume_is_bare_when_its_last_tree_has_left(forest: Forest) -> None:

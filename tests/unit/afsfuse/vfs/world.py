@@ -324,6 +324,8 @@ class FakeLocator:
                 return volume
         raise VolumeMissing("the cell has no such volume", cell=cell, volume=name)
 
+    def compact(self) -> None: ...
+
     def forget(self, volume: FakeVolume) -> None:
         self.forgotten.append(volume)
 
