@@ -162,7 +162,7 @@ def make_environment(places: Places) -> None:
     words = ["--no-index", "--find-links", places.build / "wheels", "--no-deps", "--no-compile"]
     names = [f"{name}=={version}" for name, version, *_ in wheels]  # not the files: pip notes where
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
-    subprocess.run([*pip, "install", "--quiet", *words, *names], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--quiet", *words, *names], check=True)
     for name in ("activate", "activate.csh", "activate.fish", "Activate.ps1"):
         (home / "bin" / name).unlink(missing_ok=True)
     for path in [home / "pyvenv.cfg", *(home / "bin").iterdir()]:

@@ -114,6 +114,11 @@ def parser() -> argparse.ArgumentParser:
         "-l", dest="lazy", action="store_true", help="detach it now, even when it is in use"
     )
     umount.add_argument(
+        "--dead",
+        action="store_true",
+        help="only if its daemon is gone: what is alive, or not there, is left as it is",
+    )
+    umount.add_argument(
         "--tree", action="store_true",
         help="DIR is a volume's root in a mount: let only that go, with all below it",
     )  # fmt: skip
@@ -157,6 +162,13 @@ def _options_help() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Whatever goes wrong is told in one line."""
+    try:
+        return _told(arguments)
+    except KeyboardInterrupt:  # while something else was being told
+        return EXIT_INTERRUPTED
+
+
+def _told(arguments: Sequence[str] | None) -> int:
     try:
         status = _run(called() if arguments is None else arguments)
         sys.stdout.flush()
@@ -216,6 +228,8 @@ def _umount(known: argparse.Namespace) -> int:
         return let_go(known.directory)
     from afsfuse import ending
 
+    if known.dead:
+        return ending.clear(known.directory)
     return ending.end(known.directory, lazy=known.lazy)
 
 

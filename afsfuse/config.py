@@ -294,7 +294,7 @@ OPTIONS: dict[str, Option] = {
     "bind": Option("bind", "ADDRESS", _address, "address of this machine to send from"),
     "memory": Option("memory", "SIZE", _size(1 << 20, 1 << 40), "data kept in memory"),
     "cachedir": Option("cache_dir", "DIR", _cache_folder, "data kept on disk, or none"),
-    "cachesize": Option("cache_size", "SIZE", _cache_size, "... at most so much; 0: none"),
+    "cachesize": Option("cache_size", "SIZE", _cache_size, "data kept on disk, at most; 0: none"),
     "chunksize": Option("chunk_size", "SIZE", _size(4096, 1 << 20), "unit of the data cache"),
     "vnodes": Option("vnodes", "N", _number(100, 10_000_000), "vnodes kept beyond the kernel's"),
     "readahead": Option("read_ahead", "SIZE", _size(4096, 64 << 20), "kernel's read-ahead (root)"),

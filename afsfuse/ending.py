@@ -10,14 +10,13 @@ import contextlib
 import errno
 import os
 import select
-import sys
 import threading
 import time
-from typing import Self
 
 from afsfuse.control.places import ask_each
 from afsfuse.errors import AfsError
 from afsfuse.tools import complain
+from afsfuse.tools.progress import Progress
 
 EXIT_OK = 0
 
@@ -55,23 +54,39 @@ def end(given: str, *, lazy: bool = False, force: bool = False) -> int:
         with contextlib.suppress(OSError):  # it is in another pid namespace
             watch = os.pidfd_open(pid)
     mount.unmount(directory, lazy=lazy or pid == DEAD, force=force)
-    if watch >= 0:
-        _await_end(given, watch, found.device)
+    if pid and watch >= 0:
+        _await_end(given, pid, watch, found.device)
     return EXIT_OK
 
 
-def _await_end(directory: str, daemon: int, device: str) -> None:
-    """Wait for the daemon behind a descriptor; say why it goes on, if it does."""
+def clear(given: str) -> int:
+    """Remove what a daemon that is gone has left on a directory; returns the exit status.
+
+    Of a mount that is alive, be it ours or another's, nothing is changed.
+    """
     from afsfuse.fuse import mount
 
+    directory = mount.real_directory(given)
+    found = mount.find_mount(directory)
+    if (
+        found is not None
+        and found.type.startswith("fuse")
+        and _daemon_of(directory, mount.PID_ATTRIBUTE) == DEAD
+    ):
+        mount.unmount(directory, lazy=True)
+    return EXIT_OK
+
+
+def _await_end(directory: str, pid: int, daemon: int, device: str) -> None:
+    """Wait for the daemon, also given as a descriptor; say why it goes on, if it does."""
     if select.select([daemon], [], [], COPY_SECONDS)[0]:
         return
-    if (holder := mount.holder_elsewhere(device)) is not None:
+    if (holder := _holder_elsewhere(device, pid)) is not None:
         complain(f"{directory}: unmounted here, but not in the mount namespace of {holder}")
         return
     left = _unstored(directory)
     deadline = time.monotonic() + FAREWELL_SECONDS
-    with _Progress() as progress:
+    with Progress() as progress:
         while not select.select([daemon], [], [], LOOK_SECONDS)[0]:
             before, left = left, _unstored(directory)
             if left != before:
@@ -85,31 +100,25 @@ def _await_end(directory: str, daemon: int, device: str) -> None:
     complain(f"{directory}: unmounted, but its daemon still runs, and {told}: see the log")
 
 
-class _Progress:
-    """A line at a terminal that is written over; elsewhere nothing."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def show(self, text: str) -> None:
-        if self._shown:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *_: object) -> None:
-        self.show("")
-
-
 def _unstored(directory: str) -> int:
     """Bytes that were written below a directory and are on no server yet, as far as we may know."""
     below = os.path.join(os.path.abspath(directory), "")
     try:
-        files = [file for answer in ask_each("unstored") for file in answer["files"]]
+        answers = ask_each("unstored", lambda said: None)  # another daemon may be stuck
+        files = [file for answer in answers for file in answer["files"]]
     except AfsError:  # the daemons have ended, or are busy
         return 0
     return sum(file["bytes"] for file in files if file["path"].startswith(below))
+
+
+def _holder_elsewhere(device: str, pid: int) -> str | None:
+    """A process that holds a copy of the mount, as text: the daemon answers for that copy, too."""
+    from afsfuse.fuse import mount
+
+    for holder, path in mount.copies_elsewhere(device):
+        if _daemon_of(path, mount.PID_ATTRIBUTE) == pid:
+            return holder
+    return None
 
 
 def _daemon_of(directory: str, attribute: str) -> int | None:

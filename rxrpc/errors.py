@@ -133,8 +133,11 @@ class CallTimeout(CallError):
     ``"idle"``: the peer lives but the call made no progress. ``"hard"``: the whole call took
     longer than it may. ``"connect"``: the call never got a channel. ``"reconnect"``: the endpoint
     was told to make its connections anew. ``"forgotten"``: the peer was started anew and knows
-    nothing of the call.
+    nothing of the call. ``"too large"``: the peer lives, but large datagrams seem to vanish on the
+    way; the call may be made again, in smaller ones.
     """
+
+    TOO_LARGE = "too large"
 
     def __init__(self, what: str) -> None:
         super().__init__(what)

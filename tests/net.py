@@ -83,6 +83,7 @@ class LossyNetwork:
         self.max_delay = max_delay
         self.icmp = icmp
         self.cut: set[tuple[Address, Address]] = set()  # (from, to): nothing passes
+        self.largest = 65535  # bytes of a datagram; larger ones vanish without a word
         self.counts: Counter[str] = Counter()
         self._rng = rng
         self._sockets: dict[Address, MemorySocket] = {}
@@ -113,7 +114,8 @@ class LossyNetwork:
     def route(self, data: bytes, source: Address, target: Address) -> None:
         """A datagram was sent."""
         self.counts["sent"] += 1
-        if (source, target) in self.cut or self._rng.random() < self.drop:
+        lost = (source, target) in self.cut or len(data) > self.largest
+        if lost or self._rng.random() < self.drop:
             self.counts["lost"] += 1
             return
         for _ in range(2 if self._rng.random() < self.duplicate else 1):

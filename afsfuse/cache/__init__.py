@@ -6,9 +6,9 @@ statuses), `promises` (how they end), `doors` (who may see what), `directories` 
 `storing` and `writeback` (what is written and not stored yet), `journal` (what outlives this
 process of that), `recovery` (what an earlier process left), `disk` (the second level under the
 chunks, and the journal's files), `changing` (changes of directories), `leftovers` (names to be
-removed, on disk), `revalidation` (after a break), `leaving` (volumes that nobody uses), `listener`
-(the way up), `locktable`, `filelocks`, `serverlocks` and `locks` (locks that processes ask for),
-`manager` (the facade).
+removed, on disk), `revalidation` (after a break) and `pacing` (after many), `leaving` (volumes that
+nobody uses), `listener` (the way up), `locktable`, `filelocks`, `serverlocks` and `locks` (locks
+that processes ask for), `manager` (the facade).
 
 The concurrency contract
 ========================

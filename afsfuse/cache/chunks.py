@@ -198,18 +198,25 @@ class ChunkStore:
         file.length = length
 
     def advance(
-        self, file: FileData, version: int, length: int, pieces: Iterable[tuple[int, memoryview]]
+        self,
+        file: FileData,
+        version: int,
+        length: int,
+        pieces: Iterable[tuple[int, memoryview]],
+        span: tuple[int, int] = (0, 0),
     ) -> None:
-        """These bytes, and nothing else, have made the next data version of a file.
+        """These bytes have made the next data version of a file.
 
-        They must not change any more. `length` is the file's, at least as long as before (see
-        `cut`). Chunks that are there become chunks of the new version.
+        They must not change any more. What else is new lies in `span`, and is not known: of that
+        there are no chunks. `length` is the file's, at least as long as before (see `cut`). All
+        other chunks that are there become chunks of the new version.
         """
         size = self.chunk_size
         before = file.length
         pieces = list(pieces)
         changed = [(start, start + len(view)) for start, view in pieces]
-        file.disk = file.disk.moved(version, before, length, changed)
+        gaps = _gaps(span, changed)
+        file.disk = file.disk.moved(version, before, length, [*changed, *gaps])
         if file.disk is NO_FILE:  # so it is for a file that was empty
             file.disk = self.on_disk(file.vnode, version, length)
         file.data_version = version
@@ -225,6 +232,9 @@ class ChunkStore:
                 elif index in file.chunks or first >= before:
                     begin = max(start, first)
                     self._patch(file, index, begin, view[begin - start : min(end, last) - start])
+        for start, end in gaps:
+            for index in range(start >> self.shift, (end - 1 >> self.shift) + 1):
+                self._replace(file, index, None)
 
     def _patch(self, file: FileData, index: int, offset: int, view: memoryview) -> None:
         """Put bytes into a chunk as long as the file reaches; zeros where nothing is."""
@@ -253,6 +263,19 @@ class ChunkStore:
         return [
             bytearray(min(size, end - start)) for start in range(first << self.shift, end, size)
         ]
+
+
+def _gaps(span: tuple[int, int], pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What of a span none of these ranges has, which are in order."""
+    start, end = span
+    found = []
+    for first, last in pieces:
+        if start < min(first, end):
+            found.append((start, min(first, end)))
+        start = max(start, last)
+    if start < end:
+        found.append((start, end))
+    return found
 
 
 def join(chunks: Sequence[Chunk], start: int, size: int) -> bytes | memoryview:

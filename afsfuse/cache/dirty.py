@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from afsfuse.cache.extents import Extents
+from afsfuse.cache.extents import Extents, oldest
 from afsfuse.cache.journal import DirtyKey
 
 if TYPE_CHECKING:
@@ -90,6 +90,12 @@ class Flight:
     @property
     def end(self) -> int:
         return self.position + self.size
+
+    @property
+    def sequence(self) -> int:
+        """The oldest of the changes that it carries."""
+        changes = [one.sequence for one in (self.cut, self.grow, self.stamp) if one is not None]
+        return min([*changes, *(extent.sequence for extent in self.extents)])
 
     @property
     def alone(self) -> bool:
@@ -211,6 +217,13 @@ class DirtyFile:
             extent.sequence <= sequence and who in (None, extent.who) for extent in self.extents
         )
 
+    def carries(self, who: Identity, sequence: int) -> bool:
+        """Whether anything of that is on its way, be it that it was written over since."""
+        return any(
+            flight.who == who and not flight.given_up and flight.sequence <= sequence
+            for flight in self.flights
+        )
+
     def owners(self) -> set[Identity]:
         """In whose names something is to be stored."""
         owners = {extent.who for extent in self.extents}
@@ -241,15 +254,14 @@ class DirtyFile:
     def truncate(self, length: int, who: Identity) -> None:
         """Cut the file, or let it end with zeros."""
         self.sequence += 1
-        change = Change(length, who, self.sequence)
-        self.extents.cut(length)
+        sequence = oldest(self.extents.cut(length), who, self.sequence)
         stored = max(self.vnode.status.length, self.reach)
         cut = self.cut
-        if length < stored and (
-            cut is None
-            or length <= cut.value
-            or any(flight.cut is cut for flight in self.flights)  # the server may be past that
-        ):
+        flown = any(flight.cut is cut for flight in self.flights)  # the server may be past that
+        if cut is not None and cut.who == who and not flown:
+            sequence = min(sequence, cut.sequence)
+        change = Change(length, who, sequence)
+        if length < stored and (cut is None or length <= cut.value or flown):
             self.cut = change
         if self.grow is not None and self.grow.value > length:
             self.grow = None

@@ -39,7 +39,7 @@ class Extent:
         sequence: int,
         token: int | None,
     ) -> None:
-        """`sequence` tells in which order extents were written."""
+        """`sequence`: the oldest of the writes in it that no server has, or that it stands for."""
         self.start = start
         self.end = start + size
         self.data = data
@@ -74,6 +74,14 @@ class Extent:
         return part
 
 
+def oldest(gone: list[Extent], who: Identity, sequence: int) -> int:
+    """What a change by an identity stands for that has taken the place of extents: the oldest
+    write in them, or itself. What is on its way to the server is settled by that.
+    """
+    waiting = (one.sequence for one in gone if one.flight is None and one.who == who)
+    return min(waiting, default=sequence)
+
+
 class Extents:
     """The extents of one file, by offset; no two overlap."""
 
@@ -106,7 +114,10 @@ class Extents:
     def write(
         self, start: int, data: bytes, who: Identity, sequence: int, token: int | None
     ) -> None:
-        """Lay bytes over what is there. They must not change any more."""
+        """Lay bytes over what is there. They must not change any more.
+
+        Who waits for what they lie over waits for them in its place.
+        """
         end = start + len(data)
         place = bisect_right(self._starts, start) - 1
         if place >= 0 and len(data) < SMALL:
@@ -114,14 +125,14 @@ class Extents:
             if end <= before.end and before.gathers(who):
                 assert isinstance(before.data, bytearray)
                 before.data[start - before.start : end - before.start] = data
-                before.sequence, before.token = sequence, None
+                before.token = None
                 return
-            if before.end == start and self._append(place, data, who, sequence):
+            if before.end == start and self._append(place, data, who):
                 return
-        self._clear(start, end)
+        sequence = oldest(self._clear(start, end), who, sequence)
         self._insert(Extent(start, data, len(data), who, sequence, token))
 
-    def _append(self, place: int, data: bytes, who: Identity, sequence: int) -> bool:
+    def _append(self, place: int, data: bytes, who: Identity) -> bool:
         """Put a small write behind the extent at its end, if that is one of few bytes, too."""
         extent = self._all[place]
         end = extent.end + len(data)
@@ -140,15 +151,14 @@ class Extents:
         else:
             return False
         extent.end = end
-        extent.sequence, extent.token = sequence, None  # of the journal it has several records now
+        extent.token = None  # of the journal it has several records now
         self.size += len(data)
         self.memory += len(data)
         return True
 
-    def cut(self, length: int) -> None:
-        """Drop all bytes beyond a length."""
-        if self.end > length:
-            self._clear(length, self.end)
+    def cut(self, length: int) -> list[Extent]:
+        """Drop all bytes beyond a length; returns the extents that had any."""
+        return self._clear(length, self.end) if self.end > length else []
 
     def drop(self, extent: Extent) -> None:
         """Take one out."""
@@ -195,11 +205,11 @@ class Extents:
             first -= 1
         return first, bisect_right(self._starts, end - 1)
 
-    def _clear(self, start: int, end: int) -> None:
-        """Make a hole."""
+    def _clear(self, start: int, end: int) -> list[Extent]:
+        """Make a hole; returns the extents that had something there."""
         first, last = self._range(start, end)
         if first >= last:
-            return
+            return []
         gone = self._all[first:last]
         left: list[Extent] = []
         if gone[0].start < start:
@@ -212,6 +222,7 @@ class Extents:
             self._count(extent, -1)
         for extent in left:
             self._count(extent, 1)
+        return gone
 
     def _insert(self, extent: Extent) -> None:
         place = bisect_right(self._starts, extent.start)

@@ -41,6 +41,8 @@ class Flusher:
         self._disk = disk
         self._doubt = doubt
         self._first_limits = store.limit, disk.statistics().limit
+        self.left = 0
+        """How many vnodes are still to be forgotten, of those that are being forgotten now."""
 
     def flush(self, vnodes: Iterable[Vnode]) -> int:
         """Forget what is known of these. Free of await.
@@ -68,10 +70,17 @@ class Flusher:
         return await self._flush_many(list(self._table))
 
     async def _flush_many(self, vnodes: list[Vnode]) -> int:
-        kept = 0
-        for start in range(0, len(vnodes), _AT_ONCE):
-            kept += self.flush(vnodes[start : start + _AT_ONCE])
-            await trio.lowlevel.checkpoint()
+        kept, left = 0, len(vnodes)
+        self.left += left
+        try:
+            for start in range(0, len(vnodes), _AT_ONCE):
+                some = vnodes[start : start + _AT_ONCE]
+                kept += self.flush(some)
+                self.left -= len(some)
+                left -= len(some)
+                await trio.lowlevel.checkpoint()
+        finally:
+            self.left -= left  # whoever asked for it has gone
         return kept
 
     @property

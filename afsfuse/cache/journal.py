@@ -98,17 +98,23 @@ class Journal(Protocol):
         ...
 
     def clean(self, key: DirtyKey) -> None:
-        """Everything of this key is on the server, or was given up by a person."""
+        """Everything of this key is on the server, or was given up by a person: but for what an
+        earlier daemon left of it.
+        """
         ...
 
     def recovered(self) -> list[RecoveredFile]:
-        """What an earlier daemon left, at start: it stays in the journal until it is `clean` or
+        """What an earlier daemon left: it stays in the journal until it is `forgotten` or
         `taken_over`.
         """
         ...
 
     def taken_over(self, key: DirtyKey) -> None:
         """What an earlier daemon left of this key was written once more, since `opened`."""
+        ...
+
+    def forgotten(self, key: DirtyKey) -> None:
+        """What an earlier daemon left of this key is safe elsewhere, or was given up."""
         ...
 
     def close(self) -> None:
@@ -151,6 +157,9 @@ class NullJournal:
         return []
 
     def taken_over(self, key: DirtyKey) -> None:
+        """Nothing was left."""
+
+    def forgotten(self, key: DirtyKey) -> None:
         """Nothing was left."""
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ PREFIX = b".__afs"
 
 _FILES = "unlinked-*.jsonl"
 _MODE = 0o600  # names of files are nobody's business
+_SPARE_LINES = 1000  # of names that are gone, until the file is written anew without them
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Leftovers:
         self._folder = folder
         self._others = others
         self._file: int | None = None
+        self._lines = 0
         self._open: dict[Leftover, None] = {}
         self._unsynced = self._syncing = False
 
@@ -80,8 +82,28 @@ class Leftovers:
         del self._open[leftover]
         if self._open:
             self._append({"gone": asdict(leftover)})
+            if self._lines > _SPARE_LINES + 2 * len(self._open):
+                self._shorten()
         elif self._file is not None:
             os.ftruncate(self._file, 0)
+            self._lines = 0
+
+    def _shorten(self) -> None:
+        """Go on in another file, which has what is not struck out: one name may stay for long, and
+        thousands come and go.
+        """
+        before = self._file
+        if before is None:
+            return
+        path, self._file, self._lines = self._path, None, 0
+        for leftover in self._open:
+            self._append({"made": asdict(leftover)})
+        if self._file is None or self._folder is None:
+            return  # the one before stays, and stays locked
+        with suppress(OSError):
+            os.fsync(self._file)  # before the only other copy goes
+            os.unlink(path)
+        os.close(before)
 
     def inherit(self) -> list[Leftover]:
         """Take over what daemons that are no more have left; it is in this list from now on."""
@@ -150,6 +172,7 @@ class Leftovers:
             if self._file is None:
                 self._file = self._create(self._folder)
             os.write(self._file, json.dumps(line).encode() + b"\n")
+            self._lines += 1
         except OSError as exc:
             log.warning("%s: names to be removed cannot be written down: %s", self._folder, exc)
             self._folder = None

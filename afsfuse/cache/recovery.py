@@ -39,6 +39,7 @@ AT_START = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds until what could not be looked at is tried again
 _UNDER_WAY = 2  # stores of a file that the dead daemon can have sent without hearing of them
 _PIECE = 1 << 20
+_CHANGED = "the file was changed since"
 
 
 class Moved(Exception):
@@ -116,7 +117,7 @@ class Recovery:
         """What was left is given up, or is safe elsewhere."""
         del self._left[key]
         self._errors.pop(key, None)
-        self._journal.clean(key)
+        self._journal.forgotten(key)
 
     async def _try_all(self, *, first: bool) -> None:
         for key in list(self._left):
@@ -138,9 +139,15 @@ class Recovery:
             self._check(files, vnode, first=first)
         except Moved as moved:
             self._keep_aside(key, files, str(moved))
+            self._done(key)
             return
         if vnode.dirty is not None and not first:
             return  # written to since: it will have moved
+        base = files[-1].base_version
+        older = [file for file in files if file.base_version < base]
+        if older:  # a daemon came and went, and could not store it, but what was written then
+            self._keep_aside(key, older, _CHANGED)
+            files = self._left[key] = [file for file in files if file not in older]
         self._write(key, files, vnode)
 
     async def _vnode(self, key: DirtyKey) -> Vnode:
@@ -164,7 +171,7 @@ class Recovery:
         if version == base:
             return
         if not (first and base < version <= base + _UNDER_WAY):
-            raise Moved("the file was changed since")
+            raise Moved(_CHANGED)
         # It may have been a store of our own whose reply nobody has heard.
         log.warning(
             "%s: may have been changed since it was written here: each range of it has what was "
@@ -189,7 +196,7 @@ class Recovery:
         del self._left[key]
         self._errors.pop(key, None)
         if vnode.dirty is None:
-            self._journal.clean(key)
+            self._journal.forgotten(key)
             return
         self._journal.taken_over(key)
         writes.rush(vnode.dirty)
@@ -203,7 +210,6 @@ class Recovery:
         except OSError as exc:
             raise AfsError(f"{why}, and cannot be put aside: {exc.strerror}") from exc
         log.warning("%s: %s: what was left unstored is in %s", path, why, made)
-        self._done(key)
 
 
 def _length(vnode: Vnode) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
 
+from afsfuse.cache.pacing import Pace
 from afsfuse.errors import AfsError
 from afsfuse.interfaces.common import FIDS_MAX
 from afsfuse.model import FileKind
@@ -27,7 +29,8 @@ class Revalidator:
     """A queue of vnodes whose promise was broken, worked off volume by volume, in bulk.
 
     A vnode that is broken again while it is being asked about is simply queued again: the status
-    under way loses its promise by the break, so nothing is believed that the break made void.
+    under way loses its promise by the break, so nothing is believed that the break made void. One
+    that is broken all the time has to wait (`pacing`).
     """
 
     def __init__(self, statuses: StatusKeeper, listings: Listings) -> None:
@@ -35,6 +38,8 @@ class Revalidator:
         self._statuses = statuses
         self._listings = listings
         self._queue: dict[Vnode, None] = {}
+        self._later: dict[Vnode, float] = {}  # from when on it may be asked about, in that order
+        self._pace = Pace()
         self._wake = trio.Event()
         self.revalidated = 0
         self.failed = 0
@@ -42,33 +47,52 @@ class Revalidator:
 
     def submit(self, vnode: Vnode) -> None:
         """Queue a vnode that the kernel holds. Free of await."""
-        if not self._closed:
+        if self._closed or vnode in self._later:
+            return
+        now = trio.current_time()
+        if pause := self._pace.pause(vnode, now):
+            self._later[vnode] = now + pause
+        else:
             self._queue[vnode] = None
-            self._wake.set()
+        self._wake.set()
 
     def close(self) -> None:
         """Ask about nothing any more: each answer would bring a new promise."""
         self._closed = True
         self._queue.clear()
+        self._later.clear()
 
     def forget(self, vnode: Vnode) -> None:
         """The vnode has left the table."""
         self._queue.pop(vnode, None)
+        self._later.pop(vnode, None)
+        self._pace.forget(vnode)
 
     def __len__(self) -> int:
         """Number of vnodes waiting."""
-        return len(self._queue)
+        return len(self._queue) + len(self._later)
 
     async def run(self, listener: KernelListener) -> None:
         """Revalidate until cancelled."""
         places = trio.CapacityLimiter(_GROUPS)
         async with trio.open_nursery() as nursery:
             while True:
-                await self._wake.wait()
+                with trio.move_on_at(next(iter(self._later.values()), inf)):
+                    await self._wake.wait()
                 self._wake = trio.Event()
+                self._resume()
                 while self._queue:
                     await places.acquire_on_behalf_of(token := object())
                     nursery.start_soon(self._work, self._take_group(), listener, places, token)
+
+    def _resume(self) -> None:
+        """Those that have waited long enough are next."""
+        now = trio.current_time()
+        for vnode, due in list(self._later.items()):
+            if due > now:
+                break
+            del self._later[vnode]
+            self._queue[vnode] = None
 
     def _take_group(self) -> list[Vnode]:
         """The vnodes of the first one's volume, as many as one bulk call holds.
@@ -83,8 +107,10 @@ class Revalidator:
                 group.append(vnode)
                 if len(group) == FIDS_MAX:
                     break
+        now = trio.current_time()
         for vnode in group:
             del self._queue[vnode]
+            self._pace.asked(vnode, now)
         return group
 
     async def _work(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.cache.dirty import trouble
+from afsfuse.cache.journal import JournalLost
 from afsfuse.cache.tasks import Tasks
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.changes import StatusChange
@@ -202,12 +203,20 @@ class Storer(Tasks):
         if flight.cut is not None:
             self._store.cut(data, flight.cut.value)
         self._store.cut(data, status.length)
-        pieces = [
-            (extent.start, memoryview(extent.data)[: max(0, status.length - extent.start)])
-            for extent in self._remove(flight)
-            if extent.data is not None and extent.start < status.length
-        ]
-        self._store.advance(data, status.data_version, status.length, pieces)
+        try:
+            pieces = [
+                (extent.start, extent.view(self.journal)[: status.length - extent.start])
+                for extent in self._remove(flight)
+                if extent.start < status.length
+            ]
+        except JournalLost as exc:  # the server has got them; we have not, any more
+            log.debug("%s: %s", file.path, exc)
+            self._store.drop(data)
+            vnode.data = None
+        else:
+            # What was written over since is on the server all the same, under what lies over it.
+            span = flight.position, min(flight.end, status.length)
+            self._store.advance(data, status.data_version, status.length, pieces, span)
         self._enter(vnode, reply, ticket)
         self._version_stored(vnode, before)
         self._note_changes(file, flight)

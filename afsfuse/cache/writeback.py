@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PATIENCE = 1.0  # seconds after a failure for which a writer gets it without another try
+_LAST_PAUSE = 2.0  # seconds between two tries when the time for them ends soon
 
 
 class Unstored(NamedTuple):
@@ -290,7 +291,7 @@ class Writes:
             trouble.waiting = False
         file.waiters += 1
         try:
-            while file.owes(who, sequence):
+            while file.owes(who, sequence) or file.carries(who, sequence):
                 flight = None if file.flights else file.next_flight(CALL_SIZE, everything=True)
                 if flight is not None and flight.size == file.extents.size:
                     self._storer.begin(flight)  # it is all there is: no task need be made for it
@@ -459,11 +460,14 @@ class Writes:
         file.moved()
 
     async def finish(self, seconds: float) -> list[Unstored]:
-        """Store everything within a time; returns what could not be. Names it in the log."""
+        """Store everything within a time; returns what could not be. Names it in the log.
+
+        While what hinders it may pass, such as a server that is silent, it is tried again.
+        """
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
                 for file in list(self._files):
-                    nursery.start_soon(self._finish, file)
+                    nursery.start_soon(self._insist, file)
         left = self.unstored()
         for one in left:
             log.warning(
@@ -471,6 +475,14 @@ class Writes:
                 one.path, one.size, one.who, one.error or "there was no time",
             )  # fmt: skip
         return left
+
+    async def _insist(self, file: DirtyFile) -> None:
+        while True:
+            await self._finish(file)
+            hindered = (trouble.error for trouble in file.trouble.values())
+            if file not in self._files or not any(error.passing for error in hindered):
+                return
+            await trio.sleep(_LAST_PAUSE)
 
     async def store(self, vnode: Vnode) -> None:
         """Return when what was written to a file is on its server, or cannot be. Never raises."""

@@ -74,4 +74,5 @@ class CacheVerbs:
             "memory": figures.data_bytes,
             "unstored": figures.dirty_bytes,
             "evicted": figures.chunks_evicted,
+            "forgetting": flusher.left,
         }

@@ -18,12 +18,14 @@ from afsfuse.control.protocol import ANSWER_MAX, read_answer, request_line
 from afsfuse.errors import ControlRefused, NoDaemon
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 ANSWER_SECONDS = 10.0
 """For what a daemon knows by itself."""
 PATIENT_SECONDS = 130.0
 """For what it has to ask servers: longer than it waits for these itself, `ControlLimits`."""
+_SILENT = "a daemon does not answer: see its log"
 _CREDENTIALS = struct.Struct("iII")  # struct ucred
 
 
@@ -85,10 +87,13 @@ class Place:
             raise ControlRefused("the daemon does not answer: see its log")
         return self._do_it_here(line)
 
-    def ask_each(self, verb: str, **arguments: object) -> list[dict[str, Any]]:
+    def ask_each(
+        self, verb: str, silent: Callable[[str], object] | None = None, /, **arguments: object
+    ) -> list[dict[str, Any]]:
         """Have something done by every daemon of the place; those that are dead are left out.
 
-        Raises `ControlRefused` if one refuses or does not answer.
+        Raises `ControlRefused` if one refuses, or does not answer; `silent` is told of the latter
+        instead.
         """
         line = request_line(verb, **arguments)
         answers = []
@@ -97,7 +102,9 @@ class Place:
                 with _connect(self.folder, name) as connection:
                     answers.append(read_answer(_converse(connection, line)))
             except (TimeoutError, BlockingIOError):
-                raise ControlRefused("a daemon does not answer: see its log") from None
+                if silent is None:
+                    raise ControlRefused(_SILENT) from None
+                silent(_SILENT)
             except OSError:
                 continue
         return answers
@@ -176,14 +183,22 @@ def places() -> list[Place]:
     return [Place(folder) for folder in folders()]
 
 
-def ask_each(verb: str, **arguments: object) -> list[dict[str, Any]]:
+def ask_each(
+    verb: str, silent: Callable[[str], object] | None = None, /, **arguments: object
+) -> list[dict[str, Any]]:
     """Have something done by every daemon that this user can reach.
 
-    Raises `NoDaemon` if there is none, `ControlRefused` if one refuses or does not answer.
+    Raises `NoDaemon` if there is none, `ControlRefused` if one refuses or does not answer. If
+    `silent` is there, it is told of those that do not answer, and the others' answers count.
     """
-    answers = [answer for place in places() for answer in place.ask_each(verb, **arguments)]
+    unheard: list[str] = []
+    note = None if silent is None else unheard.append
+    answers = [answer for place in places() for answer in place.ask_each(verb, note, **arguments)]
     if not answers:
-        raise NoDaemon("no mount is running here")
+        raise ControlRefused(unheard[0]) if unheard else NoDaemon("no mount is running here")
+    for said in unheard:
+        assert silent is not None
+        silent(said)
     return answers
 
 

@@ -147,15 +147,14 @@ class Why:
             one for one in self._client.operations.under_way() if one.operation.volume is volume
         ]
         mine = [call(one) for one in running if one.operation.who in me]
-        failure = self._client.operations.failure(volume)
-        told = failure is not None and (failure.public or failure.who in me)
+        failure = self._client.operations.failure(volume, me)
         return {
             "volume": {"name": volume.name, "id": volume.id, "type": TYPES[volume.type.name]},
             "servers": [self._server(site.server) for site in volume.sites],
             "calls": mine,
             "calls_of_others": len(running) - len(mine),
             "failure": None
-            if failure is None or not told
+            if failure is None
             else {"name": failure.name, "at": failure.at, "error": failure.error},
         }
 

@@ -7,12 +7,12 @@ and their codes are those of src/viced/afsfileprocs.c, for clients can tell.
 from __future__ import annotations
 
 import errno
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from afsfuse.democell.filedata import FileData
 from afsfuse.democell.refusal import Refused
+from afsfuse.democell.times import seconds
 from afsfuse.democell.vnode import blocks
 from afsfuse.interfaces.fileserver import FileType, StoreMask, StoreStatus
 from afsfuse.interfaces.protection import ANONYMOUS
@@ -76,7 +76,7 @@ def set_status(volume: Volume, vnode: Vnode, status: StoreStatus, who: int) -> V
     """Set what a client asked for, of a vnode that was made just now or had data stored."""
     vnode = volume.change(vnode)
     vnode.author = who
-    vnode.mtime = int(time.time())
+    vnode.mtime = seconds()
     return store_status(volume, vnode, status)
 
 
@@ -92,7 +92,7 @@ def store_status(volume: Volume, vnode: Vnode, status: StoreStatus) -> Vnode:
         vnode.mode = status.unix_mode_bits & _MODE_BITS
     if status.mask & StoreMask.GROUP:
         vnode.group = status.group
-    vnode.server_mtime = int(time.time())
+    vnode.server_mtime = seconds()
     return vnode
 
 
@@ -109,7 +109,7 @@ def link(
     target = volume.change(target)
     target.links += 1
     target.author = who
-    target.server_mtime = int(time.time())
+    target.server_mtime = seconds()
     return parent, target
 
 
@@ -232,7 +232,7 @@ def _edit(
     volume.charge(blocks(directory.length) - before)
     directory.version += 1
     directory.author = who
-    directory.mtime = directory.server_mtime = int(time.time())
+    directory.mtime = directory.server_mtime = seconds()
 
 
 def _unlink(volume: Volume, directory: Vnode, target: Vnode) -> Removal:
@@ -244,5 +244,5 @@ def _unlink(volume: Volume, directory: Vnode, target: Vnode) -> Removal:
         return Removal(directory, target, gone=True)
     target = volume.change(target)
     target.links -= 1
-    target.server_mtime = int(time.time())
+    target.server_mtime = seconds()
     return Removal(directory, target, gone=False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import heapq
-import time
 from typing import TYPE_CHECKING
 
 from afsfuse.democell.acl import ALL_RIGHTS, AccessList
 from afsfuse.democell.dirpages import DirectoryPages
 from afsfuse.democell.refusal import Refused
+from afsfuse.democell.times import seconds
 from afsfuse.democell.vnode import ROOT, Vnode, blocks
 from afsfuse.errors import ViceCode
 from afsfuse.interfaces.common import Fid
@@ -52,7 +52,7 @@ class Volume:
         self.quota = quota
         self.min_quota = 0
         self.offline_message = b""
-        self.created = int(time.time())
+        self.created = seconds()
         """Of a clone: when it was made; told to clients in each `VolSync`."""
         self.state: int | None = None
         """What is answered in place of all else: VBUSY, VOFFLINE, VMOVED …; None: the volume."""

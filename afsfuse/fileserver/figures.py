@@ -24,7 +24,7 @@ from afsfuse.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Seconds: the upper ends of the classes in which durations are counted; above is one more."""
 
-_FAILURES_MAX = 256  # volumes whose last failure is remembered
+_FAILURES_MAX = 256  # that are remembered
 
 _PUBLIC = (CellUnreachable, ServerUnreachable, VolumeBusy, VolumeMissing, VolumeOffline)
 
@@ -116,7 +116,10 @@ class Operations:
         self._clock = clock
         self._running: dict[Running, None] = {}
         self._kinds: dict[str, _Kind] = {}
-        self._failures: OrderedDict[Volume, Failure] = OrderedDict()
+        self._failures: OrderedDict[tuple[Volume, Identity | None], Failure] = OrderedDict()
+        """Of each user the last one on a volume, and under None the last that may be told to all:
+        what happens to one does not hide what happened to another.
+        """
 
     def watch(self, watcher: OperationWatcher | None) -> None:
         """Tell somebody of each operation; nobody with None."""
@@ -146,24 +149,27 @@ class Operations:
         self._watcher.ended(running, error)
 
     def _remember(self, operation: Operation[Any], error: AfsError) -> None:
-        self._failures.pop(operation.volume, None)
-        self._failures[operation.volume] = Failure(
-            operation.name, self._clock(), operation.who, str(error), isinstance(error, _PUBLIC)
-        )
-        if len(self._failures) > _FAILURES_MAX:
+        public = isinstance(error, _PUBLIC)
+        failure = Failure(operation.name, self._clock(), operation.who, str(error), public)
+        for key in ((operation.volume, operation.who), (operation.volume, None))[: 1 + public]:
+            self._failures.pop(key, None)
+            self._failures[key] = failure
+        while len(self._failures) > _FAILURES_MAX:
             self._failures.popitem(last=False)
 
     def forget(self, volume: Volume) -> None:
         """Nobody uses a volume any more."""
-        self._failures.pop(volume, None)
+        for key in [key for key in self._failures if key[0] is volume]:
+            del self._failures[key]
 
     def under_way(self) -> list[Running]:
         """Those that have not ended, oldest first."""
         return list(self._running)
 
-    def failure(self, volume: Volume) -> Failure | None:
-        """What failed last on a volume."""
-        return self._failures.get(volume)
+    def failure(self, volume: Volume, whose: Iterable[Identity]) -> Failure | None:
+        """What failed last on a volume, of what these may be told."""
+        known = (self._failures.get((volume, who)) for who in (*whose, None))
+        return max(filter(None, known), key=lambda failure: failure.at, default=None)
 
     def statistics(self) -> tuple[OperationStatistics, ...]:
         """A snapshot, by name."""

@@ -68,6 +68,7 @@ class Verdict(enum.Enum):
     """What the failure of one attempt means for the operation."""
 
     UNREACHABLE = enum.auto()  # this address does not answer: the next address, the next server
+    AGAIN = enum.auto()  # this very address, at once: the call will be made another way
     BUSY = enum.auto()  # the volume is in use there: the next server, then wait
     OFFLINE = enum.auto()  # the volume is off line there: the next server, then wait a little
     MOVED = enum.auto()  # the volume is not there: ask where it is
@@ -104,6 +105,8 @@ def judge(error: CallError) -> Verdict:
         return _OF_CODE.get(error.code, Verdict.REFUSED)
     if isinstance(error, CallBusy):
         return Verdict.BUSY
+    if isinstance(error, CallTimeout) and error.what == CallTimeout.TOO_LARGE:
+        return Verdict.AGAIN
     if isinstance(error, CallTimeout | NetworkError):
         return Verdict.UNREACHABLE
     if isinstance(error, EndpointClosed):

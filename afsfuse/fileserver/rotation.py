@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import trio
@@ -76,6 +77,11 @@ class RetryLimits:
     pace: float = 128.0
     """Bytes a second that a server must send or take on average, once it has begun, or the call
     ends. 64 calls that share a line of 256 kbit/s have four times as much each."""
+
+    stall_time: float = 6.0
+    """After so long without a byte of an answer, though the server lives, what asks is asked once
+    more in packets that pass everywhere (see `rxrpc.core.pathsize`).
+    """
 
     busy_time: float = 30.0
     """How long an operation waits in all while the volume is busy at every site."""
@@ -177,8 +183,13 @@ class Rotation:
         self._chosen: dict[tuple[str, int], FileServer] = {}  # who answered last, by volume
         self.channels = CALLS_A_CONNECTION * endpoint.parameters.max_connections_per_bundle
         pace = self.limits.pace
-        self._alone = CallTimeouts(dead=self.limits.dead_time, pace=pace)
-        self._replaceable = CallTimeouts(dead=self.limits.failover_time, pace=pace)
+        alone = CallTimeouts(dead=self.limits.dead_time, pace=pace)
+        replaceable = CallTimeouts(dead=self.limits.failover_time, pace=pace)
+        stalls = {Effect.NONE: self.limits.stall_time, Effect.SETS: inf, Effect.ONCE: None}
+        self._timeouts = {
+            effect: (replace(alone, stall=stall), replace(replaceable, stall=stall))
+            for effect, stall in stalls.items()
+        }
 
     async def execute(self, operation: Operation[T]) -> T:
         """Do it, at whichever server of the volume can; raise `AfsError` saying why none could."""
@@ -287,7 +298,7 @@ class Rotation:
             others = len(servers) > 1 and any(
                 other is not server and not health.is_down(other) for other in servers
             )
-            timeouts = self._replaceable if others else self._alone
+            timeouts = self._timeouts[operation.effect][others]
             began = trio.current_time()
             used: list[Connection] = []
             with health.waiting(server):
@@ -298,7 +309,10 @@ class Rotation:
                         result = await self._attempt(operation, server, address, timeouts, used)
                     except CallError as exc:
                         verdict = judge(exc)
-                        if verdict is Verdict.UNREACHABLE:
+                        if verdict is Verdict.AGAIN and operation.effect is not Effect.ONCE:
+                            tried.discard(address)
+                            continue
+                        if verdict in (Verdict.AGAIN, Verdict.UNREACHABLE):
                             if operation.effect is Effect.ONCE:
                                 break
                             continue

@@ -20,8 +20,12 @@ import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from afsfuse.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEVICE = "/dev/fuse"
 
@@ -361,11 +365,13 @@ def device_of(directory: str) -> str | None:
     return None if mount is None else mount.device
 
 
-def holder_elsewhere(device: str) -> str | None:
-    """A process in whose mount namespace this `major:minor` is mounted, as text; None if nowhere.
+def copies_elsewhere(device: str) -> Iterator[tuple[str, str]]:
+    """Processes in whose mount namespace a FUSE mount of this `major:minor` is: each as text, and
+    the path by which that mount is reached from here.
 
     A container or a service that was started while the mount was there has a copy of it, and the
-    daemon goes on as long as any copy is there. Only root can look into all processes.
+    daemon goes on as long as any copy is there. The kernel gives numbers of mounts that are gone
+    to others: who is asked by that path tells. Only root can look into all processes.
     """
     for pid in filter(str.isdigit, os.listdir("/proc")):
         process = Path("/proc", pid)
@@ -374,6 +380,7 @@ def holder_elsewhere(device: str) -> str | None:
             name = (process / "comm").read_text().strip()
         except OSError:  # it has ended, or is not ours to look at
             continue
-        if any(mount.device == device for mount in parse_mount_table(table)):
-            return f"{name} (process {pid})"
-    return None
+        for mount in parse_mount_table(table):
+            if mount.device == device and mount.type.startswith("fuse"):
+                yield f"{name} (process {pid})", f"{process}/root{mount.directory}"
+                break

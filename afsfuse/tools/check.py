@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from afsfuse.tools import printable
 from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Parser
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from afsfuse.checks.findings import Finding
 
@@ -48,16 +49,15 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> int:
     """Run it; returns the exit status."""
     given = parser().parse_args(arguments)
-    for name in ("afsfuse", "rxrpc"):  # what is wrong is said below
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     everything: list[Finding] = []
     from afsfuse.checks.everything import look
 
-    for found in look(given.cell, given.realm, given.confdir):
-        everything += found
-        if not given.json:
-            for one in found:
-                _print(one)
+    with _silence("afsfuse", "rxrpc"):  # what is wrong is said here
+        for found in look(given.cell, given.realm, given.confdir):
+            everything += found
+            if not given.json:
+                for one in found:
+                    _print(one)
     if given.json:
         shown = [
             {"what": one.what, "state": one.state.value, "text": one.text, "advice": one.advice}
@@ -65,6 +65,20 @@ def main(arguments: Sequence[str]) -> int:
         ]
         print(json.dumps({"findings": shown}, indent=2))
     return EXIT_FAILED if any(one.state.value == "wrong" for one in everything) else EXIT_OK
+
+
+@contextlib.contextmanager
+def _silence(*parts: str) -> Iterator[None]:
+    """Let nothing of these be logged meanwhile."""
+    loggers = [logging.getLogger(part) for part in parts]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _print(one: Finding) -> None:

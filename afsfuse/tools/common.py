@@ -1,4 +1,7 @@
-"""What several commands share: their command lines, cells, and where a new token goes."""
+"""What several commands share: their command lines, cells, and where a new token goes.
+
+What not all of them need is loaded by those that do: most are to start at once.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from afsfuse.auth import keyring
-from afsfuse.auth.acquire import Wanted
-from afsfuse.cell.cellservdb import CellFiles, is_cell_name, load, search_folders
-from afsfuse.control.places import tell_all
 from afsfuse.errors import UsageError
 from afsfuse.tools import complain
 
 if TYPE_CHECKING:
+    from afsfuse.auth.acquire import Wanted
     from afsfuse.auth.token import Token
+    from afsfuse.cell.cellservdb import CellFiles
 
 EXIT_OK = 0
 EXIT_USAGE = 1
@@ -70,10 +71,14 @@ class Cells:
     @classmethod
     def load(cls, confdir: Path | None) -> Cells:
         """Raises `UsageError` when there is something wrong with the files."""
+        from afsfuse.cell.cellservdb import load, search_folders
+
         return cls(load(search_folders(confdir)))
 
     def name(self, given: str) -> str:
         """The full name of a cell, from that or an alias, in whatever case."""
+        from afsfuse.cell.cellservdb import is_cell_name
+
         folded = given.lower()
         name = self.files.aliases.get(folded, folded)
         if not is_cell_name(name):
@@ -91,6 +96,8 @@ class Cells:
 
     def wanted(self, cell: str, realm: str | None) -> Wanted:
         """What Kerberos is asked for."""
+        from afsfuse.auth.acquire import Wanted
+
         entry = self.files.cells.get(cell)
         hosts = [server.host for server in entry.servers if server.host] if entry else []
         return Wanted(cell, realm, hosts[0].split()[0].rstrip(",") if hosts else None)
@@ -101,6 +108,9 @@ def hand_over(token: Token, renewal: str | None = None, *, wait: bool = True) ->
 
     ``wait``: a moment for the daemon to learn the number of the token's owner.
     """
+    from afsfuse.auth import keyring
+    from afsfuse.control.places import tell_all
+
     answers = tell_all("set", token=token.encode(), wait=wait)
     if renewal is not None:
         for place, _ in answers:

@@ -66,17 +66,17 @@ def main(arguments: Sequence[str]) -> int:
         return _discard(path.decode("utf-8", "backslashreplace"))  # as daemons show it
     if given.watch:
         return _watch(as_json=given.json)
-    if given.unstored:
-        mounts = []
-        files = [file for answer in ask_each("unstored") for file in answer["files"]]
-    else:
-        mounts = ask_each("statistics")
-        files = [file for shown in mounts for file in shown["files"]]
+    silent: list[str] = []
+    answers = ask_each("unstored" if given.unstored else "statistics", silent.append)
+    mounts = [] if given.unstored else answers
+    files = [file for answer in answers for file in answer["files"]]
     if given.json:
         print(json.dumps({"mounts": mounts, "files": files}, indent=2))
-        return EXIT_OK
-    print("\n".join(lines(mounts, files, time.time())))
-    return EXIT_OK
+    else:
+        print("\n".join(lines(mounts, files, time.time())))
+    for said in silent:
+        complain(said)
+    return EXIT_FAILED if silent else EXIT_OK
 
 
 def lines(mounts: Iterable[Shown], files: Iterable[Shown], now: float) -> list[str]:

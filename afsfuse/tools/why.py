@@ -169,10 +169,11 @@ def verdict(shown: Shown) -> str:
         hosts = ", ".join(f"{_host(one)}, silent {_since(one)}" for one in silent)
         known = " (its status is in memory)" if promise is not None and promise["counts"] else ""
         return f"operations hang on {hosts}{known}"
-    if promise is not None and promise["counts"] and shown["ending"] == "found":
+    if promise is not None and promise["counts"] and shown["ending"] in ("found", "absent"):
+        what = "there is no such name, and " if shown["ending"] == "absent" else ""
         return (
-            f"answered from memory: {promise['server'] or 'the server'} has promised to tell of "
-            f"changes, for {duration(promise['left'])} more"
+            f"answered from memory: {what}{promise['server'] or 'the server'} has promised to tell "
+            f"of changes, for {duration(promise['left'])} more"
         )
     if shown["ending"] == "closed":
         return "it is not known whether you may: who asks waits for a server"

@@ -183,9 +183,8 @@ class FileWriting:
             return True
         vnode = opened.node.vnode
         dirty = None if vnode is None else vnode.dirty
-        if writer.lost is not None or (
-            dirty is not None and (writer.wrote or writer.who in dirty.trouble)
-        ):
+        # Of a mapping the kernel writes pages through whichever handle it likes.
+        if writer.lost is not None or (dirty is not None and writer.who in dirty.keys):
             return False
         writer.wrote = False
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rxrpc.core.call import Call
+from rxrpc.core.pathsize import PathSize
 from rxrpc.core.states import CallState
 from rxrpc.core.timers import NEVER
 from rxrpc.errors import CallBusy, CallTimeout, PhaseError
@@ -27,13 +28,16 @@ class ClientCall(Call):
         self, context: Context, bundle: Bundle, timeouts: CallTimeouts, now: float
     ) -> None:
         super().__init__(context, timeouts, now)
+        self._patience = timeouts.stall
         self._bundle = bundle
+        self._path: PathSize
         self._started = now
         self._busy_since: float | None = None
         self._busy_count = 0
 
     def bind(self, connection: Connection, channel: int, number: int, now: float) -> None:
         """The call gets its channel, and what was written so far goes out."""
+        self._path = PathSize(connection.peer, now)
         super().bind(connection, channel, number, now)
         self._become(CallState.SENDING)
         self._make_packets()
@@ -118,6 +122,32 @@ class ClientCall(Call):
             self._bundle.withdraw(self)
             return
         super().on_timer(now)
+
+    def _on_timer_alive(self, now: float) -> None:
+        super()._on_timer_alive(now)
+        if self._patience is None or self.over:
+            return
+        if self.confirmed:
+            too_large = self._is_withheld(now, self._patience)
+        else:
+            too_large = self._path.swallows(self.sending, now)
+        if too_large:
+            self.ping(now)  # which tells the server how large its packets may be
+            self.fail(CallTimeout(CallTimeout.TOO_LARGE), now)
+
+    def _is_withheld(self, now: float, patience: float) -> bool:
+        """Whether the reply may be too large for the way: none of our neighbours gets one."""
+        progress = self._progress_at()
+        limit = self.context.parameters.safe_mtu
+        for call in filter(None, self._connection.calls):
+            if call.receiving.bytes > limit and call.receiving.progress_at > progress:
+                return False
+        return self._path.withholds(progress, self.heard, patience, now)
+
+    def set_timeouts(self, timeouts: CallTimeouts, now: float) -> None:
+        """Other timeouts from now on."""
+        self._patience = timeouts.stall
+        super().set_timeouts(timeouts, now)
 
     def abort(self, code: int, now: float, reason: str = "") -> None:
         """End the call from this side, and tell the peer if it may know of the call."""

@@ -136,7 +136,7 @@ class ClientConnection(Connection):
         assert following is not None
         body = build_ack(
             following, header.seq, header.serial, AckReason.DUPLICATE, b"",
-            self.context.ack_trailer,
+            self.peer.ack_trailer,
         )  # fmt: skip
         self.send(
             PacketType.ACK, body, now, channel=header.channel,

@@ -38,6 +38,11 @@ class CallTimeouts:
     """The server says nothing but BUSY. The call is repeated meanwhile, then it ends with
     `CallBusy`; 0 ends it at the first, as AF_RXRPC does."""
 
+    stall: float | None = None
+    """The server lives, but takes nothing large, or has the request and sends nothing of its reply
+    for so long: the way may swallow what is large (``"too large"``, see `rxrpc.core.pathsize`). For
+    calls that are made again then. Infinite: look at what we send alone. None: at nothing."""
+
     pace: float | None = None
     """Not a time: bytes a second that the peer must send or take, over `idle`, or the call ends
     (``"slow"``). So one that sends a byte now and then cannot keep it for ever. It is judged while

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Context:
     """Parameters, timers, journal, and the lists that the four verbs empty."""
 
-    __slots__ = ("ack_trailer", "buffered", "dirty", "events", "journal", "outbox", "parameters",
-                 "routes", "timers")  # fmt: skip
+    __slots__ = ("ack_trailer", "buffered", "dirty", "events", "journal", "narrow_trailer",
+                 "outbox", "parameters", "routes", "timers")  # fmt: skip
 
     def __init__(self, parameters: Parameters, tracer: Tracer | None = None) -> None:
         self.journal = Journal(tracer)
@@ -36,12 +36,12 @@ class Context:
         """Use these from now on."""
         self.parameters = parameters
         self.timers.granularity = parameters.timer_granularity
-        self.ack_trailer = AckTrailer(
-            parameters.receive_mtu,
-            parameters.receive_mtu,
-            parameters.receive_window,
-            parameters.jumbo_max,
-        ).build()
+        self.ack_trailer = self._trailer(parameters.receive_mtu)
+        self.narrow_trailer = self._trailer(min(parameters.receive_mtu, parameters.safe_mtu))
+
+    def _trailer(self, mtu: int) -> bytes:
+        parameters = self.parameters
+        return AckTrailer(mtu, mtu, parameters.receive_window, parameters.jumbo_max).build()
 
     def post(self, header: Header, body: bytes | memoryview, address: Address, now: float) -> None:
         """Hand out a packet that belongs to no connection."""

@@ -334,9 +334,10 @@ class EndpointCore:
         """
         journal = self.context.journal
         if not header.from_client:
-            peer = self._peers.get(address)
-            if peer is None:
+            if (peer := self._peers.get(address)) is None:
                 journal.drop(now, address, DropReason.UNEXPECTED, header)
+            else:
+                peer.on_version(now)
         elif self._may_answer(header, address, now):
             reply = self._reply_header(header, PacketType.VERSION)
             answer = Version(self.parameters.version).build()

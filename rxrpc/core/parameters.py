@@ -56,6 +56,13 @@ class Parameters:
     min_mtu: int = 508
     """What a peer or the network may reduce `send_mtu` to; less is taken for an attack."""
 
+    safe_mtu: int = 1200
+    """The largest datagram, both ways, where larger ones vanish without a word. With its headers
+    it passes wherever IPv6 does (1280 bytes)."""
+
+    narrow_time: float = 600.0
+    """How long that is kept to at a peer before larger ones are tried again."""
+
     receive_mtu: int = 1444
     """The largest datagram that we ask for (the MTU words of our ACKs)."""
 
@@ -287,6 +294,7 @@ _LEAST: Final[Mapping[str, int]] = MappingProxyType(
         "max_batches": 1,
         "min_mtu": HEADER_SIZE + 1,
         "receive_mtu": HEADER_SIZE + 1,
+        "safe_mtu": HEADER_SIZE + 1,
     }
 )
 """Where 0 would mean that nothing works; for everything else it means "none" or "at once"."""

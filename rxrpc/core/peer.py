@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rxrpc.core.introductions import Introductions
 from rxrpc.core.rtt import RttEstimator
 from rxrpc.core.timers import NEVER
-from rxrpc.wire.control import keepalive_datagram
+from rxrpc.wire.control import keepalive_datagram, version_question
 from rxrpc.wire.packet import HEADER_SIZE, MAX_DATAGRAM, Address, Header
 
 if TYPE_CHECKING:
@@ -23,10 +23,11 @@ _THRESHOLD_TIME = 60.0  # seconds for which what one call learnt of congestion h
 class Peer:
     """An address with which packets are exchanged."""
 
-    __slots__ = ("_asked_mtu", "_context", "_path_mtu", "_threshold",
-                 "_threshold_at", "address", "armed", "bundles", "bytes_received", "bytes_sent",
-                 "connections", "heard", "introductions", "mtu", "packets_resent", "packets_sent",
-                 "reached", "rtt", "sent", "server_calls", "used")  # fmt: skip
+    __slots__ = ("_asked_mtu", "_context", "_narrow_until", "_path_mtu", "_questioned",
+                 "_threshold", "_threshold_at", "address", "armed", "bundles", "bytes_received",
+                 "bytes_sent", "connections", "heard", "introductions", "mtu", "packets_resent",
+                 "packets_sent", "proven", "reached", "rtt", "sent", "server_calls",
+                 "used")  # fmt: skip
 
     def __init__(self, address: Address, context: Context) -> None:
         self.address = address
@@ -34,7 +35,10 @@ class Peer:
         self.rtt = RttEstimator(context.parameters)
         self._asked_mtu = MAX_DATAGRAM  # what the peer takes
         self._path_mtu = MAX_DATAGRAM  # what the way takes
+        self._narrow_until = 0.0  # 0: datagrams of every size are tried
         self.mtu = context.parameters.send_mtu  # bytes of the largest datagram
+        self.proven = _LONG_AGO  # when one over the safe size last arrived there
+        self._questioned = False  # it was asked for a sign of life
         self.connections = 0  # that point here
         self.bundles = 0  # in use, that point here
         self.introductions = Introductions(context)  # of connections of ours
@@ -88,9 +92,41 @@ class Peer:
         self._set_mtu()
         return self.mtu < before
 
+    @property
+    def ack_trailer(self) -> bytes:
+        """What the peer is told that we take."""
+        context = self._context
+        return context.narrow_trailer if self._narrow_until else context.ack_trailer
+
+    def is_wide(self, now: float) -> bool:
+        """Whether datagrams of every size are tried at a call that begins now."""
+        if self._narrow_until and now >= self._narrow_until:
+            self._narrow_until = 0.0
+            self._set_mtu()
+        return not self._narrow_until
+
+    def narrow(self, now: float) -> None:
+        """Large datagrams vanish on the way: for a time neither send them nor ask for them."""
+        self._narrow_until = now + self._context.parameters.narrow_time
+        self._set_mtu()
+
+    def question(self, now: float) -> None:
+        """Ask for a sign of life that is small both ways, and hangs on no call."""
+        self._questioned = True
+        self._context.post(*version_question(), self.address, now)
+        self.sent = now
+
+    def on_version(self, now: float) -> None:
+        """A VERSION answer has come, which counts if it was asked for."""
+        if self._questioned:
+            self._questioned = False
+            self.heard = now
+
     def _set_mtu(self) -> None:
         parameters = self._context.parameters
         least = min(self._asked_mtu, self._path_mtu)
+        if self._narrow_until:
+            least = min(least, parameters.safe_mtu)
         self.mtu = min(max(least, parameters.min_mtu), parameters.send_mtu)
 
     def remember_threshold(self, threshold: int, now: float) -> None:

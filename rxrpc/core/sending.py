@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rxrpc.core.congestion import Congestion
 from rxrpc.core.timers import NEVER
 from rxrpc.wire.ack import Ack, AckReason
-from rxrpc.wire.packet import LAST_PACKET
+from rxrpc.wire.packet import HEADER_SIZE, LAST_PACKET
 from rxrpc.wire.serial import MASK, before
 
 if TYPE_CHECKING:
@@ -296,6 +296,8 @@ class Sending:
     def _on_progress(self, new: list[Outgoing], ack: Ack, now: float) -> None:
         """Packets were acknowledged for the first time."""
         for packet in new:
+            if self._is_large(packet):
+                self._peer.proven = now
             if ack.serial == packet.serial and ack.reason != AckReason.DELAY:
                 self._peer.rtt.on_sample(now - packet.sent_at, now)
             if packet.transmission > self._latest_acked:
@@ -391,6 +393,14 @@ class Sending:
         """Packets were too large for the way, which is wider or in pieces now: again at once."""
         self._mark_all_lost()
         self._restart_timers(now)
+
+    @property
+    def stuck_large(self) -> bool:
+        """Whether what the peer waits for first is over the size that passes everywhere."""
+        return bool(self._sent) and self._is_large(self._sent[0])
+
+    def _is_large(self, packet: Outgoing) -> bool:
+        return len(packet.body) > self._parameters.safe_mtu - HEADER_SIZE
 
     @property
     def timeouts(self) -> int:

@@ -45,7 +45,7 @@ class PacketWriter:
     def ack(self, receiving: Receiving, reason: int, serial: int, now: float) -> int:
         """What has come in, because of the packet with that serial; the serial of the ACK."""
         first, acks = receiving.table()
-        trailer = b"" if self._connection.terse else self._context.ack_trailer
+        trailer = b"" if self._connection.terse else self._connection.peer.ack_trailer
         body = build_ack(first, receiving.previous, serial, reason, acks, trailer)
         flags = self._flags | SLOW_START_OK
         if reason == AckReason.PING:

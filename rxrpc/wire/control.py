@@ -52,6 +52,15 @@ class Version:
         return self.text[: VERSION_SIZE - 1].ljust(VERSION_SIZE, b"\0")
 
 
+def version_question() -> tuple[Header, bytes]:
+    """A VERSION packet that asks for an answer, and is as long as that: a sign of life that needs
+    no connection. Source: rx_packet.c (rxi_ReceiveVersionPacket).
+    """
+    flags = PacketFlag.CLIENT_INITIATED | PacketFlag.LAST_PACKET
+    header = Header(_KEEPALIVE_EPOCH, 0, 0, 0, 0, PacketType.VERSION, flags, 0, 0, 0, 0)
+    return header, bytes(VERSION_SIZE)
+
+
 def keepalive_datagram() -> bytes:
     """A VERSION packet that asks for no answer: it only passes the NATs on the way."""
     header = Header(

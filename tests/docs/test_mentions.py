@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SPANS = [(page, number, code) for page in PAGES for number, code in spans(page)]
 ROOMS = ("afsfuse", "rxrpc", "tests")
 TABLES = ("verbs", "streams")
+OF_OTHERS = ("comparison.md",)
+"""Pages that speak of other programs' files."""
 
 
 @cache
@@ -126,12 +128,20 @@ def test_configurations_in_the_text_can_be_read(tmp_path: Path) -> None:
 
 
 def test_files_in_the_text_are_there() -> None:
+    """By their whole path, or by the end of it: `cache/chunks.py`."""
+    known = {
+        f"/{path.relative_to(ROOT)}"
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*")
+        if path.suffix in (".py", ".c", ".json")
+    }
     wrong = [
         f"{page.name}:{number}: {code}"
         for page, number, code in SPANS
-        if code.split("/")[0] in ROOMS
-        if re.fullmatch(r"[\w/]+(\.(py|c|md))?", code) and "/" in code.rstrip("/")
-        if not (ROOT / code).exists()
+        if page.name not in OF_OTHERS
+        if re.fullmatch(r"[\w/]+\.(py|c)", code)
+        or (code.split("/")[0] in ROOMS and re.fullmatch(r"[a-z_]+(/[a-z_]+)+", code))
+        if not (any(path.endswith(f"/{code}") for path in known) or (ROOT / code).is_dir())
     ]
     assert wrong == []
 
@@ -162,3 +172,22 @@ def test_every_verb_of_the_control_socket_is_told() -> None:
     told = {verb for row in rows for verb in re.findall(r"`([\w-]+)`", row)}
     assert len(told) > 30
     assert told - {"do"} == verbs()
+
+
+def ratios() -> dict[str, float]:
+    """What the page of benchmarks has in the column of ratios, by row."""
+    rows = (line.split("|") for line in (ROOT / "docs" / "benchmarks.md").read_text().splitlines())
+    wide = [[cell.strip() for cell in row] for row in rows if len(row) == 7]
+    return {row[1]: float(row[4]) for row in wide if re.fullmatch(r"[\d.]+", row[4])}
+
+
+def test_figures_in_the_text_are_those_that_were_measured() -> None:
+    known = ratios()
+    far = f"{known['cold sequential read over 12.5 ms']:.0f} times"
+    read, write = known["cold sequential read, 256 MiB"], known["write and close, 256 MiB"]
+    small = (known["create 2,000 small files"], known["unlink 2,000 files"])
+    assert {f"{ratio:.1f}" for ratio in small} == {"0.4"}
+    assert f"it reads {far} as fast" in (ROOT / "README.md").read_text()
+    page = " ".join((ROOT / "docs" / "comparison.md").read_text().split())
+    for figure in (f"({read:.1f} and {write + 1e-9:.1f} times)", f"({far})", "(0.4 times)"):
+        assert figure in page, figure

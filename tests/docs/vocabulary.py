@@ -8,7 +8,8 @@ stays           as `cell`, but each line goes on until Ctrl-C, while others work
 listening       `python -m rxrpc listen` at 127.0.0.1:7009
 real            OpenAFS's own servers and a KDC: root, and Debian's packages
 by=TEST         run by a test of its own: `by=tests/FILE.py::FUNCTION`
-dry=REASON      commands of make that are too long, or this suite itself: `make -n` only
+dry=REASON      what is too long, changes the machine, or is this suite itself: it is only tried,
+                by `make -n` and `apt-get -s`
 skip=REASON     not run at all
 ==============  ================================================================================
 

@@ -99,11 +99,11 @@ def test_what_another_client_has_changed_meanwhile_is_read_anew(
     real_cell: RealCell, tmp_path: Path, options: str
 ) -> None:
     afsio = Afsio(real_cell.clients["client2"])
-    path = "/afs/.test.afs/scratch/slot20"
+    path = "/afs/.test.afs/scratch/slot26"
     for text in (b"one" * 10_000, b"two" * 10_000):
         afsio.overwrite(path, text)
         with mounted(real_cell, "client1", tmp_path / "afs", options=options) as mount:
-            assert (mount.writable / "scratch/slot20").read_bytes() == text
+            assert (mount.writable / "scratch/slot26").read_bytes() == text
 
 
 def test_what_a_killed_daemon_left_is_stored_by_the_next_one(
@@ -111,14 +111,14 @@ def test_what_a_killed_daemon_left_is_stored_by_the_next_one(
 ) -> None:
     afsio = Afsio(real_cell.clients["client2"])
     host = real_cell.clients["client1"]
-    path = "/afs/.test.afs/scratch/slot21"
+    path = "/afs/.test.afs/scratch/slot27"
     afsio.overwrite(path, b"x" * 100)
     point = tmp_path / "afs"
     point.mkdir()
     mount = RealMount(real_cell, host, "afs", point, options)
     try:
         mount.wait_until_mounted()
-        target = str(mount.writable / "scratch/slot21")
+        target = str(mount.writable / "scratch/slot27")
         command = [sys.executable, "-c", CLOSED_NEVER, target]
         pipe = subprocess.PIPE
         with host.popen(command, mounts=False, stdin=pipe, stdout=pipe) as writer:

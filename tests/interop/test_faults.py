@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from afsfuse import cli
+from afsfuse.auth.folders import OVERRIDE
 from tests.interop.mounts import eventually
 from tests.interop.test_contents import digest, digest_of_file
 from tests.realcell import seed
@@ -78,11 +83,31 @@ def test_a_line_that_reorders_and_doubles(
         assert digest_of_file(mount.cell / "replicated/data.bin") == digest(seed.REPLICATED)
 
 
-@SLOW
-def test_a_dead_server_holds_up_nobody_else(
+@ONCE
+def test_a_way_that_swallows_large_packets(
     real_cell: RealCell, visitor: Visitor, tmp_path: Path
 ) -> None:
+    """As a tunnel does that carries 1280 bytes, and drops the ICMP messages that would tell."""
+    with visitor.mounted(tmp_path / "afs") as mount:
+        assert (mount.cell / "small/files/f0100").exists()
+        slot = mount.writable / "scratch/slot08"
+        before = slot.read_bytes()
+        real_cell.network.lose("client1", 100, match="udp length > 1260")
+        try:
+            slot.write_bytes(before * 20_000)
+            assert digest_of_file(mount.cell / "small/files/f0100")
+            assert digest_of_file(mount.cell / "replicated/data.bin") == digest(seed.REPLICATED)
+        finally:
+            real_cell.network.heal("client1")
+        slot.write_bytes(before)
+
+
+@SLOW
+def test_a_dead_server_holds_up_nobody_else(
+    real_cell: RealCell, visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three hundred processes wait for one server; the files of the other are read meanwhile."""
+    monkeypatch.setenv(OVERRIDE, str(visitor.runtime))
     children: list[subprocess.Popen[bytes]] = []
     with visitor.mounted(tmp_path / "afs") as mount:
         small = mount.cell / "small/files"
@@ -98,12 +123,24 @@ def test_a_dead_server_holds_up_nobody_else(
                     assert path.stat().st_size == size
                     assert digest_of_file(path)
                 assert time.monotonic() - begin < BOUND
+                dead = real_cell.servers["fs2"].address
+                assert eventually(lambda: f"on {dead}" in why(names[0]), BOUND)
                 statuses = [process.wait(BOUND) for process in children]
                 assert all(statuses), "a read of a dead server succeeded"
                 assert time.monotonic() - begin < BOUND
+                told = why(names[0])
+                assert re.search(rf"server +{dead}: does not answer", told), told
+                assert re.search(rf"last error +Fetch\w+, .* ago: .*{dead}", told), told
             assert eventually(lambda: digest_of_any(small / "f0000"), 40)
         finally:
             end_all(children)
+
+
+def why(path: Path) -> str:
+    """What `afsfuse why` says, which waits for nobody."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert cli.main(["why", str(path)]) == 0
+    return out.getvalue()
 
 
 def digest_of_any(path: Path) -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,6 +157,33 @@ def test_lists_are_copied(afs: FsMount, folder: Path) -> None:
     assert told(afs, two)[0] == wanted
     afs.does("sa", one, "system:administrators", "all")
     afs.does("sa", two, "system:administrators", "all")
+
+
+def test_lists_are_copied_over_a_tree(afs: FsMount, folder: Path) -> None:
+    model, tree = folder / "model", folder / "tree"
+    model.mkdir()
+    (tree / "one" / "deeper").mkdir(parents=True)
+    (tree / "two").mkdir()
+    (tree / "link").symlink_to(model)
+    afs.does("mkmount", tree / "other", "root.cell")
+    try:
+        everybody = ["system:administrators", "all", "system:anyuser", "rl"]
+        afs.does("sa", model, "alice", "rl", "bob", "w", *everybody, "-clear")
+        before = told(afs, folder), shown(afs, tree / "other")
+        assert afs.does("copyacl", model, tree, "-clear", "-recursive") == ""
+        wanted = {"alice": 9, "bob": 2, "system:anyuser": 9, **ADMINISTRATORS}
+        for path in (tree, tree / "one", tree / "one" / "deeper", tree / "two"):
+            assert told(afs, path) == (wanted, {})
+        assert (told(afs, folder), shown(afs, tree / "other")) == before
+        said = afs.refused("ca", "-from", model, "-to", tree / "gone", tree / "two", "-r")
+        assert said == f"afsfuse: {tree}/gone: No such file or directory\n"
+        said = afs.refused("ca", model, tree, "-r", user=ALICE)
+        assert {line.split(": ")[1] for line in said.splitlines()} == {
+            str(path) for path in (tree, tree / "one", tree / "one" / "deeper", tree / "two")
+        }
+    finally:
+        afs.does("rmmount", tree / "other")
+        shutil.rmtree(tree)
 
 
 def test_those_who_are_gone_are_cleaned_away(afs: FsMount, folder: Path) -> None:

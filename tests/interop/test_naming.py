@@ -215,14 +215,15 @@ def test_a_mount_point_takes_the_right_to_administer(desk: Desk, afs: RealMount)
     desk.aklog()
     with desk.mount(options=OWN) as mount:
         home = mount.writable / "home.alice"
-        mine = os.urandom(4).hex()  # what is made here stays: no system call removes it
-        point, moved = home / f"point-{mine}", home / f"moved-{mine}"
+        point, moved = home / "point", home / "moved"
         point.symlink_to("#tree.")
         assert names(point) == names(afs.writable / "tree")
         assert refused(point.rmdir) == "EBUSY"
         assert refused(point.unlink) == "EISDIR"
         point.rename(moved)
         assert names(moved) == names(afs.writable / "tree")
+        desk.afsfuse("fs", "rmmount", str(moved))  # which no system call does
+        assert "moved" not in names(home)
 
 
 def test_what_was_left_goes_once_its_user_has_a_token(desk: Desk) -> None:

@@ -287,7 +287,7 @@ def test_a_mount_that_goes_on_elsewhere_is_told(afsfuse: Command, children: Chil
     shown = afsfuse.shown
     assert shown is not None
     copy = children.start("unshare", "--mount", "sleep", "60")
-    wait_until(lambda: mount.holder_elsewhere(shown.device) is not None, "the copy")
+    wait_until(lambda: any(mount.copies_elsewhere(shown.device)), "the copy")
     wait_until(lambda: os.readlink(f"/proc/{copy.pid}/exe").endswith("sleep"), "the copy's owner")
     pid = afsfuse.pid
     done = afsfuse("umount", afsfuse.directory)

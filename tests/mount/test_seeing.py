@@ -217,7 +217,9 @@ class Terminal:
 
     def press(self, keys: bytes) -> int:
         os.write(self.master, keys)
+        deadline = time.monotonic() + SECONDS
         while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.seen[-2000:]
             if select.select([self.master], [], [], 0.1)[0]:
                 self.seen += os.read(self.master, 1 << 16)
         return self.process.returncode

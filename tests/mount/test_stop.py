@@ -88,6 +88,7 @@ def test_umount_tells_what_is_left_if_the_daemon_gets_no_further(
     children: Children,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     service.mount.order("abort", "STORE_DATA64", int(ViceCode.VBUSY), 1000)
     writer = write(service, children)
@@ -95,7 +96,8 @@ def test_umount_tells_what_is_left_if_the_daemon_gets_no_further(
     writer.kill()
     writer.wait(30)
     # The number of the file system is free by now, and another mount may have it.
-    monkeypatch.setattr(mount, "holder_elsewhere", lambda _: None)
+    copy = ("stranger (process 1)", str(tmp_path))
+    monkeypatch.setattr(mount, "copies_elsewhere", lambda _: iter([copy]))
     monkeypatch.setattr(ending, "COPY_SECONDS", 0.1)
     monkeypatch.setattr(ending, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(ending, "FAREWELL_SECONDS", 0.5)

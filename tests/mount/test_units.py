@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from afsfuse import configfile
 from afsfuse.auth.folders import OVERRIDE
 from afsfuse.fuse import mount
+from tests.docs.pages import PAGES, blocks
+from tests.docs.vocabulary import commands
 from tests.mount import confined
 from tests.mount.harness import ROOT, Children, clear, wait_until
 
@@ -128,6 +131,26 @@ def test_a_users_unit_leaves_fusermount_its_rights() -> None:
     assert not {"NoNewPrivileges", "LockPersonality", "MemoryDenyWriteExecute"} & set(found)
 
 
+SPOKEN = [
+    command.text.removeprefix("sudo ")
+    for page in PAGES
+    for block in blocks(page)
+    for command in (commands(block) if block.language == "sh" else [])
+    if command.text.removeprefix("sudo ").startswith("systemctl ")
+]
+
+
+@pytest.mark.parametrize("line", SPOKEN)
+def test_units_of_which_the_pages_speak(line: str) -> None:
+    """They are there, and can do what is told: enable, reload, stop."""
+    words = shlex.split(line.replace("$(systemd-escape --path ", "$("), comments=True)
+    path = UNITS / ("user" if "--user" in words else ".") / re.sub("@.*", "@.service", words[-1])
+    found = confined.settings(path)
+    assert "enable" not in words or found["WantedBy"]
+    assert "reload" not in words or found["ExecReload"]
+    assert "stop" not in words or found["TimeoutStopSec"]
+
+
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -184,5 +207,65 @@ def test_the_daemon_lives_confined(
         assert daemon.returncode == 0, err
         assert mount.find_mount(str(directory)) is None
         assert b"Operation not permitted" not in err
+    finally:
+        clear(directory)
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize("unit", ["afsfuse.service", "user/afsfuse.service"])
+def test_a_killed_daemon_is_cleared_away_and_one_that_lives_is_not(
+    unit: str, tmp_path: Path, children: Children
+) -> None:
+    """The lines of a unit in the order in which systemd runs them, by hand."""
+    found = confined.settings(UNITS / unit)
+    directory, conf = tmp_path / "mnt", tmp_path / "conf"
+    conf.mkdir()
+    (conf / "ThisCell").write_text("example.org\n")
+    (conf / "CellServDB").write_text(">example.org\n192.0.2.1 #db\n")
+
+    def words(setting: str) -> list[str]:
+        (line,) = found[setting]
+        assert setting == "ExecStart" or line.startswith("-"), "its failure is no failure"
+        first, *rest, _ = shlex.split(line.removeprefix("-"))
+        program = str(PROGRAM) if first == "/usr/bin/afsfuse" else first
+        return [program, *rest, str(directory)]
+
+    def run_by_itself(setting: str) -> None:
+        subprocess.run(words(setting), check=False, timeout=60, capture_output=True)
+
+    def start(file: str = "none") -> subprocess.Popen[bytes]:
+        options = ["-o", f"confdir={conf},cachedir=none"]
+        own = [f"{OVERRIDE}={tmp_path}/run", f"{configfile.OVERRIDE}={file}"]
+        return children.start("env", *own, *words("ExecStart"), *options)
+
+    def started() -> subprocess.Popen[bytes]:
+        run_by_itself("ExecStartPre")
+        daemon = start()
+        wait_until(lambda: mount.find_mount(str(directory)) is not None, "the mount")
+        wait_until(lambda: not mount.is_dead(str(directory)), "an answer")
+        assert "example.org" in os.listdir(directory)
+        return daemon
+
+    try:
+        first = started()
+        first.kill()
+        first.communicate(timeout=30)
+        assert mount.is_dead(str(directory)), "ExecStopPost has not been run"
+        second = started()
+        third = start()
+        third.communicate(timeout=60)
+        run_by_itself("ExecStopPost")
+        assert third.returncode == mount.EXIT_MOUNT
+        assert str(third.returncode) not in found["RestartPreventExitStatus"]
+        assert "example.org" in os.listdir(directory), "it is not the third one's to remove"
+        second.kill()
+        second.communicate(timeout=30)
+        run_by_itself("ExecStopPost")
+        assert mount.find_mount(str(directory)) is None
+        run_by_itself("ExecStopPost")
+        (tmp_path / "file").write_text("crypto = true\n")
+        mistaken = start(f"{tmp_path}/file")
+        mistaken.communicate(timeout=60)
+        assert found["RestartPreventExitStatus"] == [str(mistaken.returncode)]
     finally:
         clear(directory)

@@ -202,6 +202,31 @@ with open(sys.argv[1], "r+b", buffering=0) as here, open(sys.argv[2], "rb", buff
     assert said(children, "import time\n" + both, here, there).startswith("seen there")
 
 
+def test_close_tells_of_what_was_mapped_whoever_else_has_it_mapped(
+    mount: WritableMount, children: Children
+) -> None:
+    """The kernel writes pages of a mapping through any of the handles that have one."""
+    program = """
+import mmap, os, sys
+first, second = (os.open(sys.argv[1], os.O_RDWR) for _ in range(2))
+os.ftruncate(first, 8192)
+os.fsync(first)
+ours, theirs = mmap.mmap(first, 8192), mmap.mmap(second, 8192)
+ours[:6] = b"mapped"
+os.close(first)
+print("closed", flush=True)
+sys.stdin.readline()
+"""
+    writer = children.start(
+        sys.executable, "-S", "-c", program, mount / "f0", stdin=subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"closed\n"
+    assert mount.stored("f0") == b"mapped".ljust(8192, b"\0")
+    writer.communicate(b"\n", timeout=30)
+    assert writer.returncode == 0
+
+
 def test_what_is_changed_by_path_is_done(mount: WritableMount, children: Children) -> None:
     program = """
 import os, sys

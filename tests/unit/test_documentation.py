@@ -3,16 +3,26 @@
 Commands, links and pictures have tests of their own: `tests/docs`.
 """
 
+import random
 import re
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from afsfuse.democell import DemoCell
+from afsfuse.democell.acl import ALL_RIGHTS, AccessList
+from afsfuse.democell.trees import MountPoint, plant
+from afsfuse.errors import ViceCode
+from afsfuse.interfaces import fileserver
+from rxrpc import Endpoint, SecurityLevel
 from rxrpc.programs import failures
 from tests.interop.matrix import report
 from tests.interop.matrix.faults import FAULTS
+from tests.net import LossyNetwork
 from tests.tools import guide, observing
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -31,6 +41,25 @@ async def test_the_programs_of_the_library_guide(capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert "complete" in printed
     assert "connection opened" in printed
+
+
+async def test_the_programs_of_the_page_on_the_cell(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As a test would have them: in a network in memory."""
+    programs = re.findall(r"```python\n(.*?)```", (DOCS / "democell.md").read_text(), re.DOTALL)
+    assert len(programs) == 2
+    network = LossyNetwork(random.Random(1))
+    endpoint = Endpoint()
+    names: dict[str, object] = {
+        **{"DemoCell": DemoCell, "plant": plant, "MountPoint": MountPoint, "fs": fileserver},
+        **{"fileserver": fileserver, "ViceCode": ViceCode, "AccessList": AccessList, "time": time},
+        **{"ALL_RIGHTS": ALL_RIGHTS, "SecurityLevel": SecurityLevel, "network": network},
+        "endpoint": endpoint,
+    }
+    function = "async def program():\n" + textwrap.indent("\n".join(programs), "    ")
+    exec(compile(function, str(DOCS / "democell.md"), "exec"), names)
+    await names["program"]()  # type: ignore[operator]
 
 
 def test_what_is_made_from_the_source_is_fresh() -> None:

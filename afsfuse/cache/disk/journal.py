@@ -209,12 +209,7 @@ class DiskJournal:
 
     def clean(self, key: DirtyKey) -> None:
         """See `Journal`."""
-        sessions = self._sessions.pop(key, [])
-        if not self._sessions:
-            self._drop_all()
-            return
-        for session in sessions:
-            self._end(session)
+        self._end_all(key, inherited=False)
 
     def recovered(self) -> list[RecoveredFile]:
         """See `Journal`."""
@@ -222,11 +217,34 @@ class DiskJournal:
 
     def taken_over(self, key: DirtyKey) -> None:
         """See `Journal`."""
-        sessions = self._sessions[key]
-        if not sessions[-1].lost:
-            for session in sessions[:-1]:
+        if not self._sessions[key][-1].lost:
+            self.forgotten(key)
+            return
+        for session in self._sessions[key]:  # for the next daemon, until it is clean
+            session.inherited = False
+        self._release(key)
+
+    def forgotten(self, key: DirtyKey) -> None:
+        """See `Journal`."""
+        self._end_all(key, inherited=True)
+        self._release(key)
+
+    def _release(self, key: DirtyKey) -> None:
+        """Nobody asks any more for what was recovered: it may be much."""
+        self._recovered = [file for file in self._recovered if file.key != key]
+
+    def _end_all(self, key: DirtyKey, *, inherited: bool) -> None:
+        """End the sessions of a key that are inherited, or those that are not."""
+        sessions = self._sessions.pop(key, [])
+        left = [session for session in sessions if session.inherited is not inherited]
+        if left:
+            self._sessions[key] = left
+        if not self._sessions:
+            self._drop_all()
+            return
+        for session in sessions:
+            if session not in left:
                 self._end(session)
-            del sessions[:-1]
 
     # Writing
 
@@ -382,6 +400,7 @@ class DiskJournal:
             session.lost = True  # nobody knows of whom something is missing
         alive = {session.number for session in left}
         for session in left:
+            session.inherited = True
             self._sessions.setdefault(session.key, []).append(session)
             self._recovered.append(as_recovered(session))
         for segment in list(self._segments.values()):

@@ -97,6 +97,7 @@ class Session:
         "base",
         "cut",
         "described",
+        "inherited",
         "key",
         "left",
         "length",
@@ -113,6 +114,7 @@ class Session:
         self.length = length
         self.move(path)
         self.lost = False  # not to be recovered
+        self.inherited = False  # an earlier daemon's, of which this one has not made its own
         self.left = False  # for recovery: whether anything is not stored
         self.cut: int | None = None  # for recovery: the least length that no server knows of
         self.written: list[tuple[int, memoryview]] = []  # ... and offsets and bytes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from afsfuse.democell.fileservice.access import open_vnode
 from afsfuse.democell.refusal import Refused
+from afsfuse.democell.times import seconds
 from afsfuse.democell.vnode import ROOT
 from afsfuse.interfaces import fileserver as fs
 from rxrpc.rpc import Void
@@ -79,11 +80,11 @@ class _Volumes:
 
     async def get_time(self, request: Request, args: Void) -> fs.GetTimeReply:
         now = time.time()
-        return fs.GetTimeReply(int(now), int(now % 1 * 1_000_000))
+        return fs.GetTimeReply(int(now) & 0xFFFFFFFF, int(now % 1 * 1_000_000))
 
     async def get_statistics(self, request: Request, args: Void) -> fs.StatisticsReply:
         words = [0] * fs.STATISTICS_WORDS
-        words[2], words[3], words[4] = int(time.time()), *[int(self._server.started)] * 2
+        words[2], words[3], words[4] = seconds(), *[int(self._server.started)] * 2
         words[6] = sum(self._server.faults.counts.values()) & 0xFFFFFFFF
         words[35] = words[36] = len(self._server.hosts)
         partition = self._server.partition
@@ -100,7 +101,10 @@ class _Volumes:
         self, request: Request, args: fs.StatisticsVersionArgs
     ) -> fs.Statistics64Reply:
         numbers = [0] * fs.STATISTICS64_MAX
-        numbers[0], numbers[1], numbers[2] = int(time.time()), *[int(self._server.started)] * 2
+        numbers[0], numbers[1], numbers[2] = (
+            seconds(),
+            *[int(self._server.started)] * 2,
+        )
         numbers[12] = sum(self._server.faults.counts.values())
         numbers[13] = numbers[14] = len(self._server.hosts)
         return fs.Statistics64Reply(tuple(numbers[: max(0, args.version)]))

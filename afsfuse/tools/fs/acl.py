@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from afsfuse.errors import AfsError
 from afsfuse.tools import complain, printable
 from afsfuse.tools.daemons import of
+from afsfuse.tools.fs import EXIT_FAILED
 from afsfuse.tools.fs.doing import as_json, each, gather, refuse
 from afsfuse.tools.fs.syntax import wrong
+from afsfuse.tools.fs.trees import below
+from afsfuse.tools.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +73,7 @@ def setacl(given: Given) -> int:
 
 
 def copyacl(given: Given) -> int:
-    """Copy an access list to other directories."""
+    """Copy an access list to other directories, or to whole trees of them."""
     _refuse_dfs(given)
     source = given.many("fromdir")[0]
     try:
@@ -78,7 +81,10 @@ def copyacl(given: Given) -> int:
             copied = served.ask("acl")
     except (AfsError, OSError) as exc:
         return refuse(source, exc)
-    return _change(given, given.many("todir"), "set-acl", copy=copied, clear=given.flag("clear"))
+    return _change(
+        given, given.many("todir"), "set-acl",
+        trees=given.flag("recursive"), copy=copied, clear=given.flag("clear"),
+    )  # fmt: skip
 
 
 def cleanacl(given: Given) -> int:
@@ -111,21 +117,36 @@ def getcalleraccess(given: Given) -> int:
     return status
 
 
-def _change(given: Given, paths: list[str], verb: str, **arguments: object) -> int:
-    """Change the lists of directories; entries that go with that are named."""
+def _change(
+    given: Given, tops: list[str], verb: str, *, trees: bool = False, **arguments: object
+) -> int:
+    """Change the lists of directories; entries that go with that are named.
+
+    `trees`: also of all directories below these, which a terminal shows the progress of.
+    """
     answers: list[Shown] = []
+    failures: list[str] = []
+    with Progress() as progress:
 
-    def change(served: Served) -> None:
-        answer = served.ask(verb, **arguments)
-        answers.append({"path": served.path, **answer})
-        if answer["dropped"]:
-            gone = printable(", ".join(answer["dropped"]))
-            complain(f"{printable(served.path)}: dropped, as nobody has these numbers: {gone}")
+        def change(served: Served) -> None:
+            progress.show(f"{len(answers)} lists are set; {printable(served.path)}")
+            answer = served.ask(verb, **arguments)
+            answers.append({"path": served.path, **answer})
+            if answer["dropped"]:
+                gone = printable(", ".join(answer["dropped"]))
+                progress.clear()
+                complain(f"{printable(served.path)}: dropped, as nobody has these numbers: {gone}")
 
-    status = each(paths, change)
+        def failed(path: str, why: AfsError | OSError) -> int:
+            failures.append(path)
+            progress.clear()
+            return refuse(path, why)
+
+        paths = (path for top in tops for path in below(top, failed)) if trees else tops
+        each(paths, change, refused=failed)
     if given.json:
         as_json(lists=answers)
-    return status
+    return EXIT_FAILED if failures else 0
 
 
 def _refuse_dfs(given: Given) -> None:

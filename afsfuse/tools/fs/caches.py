@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from afsfuse.control.places import ask_each
+from afsfuse.errors import AfsError
 from afsfuse.tools import complain, printable
 from afsfuse.tools.fs.doing import as_json, everywhere, gather, tell
 from afsfuse.tools.fs.quota import number
@@ -35,8 +37,17 @@ def _flush(given: Given, verb: str) -> int:
 
 def flushall(given: Given) -> int:
     """Forget all that is cached."""
-    answers, status = everywhere("flush-all")
+    answers, status = everywhere("flush-all", _left)
     return _told(given, answers, status)
+
+
+def _left() -> str:
+    """How far daemons are with it."""
+    try:
+        left = sum(answer["forgetting"] for answer in ask_each("cache-size"))
+    except AfsError:
+        return ""
+    return f"{left} files and directories are left" if left else ""
 
 
 def _told(given: Given, answers: list[Shown], status: int) -> int:

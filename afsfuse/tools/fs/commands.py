@@ -51,6 +51,7 @@ COMMANDS = (
             _many("todir", "directory", required=True),
             _flag("clear", "take all other entries away"),
             *_DFS,
+            _flag("recursive", "also to all directories below, in the same volume"),
         ),
         ("ca",),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from afsfuse.errors import AfsError, ControlRefused, NoDaemon
 from afsfuse.tools import complain, printable
 from afsfuse.tools.daemons import of
 from afsfuse.tools.fs import EXIT_FAILED
+from afsfuse.tools.progress import following
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +30,13 @@ def refuse(about: str, why: AfsError | OSError | str) -> int:
     return EXIT_FAILED
 
 
-def each(paths: Iterable[str], work: Callable[[Served], object], *, follow: bool = True) -> int:
+def each(
+    paths: Iterable[str],
+    work: Callable[[Served], object],
+    *,
+    follow: bool = True,
+    refused: Callable[[str, AfsError | OSError], int] = refuse,
+) -> int:
     """Do something with each path, be it that it fails with others; the exit status."""
     status = 0
     for path in paths:
@@ -36,7 +44,7 @@ def each(paths: Iterable[str], work: Callable[[Served], object], *, follow: bool
             with of(path, follow=follow) as served:
                 work(served)
         except (AfsError, OSError) as exc:
-            status = refuse(path, exc)
+            status = refused(path, exc)
     return status
 
 
@@ -51,21 +59,25 @@ def gather(
     return answers, status
 
 
-def everywhere(verb: str, **arguments: object) -> tuple[list[Shown], int]:
+def everywhere(
+    verb: str, showing: Callable[[], str] | None = None, /, **arguments: object
+) -> tuple[list[Shown], int]:
     """The answers of all daemons that can be asked, each with its `mount`; and the exit status.
 
-    Raises `NoDaemon` if there is none, and what the only one refuses.
+    `showing` says how far it is, for a terminal. Raises `NoDaemon` if there is none, and what the
+    only one refuses.
     """
     answers: list[Shown] = []
     refused: list[AfsError] = []
-    for daemon in (daemon for place in places() for daemon in place.daemons()):
-        try:
-            where = daemon.ask("serves")["directory"]
-            answers.append({"mount": where, **daemon.ask(verb, **arguments)})
-        except NoDaemon:
-            continue
-        except ControlRefused as exc:
-            refused.append(exc)
+    with contextlib.nullcontext() if showing is None else following(showing):
+        for daemon in (daemon for place in places() for daemon in place.daemons()):
+            try:
+                where = daemon.ask("serves")["directory"]
+                answers.append({"mount": where, **daemon.ask(verb, **arguments)})
+            except NoDaemon:
+                continue
+            except ControlRefused as exc:
+                refused.append(exc)
     if not answers:
         raise refused[0] if refused else NoDaemon("no mount is running here")
     for refusal in refused:

@@ -61,7 +61,8 @@ class Fault:
     def allowed(self, load: str) -> frozenset[int]:
         """The errors that a load may see on a mount with `hard`.
 
-        A change over which a server fell silent may have been made, so it is not sent again.
+        What became of a change over which a server fell silent is found out, but where others were
+        at both of its names nobody can tell.
         """
         if self.full and load in ("writing", "creating"):
             return _FULL | _UNKNOWN

@@ -163,3 +163,11 @@ def test_nothing_heavy_is_loaded_before_the_fork() -> None:
     )
     done = python("-c", code)
     assert done.stdout == "[]\n"
+
+
+def test_control_c_while_a_mistake_is_told_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(message: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "complain", interrupted)
+    assert cli.main(["frobnicate"]) == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -157,3 +158,11 @@ def test_any_file_is_taken_or_refused(tmp_path: Path, text: str, key: str) -> No
         path.write_text(whole, encoding="utf-8", errors="surrogatepass")
         with contextlib.suppress(UsageError):  # and nothing else
             load(path)
+
+
+def test_the_example_of_the_guide_is_taken(file: Path) -> None:
+    guide = Path(__file__).parent.parent.parent.parent / "docs" / "installing.md"
+    (example,) = re.findall(r"```toml\n(.*?)```", guide.read_text(), re.DOTALL)
+    file.write_text(example)
+    picked = effective(None, "/srv/project").config
+    assert (picked.source, picked.read_only, picked.hard) == ("#example.org:project.", True, True)

@@ -55,6 +55,9 @@ class MemoryJournal:
     def taken_over(self, key: DirtyKey) -> None:
         assert key in self.files
 
+    def forgotten(self, key: DirtyKey) -> None:
+        raise AssertionError("nothing was left")
+
     def close(self) -> None:
         assert not self.files
 

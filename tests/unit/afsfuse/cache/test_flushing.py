@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, cast
 
+import trio
+
 from afsfuse.auth.identity import ANONYMOUS
 from tests.unit.afsfuse.vfs.world import World
 
 if TYPE_CHECKING:
+    import pytest
     from trio.testing import MockClock
 
 SOURCE = "#home.org:root.cell."
@@ -37,6 +40,36 @@ async def test_what_is_flushed_is_asked_for_again(autojump_clock: MockClock) -> 
         assert await fetches() >= 2
         assert await fetches() == 0
         assert m.vnode(world.home, files[0]).expires > 0
+
+
+async def test_it_tells_how_much_is_left(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("afsfuse.cache.flushing._AT_ONCE", 2)
+    world = World()
+    files = [world.home.file(b"file%d" % n, b"x") for n in range(5)]
+    async with world.mounted(source=SOURCE) as m:
+        for n in range(5):
+            await m.read_all(await m.walk(b"file%d" % n))
+        flusher, seen = m.cache.flusher, []
+        vnodes = [m.vnode(world.home, file) for file in files]
+
+        async def look() -> None:
+            while True:
+                seen.append(flusher.left)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            await flusher._flush_many(vnodes)
+            nursery.cancel_scope.cancel()
+        assert {3, 1} & set(seen)
+        assert flusher.left == 0
+        with trio.move_on_after(1) as scope:
+            scope.cancel()
+            await flusher._flush_many(vnodes)
+        assert scope.cancelled_caught
+        assert flusher.left == 0
 
 
 async def test_what_is_not_stored_is_kept(autojump_clock: MockClock) -> None:

@@ -52,6 +52,27 @@ def test_what_is_done_leaves_no_file(tmp_path: Path) -> None:
     assert not list(folder.iterdir())
 
 
+def test_the_list_is_no_longer_than_what_is_on_it(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from afsfuse.cache.leftovers import Leftovers\n"
+        "from tests.unit.afsfuse.cache.test_leftovers import leftover\n"
+        "notes = Leftovers(Path(sys.argv[1]))\n"
+        "notes.note(leftover(1))\n"
+        "for one in map(leftover, range(2, 3000)): notes.note(one); notes.strike(one)\n"
+        "(path,) = Path(sys.argv[1]).iterdir()\n"
+        "print(path.stat().st_size, len(os.listdir('/proc/self/fd')), flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, check=False
+    )
+    size, descriptors = map(int, done.stdout.split())
+    assert size < 200_000
+    assert descriptors < 10
+    assert Leftovers(tmp_path).inherit() == [leftover(1)]
+
+
 def test_what_a_dead_process_left_is_taken_over_once(tmp_path: Path) -> None:
     abandoned(tmp_path, 1, 2)
     first, second = Leftovers(tmp_path), Leftovers(tmp_path)

@@ -241,6 +241,60 @@ async def test_what_is_damaged_is_put_aside(
     assert held(client) == b"0123456789"
 
 
+async def test_what_is_written_meanwhile_is_another_matter(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    """What was left waits, and its file is written to: neither takes the other along."""
+    expected_warnings("left unstored, and cannot be stored yet")
+    expected_warnings("the file was changed since: what was left unstored is in")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    client.failures[FILE] = AfsError("the server is away")
+    async with daemon(client, tmp_path) as second:
+        del client.failures[FILE]
+        await second.write(0, b"new")
+        await second.settle()
+        await second.write(4, b"and more")
+        await second.settle()
+    # That one died before it had looked at what was left once more.
+    client.failures[FILE] = AfsError("the server is away")
+    async with daemon(client, tmp_path) as third:
+        assert [one.size for one in third.recovery.unstored()] == [5]
+        del client.failures[FILE]
+        await third.write(0, b"NEW")
+        await trio.sleep(60)  # what was left is put aside
+        assert not third.recovery.unstored()
+        await third.write(1, b"e")
+        await third.settle()
+        assert held(client) == b"NeW3and more"
+    assert len(list((tmp_path / "recovered").iterdir())) == 2
+    async with daemon(client, tmp_path):
+        pass
+    assert not list((tmp_path / "journal").iterdir())
+
+
+async def test_what_is_left_twice_is_not_mixed(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    """Two daemons left something of a file, and something else was stored in between."""
+    expected_warnings("left unstored, and cannot be stored yet")
+    expected_warnings("the file was changed since: what was left unstored is in")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    client.failures[FILE] = AfsError("the server is away")
+    async with daemon(client, tmp_path) as second:
+        del client.failures[FILE]
+        await second.write(0, b"a new file")
+        await second.settle()
+        await second.write(6, b"book")
+    async with daemon(client, tmp_path):
+        await trio.sleep(1)
+        assert held(client) == b"a new book"
+    (aside,) = (tmp_path / "recovered").glob("*-file")
+    assert aside.read_bytes() == b"\0\0mine\0\0\0!"
+    assert not list((tmp_path / "journal").iterdir())
+
+
 async def test_it_can_be_given_up(
     autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
 ) -> None:

@@ -122,6 +122,68 @@ async def test_writers_wait_while_too_much_is_not_stored(autojump_clock: MockClo
         assert cache.writes.used == 0
 
 
+@pytest.mark.parametrize("then", ["append", "overwrite", "cut"])
+async def test_what_others_do_meanwhile_does_not_end_a_wait(
+    then: str, autojump_clock: MockClock
+) -> None:
+    """Bytes that were written over, or to, before they were stored are still waited for."""
+    client = client_with(b"x" * 100)
+    client.line.rtt = 1.0
+    async with running(client) as cache, trio.open_nursery() as nursery:
+        one, two = await hand(cache), await hand(cache)
+        one.truncate(0)
+        one.write(0, b"0" * 10)
+        nursery.start_soon(two.settle)  # cuts the file: nothing else is sent meanwhile
+        await trio.sleep(0.1)
+        one.write(10, b"1" * 10)
+
+        async def change() -> None:
+            await trio.sleep(0.1)
+            if then == "append":
+                two.write(20, b"2" * 10)
+            elif then == "overwrite":
+                two.write(5, b"2" * 70_000)
+            else:
+                two.truncate(5)
+
+        nursery.start_soon(change)
+        await one.settle()
+        expected = {
+            "append": b"0" * 10 + b"1" * 10 + b"2" * 10,
+            "overwrite": b"0" * 5 + b"2" * 70_000,
+            "cut": b"0" * 5,
+        }
+        assert client.files[FILE].data == expected[then]
+
+
+async def test_bytes_on_their_way_that_were_written_over_are_waited_for(
+    autojump_clock: MockClock, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("cannot be stored, and are kept")
+    client = client_with()
+    client.line.rtt = 1.0
+    client.changes.lose = lambda store: ServerUnreachable("lost") if store.position else None
+    async with running(client) as cache:
+        one, two = await hand(cache), await hand(cache)
+        for offset in (0, 100):  # the second one ends later
+            one.write(offset, b"on its way")
+            assert one.vnode.dirty is not None
+            cache.writes.rush(one.vnode.dirty)
+            await trio.sleep(0.1)
+
+        async def write_over() -> None:
+            await trio.sleep(0.1)
+            two.write(100, b"written over it")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write_over)
+            with pytest.raises(ServerUnreachable):
+                await one.settle()
+        client.changes.lose = lambda store: None
+        await two.settle()
+        assert client.files[FILE].data[100:] == b"written over it"
+
+
 async def test_each_is_told_of_his_own_data(
     autojump_clock: MockClock, expected_warnings: ExpectedWarnings
 ) -> None:
@@ -373,6 +435,26 @@ async def test_the_end_stores_what_it_can_and_names_the_rest(
         assert client.files[FILE].data == b"alice"
 
 
+async def test_the_end_waits_for_a_server_that_is_silent(
+    autojump_clock: MockClock, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("cannot be stored|are not stored")
+    client = client_with()
+    back = trio.current_time() + 25
+    client.changes.refuse = lambda store: (
+        ServerUnreachable("silent") if trio.current_time() < back else None
+    )
+    async with running(client) as cache:
+        alice = await hand(cache)
+        alice.write(0, b"alice")
+        begin = trio.current_time()
+        (left,) = await cache.writes.finish(10)
+        assert (left.size, trio.current_time() - begin) == (5, 10)
+        assert await cache.writes.finish(60) == []
+        assert 25 <= trio.current_time() - begin < 30
+        assert client.files[FILE].data[:5] == b"alice"
+
+
 async def test_what_waits_is_left_to_the_journal_when_memory_is_full(
     autojump_clock: MockClock, expected_warnings: ExpectedWarnings
 ) -> None:
@@ -398,6 +480,38 @@ async def test_what_waits_is_left_to_the_journal_when_memory_is_full(
         await bob.settle()
         assert client.files[FILE].data == b"".join(b"%d" % n * MIB for n in range(4))
         assert journal.kept() == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_what_only_the_journal_had_is_read_as_it_was_stored(
+    lost: bool, autojump_clock: MockClock, expected_warnings: ExpectedWarnings
+) -> None:
+    """What is stored out of the journal becomes part of the next version's chunks, too."""
+    expected_warnings("cannot be stored, and are kept")
+    expected_warnings("another client has changed the file")
+    client = client_with(b"old" * (MIB // 2))
+    other = fid(50)
+    client.put(other, b"")
+    client.changes.refuse = lambda store: NotPermitted("no") if store.who == ALICE else None
+    journal = MemoryJournal()
+    async with running(client, dirty_bytes=MIB, journal=journal) as cache:
+        alice = await hand(cache)
+        alice.write(100, b"new" * (MIB // 3))
+        with pytest.raises(NotPermitted):
+            await alice.settle()
+        bob = Hand(cache, await cache.status(VOLUME, other), BOB)
+        await bob.wait_and_write(0, bytes(MIB // 2))  # for which the other bytes make room
+        await bob.settle()
+        assert cache.writes.used == 0
+        client.files[FILE].version += 1
+        await cache.refetch(VOLUME, FILE)
+        before = await alice.read()  # what lies around and below them is in chunks now
+        client.changes.refuse = lambda store: None
+        if lost:  # as soon as it is on its way
+            client.changes.lose = lambda store: journal.records.__setitem__(0, b"")
+        await alice.settle()
+        assert client.files[FILE].data == before
+        assert await alice.read() == before
 
 
 async def test_without_a_journal_a_full_memory_is_said(

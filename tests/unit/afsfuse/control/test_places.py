@@ -101,6 +101,18 @@ def test_a_daemon_whose_queue_is_full(store: TokenStore, silent: socket.socket) 
             Place(store.folder).ask("hello")
 
 
+def test_a_silent_daemon_may_be_left_out(
+    store: TokenStore, silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(store.folder)
+    told: list[str] = []
+    assert place.ask_each("hello", told.append) == []
+    assert told == ["a daemon does not answer: see its log"]
+    monkeypatch.setattr(places, "places", lambda: [place])
+    with pytest.raises(ControlRefused, match="does not answer"):
+        places.ask_each("hello", told.append)
+
+
 async def test_of_several_daemons_one_that_answers(
     nursery: trio.Nursery, store: TokenStore, silent: socket.socket
 ) -> None:

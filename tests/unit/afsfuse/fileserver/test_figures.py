@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -42,20 +43,31 @@ async def test_durations_are_counted_in_classes(autojump_clock: MockClock) -> No
 
 
 async def test_the_last_failure_of_a_volume_is_remembered(autojump_clock: MockClock) -> None:
-    operations, one, other = Operations(lambda: 5.0), object(), object()
-    who = Identity(uid=7)
-    for volume, error in (
-        (one, ServerUnreachable("silent", server="192.0.2.1")),
-        (other, NotPermitted("no")),
-        (other, trio.TooSlowError()),
-    ):
+    time = itertools.count(5)
+    operations, one, other = Operations(lambda: next(time)), cast("Any", object()), object()
+    alice, bob = Identity(uid=7), Identity(uid=8)
+
+    def fails(volume: object, who: Identity, error: Exception) -> None:
         operations.end(operations.begin(operation(volume, who=who)), error)
-    failure = operations.failure(one)  # type: ignore[arg-type]
-    assert failure is not None
-    assert (failure.at, failure.public, failure.error) == (5.0, True, "silent (server 192.0.2.1)")
-    refused = operations.failure(other)  # type: ignore[arg-type]
-    assert refused is not None
-    assert (refused.who, refused.public) == (who, False)
-    assert operations.statistics()[0].failures == 3
-    operations.forget(one)  # type: ignore[arg-type]
-    assert operations.failure(one) is None  # type: ignore[arg-type]
+
+    def told(volume: object, *whose: Identity) -> tuple[float, str] | None:
+        failure = operations.failure(cast("Any", volume), whose)
+        return None if failure is None else (failure.at, failure.error)
+
+    fails(one, alice, ServerUnreachable("silent", server="192.0.2.1"))
+    assert told(one) == told(one, alice) == told(one, bob) == (5, "silent (server 192.0.2.1)")
+    fails(other, alice, NotPermitted("no"))
+    fails(other, alice, trio.TooSlowError())
+    assert told(other, alice) == (6, "no")
+    assert told(other, bob) is told(other) is None
+    fails(one, bob, NotPermitted("nor bob"))
+    assert told(one, bob) == (7, "nor bob")
+    assert told(one, alice) == (5, "silent (server 192.0.2.1)"), "not hidden by another one's"
+    assert operations.statistics()[0].failures == 4
+    operations.forget(one)
+    assert told(one, bob) is None
+    assert told(other, alice) == (6, "no")
+    for number in range(300):
+        fails(object(), Identity(uid=number), NotPermitted("no"))
+    assert told(other, alice) is None
+    assert len(operations._failures) == 256

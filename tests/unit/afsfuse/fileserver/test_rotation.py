@@ -480,6 +480,7 @@ async def test_the_weightier_failure_is_told(autojump_clock: MockClock) -> None:
         (CallAborted(-3, remote=True), Verdict.UNREACHABLE),
         (CallAborted(105, remote=True), Verdict.UNREACHABLE),
         (CallTimeout("dead peer"), Verdict.UNREACHABLE),
+        (CallTimeout(CallTimeout.TOO_LARGE), Verdict.AGAIN),
         (NetworkError(errno.ECONNREFUSED), Verdict.UNREACHABLE),
         (CallBusy(), Verdict.BUSY),
         (CallAborted(-100, remote=True), Verdict.BUSY),

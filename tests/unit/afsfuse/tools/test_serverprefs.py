@@ -29,7 +29,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the daemon was asked."""
     requests: list[dict[str, Any]] = []
 
-    def answer(self: Place, verb: str, **arguments: Any) -> list[dict[str, Any]]:
+    def answer(
+        self: Place, verb: str, silent: None = None, **arguments: Any
+    ) -> list[dict[str, Any]]:
         requests.append({"do": verb, **arguments})
         return [{"servers": [SERVER, DOWN], "rules": [RULE]}]
 

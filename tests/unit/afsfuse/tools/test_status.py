@@ -12,6 +12,7 @@ from afsfuse.control.places import Place
 from afsfuse.tools import status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FAILED = {
@@ -63,9 +64,16 @@ class Daemons:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.files: list[list[dict[str, Any]]] = [[FAILED], [UNDER_WAY]]
         self.discarded: list[str] = []
+        self.stuck = False
+        """Whether there is one more, which does not answer."""
         monkeypatch.setattr(Place, "ask_each", self.answer)
 
-    def answer(self, verb: str, **arguments: Any) -> list[dict[str, Any]]:
+    def answer(
+        self, verb: str, silent: Callable[[str], object] | None = None, **arguments: Any
+    ) -> list[dict[str, Any]]:
+        if self.stuck:
+            assert silent is not None
+            silent("a daemon does not answer")
         if verb == "unstored":
             return [{"files": files} for files in self.files]
         if verb == "statistics":
@@ -98,6 +106,20 @@ def test_what_is_not_stored(daemons: Daemons, capsys: pytest.CaptureFixture[str]
     daemons.files = [[], []]
     assert cli.main(["status", "--unstored"]) == 0
     assert capsys.readouterr().out == "Everything is stored.\n"
+
+
+def test_one_that_is_stuck_does_not_hide_the_others(
+    daemons: Daemons, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemons.stuck = True
+    for words in ([], ["--json"], ["--unstored"]):
+        assert cli.main(["status", *words]) == 32
+        out, err = capsys.readouterr()
+        assert str(FAILED["path"]) in out
+        assert err == "afsfuse: a daemon does not answer\n"
+    daemons.files = []
+    assert cli.main(["status", "--unstored"]) == 32
+    assert capsys.readouterr() == ("", "afsfuse: a daemon does not answer\n")
 
 
 def test_what_an_earlier_daemon_left_waits_for_no_time(

@@ -35,6 +35,11 @@ SHOWN: dict[str, Any] = {
     ("known", "verdict"),
     [
         ({"promise": PROMISE}, "answered from memory: 192.0.2.1 has promised"),
+        (
+            {"promise": PROMISE, "ending": "absent", "rest": "x"},
+            "answered from memory: there is no such name, and 192.0.2.1 has promised",
+        ),
+        ({"promise": PROMISE, "ending": "unknown"}, "nothing hangs: the next use asks a server"),
         ({}, "nothing hangs: the next use asks a server"),
         ({"servers": [DOWN], "calls": [CALL]}, "it hangs on 192.0.2.1: no server of the volume"),
         ({"servers": [DOWN]}, "it fails, or hangs, on 192.0.2.1"),

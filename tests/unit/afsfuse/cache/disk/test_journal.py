@@ -150,7 +150,10 @@ def test_a_file_is_found_where_it_was_at_last(
     found = {file.key: file for file in after_a_kill(folder, tmp_path / "copy")}
     assert found[KEY].path == "/cell/here"
     for key in (KEY, OTHER):
-        heir.clean(key)
+        heir.clean(key)  # what was left is not the heir's own
+        assert key in {file.key for file in heir.recovered()}
+        heir.forgotten(key)
+        assert key not in {file.key for file in heir.recovered()}
     heir.close()
     assert not list(folder.iterdir())
     journal.close()
@@ -285,9 +288,9 @@ def test_an_inherited_journal_is_read_with_ones_own(folder: Path, tmp_path: Path
         path.rename(folder / f"{path.name}.1.123456")
     journal = open_journal(folder)
     assert {file.key for file in journal.recovered()} == {KEY, OTHER}
-    journal.clean(OTHER)
+    journal.forgotten(OTHER)
     assert len(list(folder.iterdir())) == 1
-    journal.clean(KEY)
+    journal.forgotten(KEY)
     journal.close()
     assert not list(folder.iterdir())
 
