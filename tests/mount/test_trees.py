@@ -420,7 +420,7 @@ def test_ten_thousand_volumes_and_back(mounted: Callable[..., TreesMount]) -> No
         most = resident(mount.daemon.pid)
         assert mount.afsfuse("umount", "--tree", mount.cell).returncode == 0
         wait_until(
-            lambda: resident(mount.daemon.pid) < start * 1.1, "all comes back", 100
+            lambda: resident(mount.daemon.pid) < start * 1.25, "nearly all comes back", 100
         )  # the rest goes with the last timers, after a minute
         print(f"{start} KiB, {most} meanwhile, {resident(mount.daemon.pid)} afterwards")
 
