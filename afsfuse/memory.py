@@ -27,6 +27,7 @@ import sys
 log = logging.getLogger(__name__)
 
 _RAW, _MEM, _OBJ = range(3)  # PyMemAllocatorDomain
+_ARENA_MAX = -8  # M_ARENA_MAX. Source: glibc's malloc.h
 _KNOWN = (3, 11), (3, 13)  # versions whose obmalloc.c was read, and which were tried
 
 
@@ -58,6 +59,9 @@ class Allocator:
         self._lent: dict[int, _Functions] = {}
         raw = _current(_RAW)
         if self._replaceable(raw):
+            # One heap for all threads: what lies in those of threads is hard to give back, and
+            # whoever makes objects holds the interpreter's lock anyway.
+            ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
             self._lent = {
                 domain: _Functions(None, raw.malloc, raw.calloc, own.realloc, own.free)
                 for domain, own in self._own.items()

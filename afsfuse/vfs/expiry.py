@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _GRACE = 5.0  # seconds that the kernel has to give the references of a tree back
 _POLL = 0.01  # seconds between two looks at whether it has, at first
 _POLL_MOST = 0.2
-_MANY = 50  # trees that go together before memory is given back to the system
+_MANY = 50  # trees that go before memory is given back to the system
 _TIMERS = 60.0
 """Seconds for which trio's queue keeps the timers of those who entered a volume, and what hangs on
 them, although they are not needed; see `VfsOptions.enter_timeout`."""
@@ -68,7 +68,7 @@ class Memory(Protocol):
         """Much comes that is going to leave again."""
 
     def settle(self) -> None:
-        """What comes now is as much as ever, and stays."""
+        """What comes now is as much as ever, and stays. Cheap when nothing is lent."""
 
     def trim(self) -> None:
         """Give what is free back to the system."""
@@ -132,6 +132,7 @@ class Expiry:
         self._notifier = notifier
         self._period = period
         self._much_went = trio.Event()
+        self._untrimmed = 0  # trees that went since
         self._going = trio.Lock()  # one pass at a time
         self.survey: Callable[[], Awaitable[Survey]] = no_survey
         """Who is inside without having asked; see `afsfuse.fuse.usage`."""
@@ -153,6 +154,11 @@ class Expiry:
     def _lend(self) -> None:
         self.memory.lend()
 
+    def _settle(self) -> None:
+        """Look whether the crowd has gone, be it one by one."""
+        if len(self._trees) < CROWD:
+            self.memory.settle()
+
     async def _trim(self) -> None:
         """Give memory back after much was let go: when nobody thinks of it any more, and again when
         no timer does.
@@ -166,8 +172,6 @@ class Expiry:
                 self._nodes.compact()
                 self._cache.compact()
                 self._locator.compact()
-                if len(self._trees) < CROWD:
-                    self.memory.settle()
                 self.memory.trim()
 
     async def _tick_for_ever(self) -> None:
@@ -189,6 +193,7 @@ class Expiry:
 
     async def _tick(self, last: float, now: float) -> None:
         """Let what was not used since the `last` tick go."""
+        self._settle()
         for volume in self._trees.bare_volumes():
             self._release(volume)
         self._trees.sweep(now)
@@ -264,7 +269,10 @@ class Expiry:
                 self.expired += sum(tree not in self._trees for tree in going)
                 for volume in gone:
                     self._release(volume)
-        if len(trees) - len(left) >= _MANY:
+        self._settle()
+        self._untrimmed += len(trees) - len(left)
+        if self._untrimmed >= _MANY:
+            self._untrimmed = 0
             self._much_went.set()
         now = trio.current_time()
         for tree in left:

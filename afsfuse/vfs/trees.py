@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Mount
 
 _ROOT = 1  # the number of the root's inode, which `inodes` builds on this file and names
-CROWD = 200
+CROWD = 50
 """Trees at a time that are more than somebody's daily work: most of them will go together."""
 _SHARE = 8  # a mount point's name is believed for one part in so many of the period of expiry
 

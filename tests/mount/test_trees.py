@@ -379,12 +379,6 @@ def test_volumes_that_are_alike_are_not_mistaken_for_one(
     assert int(used.split()[0]) > sum(int(line.split()[0]) for line in each.splitlines())
 
 
-def resident(process: int) -> int:
-    """Kibibytes."""
-    with open(f"/proc/{process}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
-
-
 WALK = """
 import os, sys
 for volume in os.scandir(sys.argv[1]):
@@ -406,23 +400,6 @@ def test_memory_is_lent_to_a_crowd(mounted: Callable[..., TreesMount]) -> None:
     assert mount.afsfuse("umount", "--tree", mount.cell).returncode == 0
     wait_until(lambda: told("Python's own allocator"), "the crowd has gone")
     assert (mount.volume(7) / "file").read_text() == "once\n"
-
-
-@pytest.mark.skipif(not Allocator().able, reason="another Python, or another C library")
-@pytest.mark.soak
-@pytest.mark.timeout(900)
-def test_ten_thousand_volumes_and_back(mounted: Callable[..., TreesMount]) -> None:
-    mount = mounted(10_000, "expire=0")
-    os.listdir(mount.volume(7))
-    start = resident(mount.daemon.pid)
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", WALK, mount.cell / "v"], check=True)
-        most = resident(mount.daemon.pid)
-        assert mount.afsfuse("umount", "--tree", mount.cell).returncode == 0
-        wait_until(
-            lambda: resident(mount.daemon.pid) < start * 1.1, "all comes back", 100
-        )  # the rest goes with the last timers, after a minute
-        print(f"{start} KiB, {most} meanwhile, {resident(mount.daemon.pid)} afterwards")
 
 
 def test_find_ends_in_a_volume_inside_itself(mounted: Callable[..., TreesMount]) -> None:
