@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from afsfuse.cache.listener import NullListener
 from afsfuse.cache.pacing import Pace
 from afsfuse.errors import AfsError
 from afsfuse.interfaces.common import FIDS_MAX
@@ -30,7 +31,8 @@ class Revalidator:
 
     A vnode that is broken again while it is being asked about is simply queued again: the status
     under way loses its promise by the break, so nothing is believed that the break made void. One
-    that is broken all the time has to wait (`pacing`).
+    that is broken all the time has to wait (`pacing`); meanwhile the kernel holds nothing of it,
+    and comes to us with what it is asked for.
     """
 
     def __init__(self, statuses: StatusKeeper, listings: Listings) -> None:
@@ -41,17 +43,20 @@ class Revalidator:
         self._later: dict[Vnode, float] = {}  # from when on it may be asked about, in that order
         self._pace = Pace()
         self._wake = trio.Event()
+        self._listener: KernelListener = NullListener()
         self.revalidated = 0
         self.failed = 0
         self._closed = False
 
     def submit(self, vnode: Vnode) -> None:
         """Queue a vnode that the kernel holds. Free of await."""
-        if self._closed or vnode in self._later:
+        if self._closed:
             return
         now = trio.current_time()
-        if pause := self._pace.pause(vnode, now):
-            self._later[vnode] = now + pause
+        pause = self._pace.pause(vnode, now)
+        if pause or vnode in self._later:
+            self._distrust(vnode, self._listener)
+            self._later.setdefault(vnode, now + pause)
         else:
             self._queue[vnode] = None
         self._wake.set()
@@ -74,6 +79,7 @@ class Revalidator:
 
     async def run(self, listener: KernelListener) -> None:
         """Revalidate until cancelled."""
+        self._listener = listener
         places = trio.CapacityLimiter(_GROUPS)
         async with trio.open_nursery() as nursery:
             while True:
@@ -142,6 +148,7 @@ class Revalidator:
                     await self._compare(vnode, listener)
         except Exception:  # a mistake of ours must not end revalidation for ever
             log.exception("revalidation failed")
+            self.failed += len(group)
             for vnode in group:
                 self._distrust(vnode, listener)
         finally:
@@ -166,11 +173,11 @@ class Revalidator:
     def _give_up(self, vnode: Vnode, error: AfsError, listener: KernelListener) -> None:
         """It cannot be found out, so nothing that the kernel holds of it may stay."""
         log.debug("cannot revalidate %r: %s", vnode, error)
+        self.failed += 1
         self._distrust(vnode, listener)
 
     def _distrust(self, vnode: Vnode, listener: KernelListener) -> None:
         """Have the kernel drop all it holds of a vnode."""
-        self.failed += 1
         if vnode.status.kind is FileKind.DIRECTORY:
             listener.names_changed(vnode, None)
         else:

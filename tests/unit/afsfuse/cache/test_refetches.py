@@ -102,3 +102,21 @@ async def test_a_file_that_others_store_to_all_the_time_is_shown_each_second(
         assert vnode.status.length == 499
         assert len(client.calls) < 40
         nursery.cancel_scope.cancel()
+
+
+async def test_the_kernel_is_left_with_nothing_old_however_often_a_promise_breaks(
+    autojump_clock: object,
+) -> None:
+    client, listener = FakeClient(Line(rtt=0.01)), Listener()
+    client.put(FILE, b"")
+    cache = make_cache(client, listener=listener)
+    async with trio.open_nursery() as nursery:
+        client.nursery = nursery
+        await nursery.start(cache.run)
+        for number in range(1, 30):  # more than need not wait
+            await cache.status(VOLUME, FILE)
+            listener.data.clear()
+            client.write(FILE, bytes(number))
+            await trio.sleep(0.05)
+            assert listener.data
+        nursery.cancel_scope.cancel()
