@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from afsfuse.control.accepting import accept
 from afsfuse.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ SECONDS = 5.0
 """For a request, and as long again for its answer."""
 CONNECTIONS = 8
 """At a time; further ones are closed at once."""
-_PAUSE = 0.1  # seconds, when there is no descriptor for another connection
 _REQUEST = re.compile(rb"(GET|HEAD) (/[^ ]*) HTTP/1\.[01]\r?\n")
 _ACCEPT = re.compile(rb"\naccept:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _HOST = re.compile(rb"\nhost:[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -69,13 +69,7 @@ class ScrapeServer:
 
     async def _accept(self, listening: trio.socket.SocketType, nursery: trio.Nursery) -> None:
         while True:
-            try:
-                connection, _ = await listening.accept()
-            except OSError as exc:
-                if exc.errno != errno.ECONNABORTED:
-                    log.warning("no connection for metrics can be accepted: %s", exc.strerror)
-                    await trio.sleep(_PAUSE)
-                continue
+            connection = await accept(listening, " for metrics")
             if self._connections >= CONNECTIONS:
                 connection.close()
                 continue

@@ -23,6 +23,7 @@ import trio
 
 from afsfuse.auth.folders import CONTROL
 from afsfuse.auth.identity import Identity
+from afsfuse.control.accepting import accept
 from afsfuse.control.outlets import Outlet
 from afsfuse.control.protocol import (
     LINE_MAX,
@@ -47,7 +48,6 @@ SO_PEERPIDFD = 77  # Source: asm-generic/socket.h, since Linux 6.5
 _CREDENTIALS = struct.Struct("iII")  # struct ucred
 _NEW = ".new-"
 _LOOK = 1.0  # seconds between two looks whether somebody who has sent more is still there
-_PAUSE = 0.1  # seconds, when there is no descriptor for another connection
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,7 @@ class ControlServer:
 
     async def _accept(self, listening: trio.socket.SocketType, nursery: trio.Nursery) -> None:
         while True:
-            try:
-                connection, _ = await listening.accept()
-            except OSError as exc:
-                if exc.errno != errno.ECONNABORTED:
-                    log.warning("no connection can be accepted: %s", exc.strerror)
-                    await trio.sleep(_PAUSE)
-                continue
+            connection = await accept(listening)
             pid, uid, gid = _CREDENTIALS.unpack(
                 connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             )

@@ -24,7 +24,6 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _LABEL = 11
 _VALUE = 24
 _LEAST_PLOT = 8
-ROWS_OF_CALLS = 5
 
 
 class Line(NamedTuple):
