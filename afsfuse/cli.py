@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING
 from afsfuse import version
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.tools import COMMANDS, complain
+from afsfuse.tools.commandline import OneLineParser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXIT_OK = 0
-EXIT_USAGE = 1
 EXIT_SYSTEM = 2
 EXIT_BUG = 4
 EXIT_INTERRUPTED = 8
@@ -54,13 +54,6 @@ exit status:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with our exit status."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]  # it raises, as the other
-        raise UsageError(f"{message}: see {self.prog} --help", exit_code=EXIT_USAGE)
-
-
 class _Version(argparse.Action):
     """Looks the version up only when it is asked for."""
 
@@ -71,7 +64,7 @@ class _Version(argparse.Action):
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = _Parser(
+    top = OneLineParser(
         prog="afsfuse",
         description="An AFS client in user space.",
         epilog=_STATUSES,
@@ -130,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _add_demo(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     demo = commands.add_parser(
         "demo",
         help="try AFS out: a cell in this process, mounted",

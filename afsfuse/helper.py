@@ -11,31 +11,24 @@ that umount(8) returns when the daemon has stored what was written, and says so 
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import os
 from typing import TYPE_CHECKING
 
 from afsfuse.errors import UsageError
 from afsfuse.tools import complain
+from afsfuse.tools.commandline import EXIT_USAGE, OneLineParser
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from afsfuse.config import Config
 
 EXIT_OK = 0
-EXIT_USAGE = 1
 EXIT_SYSTEM = 2
 
 _CLONE_NEWNS = 0x20000  # Source: linux/sched.h
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with our exit status."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]  # it raises, as the other
-        raise UsageError(f"{message}: see {self.prog} --help", exit_code=EXIT_USAGE)
 
 
 def main(name: str, arguments: Sequence[str]) -> int:
@@ -49,7 +42,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
 
 def mount_parser() -> argparse.ArgumentParser:
     """The command line of `mount.fuse.afs`."""
-    known = _Parser(
+    known = OneLineParser(
         prog="mount.fuse.afs",
         description="Mount AFS: run by mount(8) for the type fuse.afs.",
         allow_abbrev=False,
@@ -69,7 +62,7 @@ def mount_parser() -> argparse.ArgumentParser:
 
 def umount_parser() -> argparse.ArgumentParser:
     """The command line of `umount.fuse.afs`."""
-    known = _Parser(
+    known = OneLineParser(
         prog="umount.fuse.afs",
         description="Unmount AFS: run by umount(8) for the type fuse.afs.",
         allow_abbrev=False,

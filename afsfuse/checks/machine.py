@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import shutil
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from afsfuse.cache.disk.folder import NONE, OVERRIDE, default_folder
 from afsfuse.checks.findings import note, well, wrong
 from afsfuse.errors import UsageError
-from afsfuse.fuse.mount import DEVICE
+from afsfuse.fuse.mount import DEVICE, device_advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,13 +43,7 @@ def fuse_device(path: str) -> Finding:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except OSError as exc:
-        advice = {
-            errno.ENOENT: "load the kernel's module: modprobe fuse",
-            errno.ENODEV: "load the kernel's module: modprobe fuse",
-            errno.EACCES: "let this user read and write it, or mount as root",
-            errno.EPERM: "allow the device in this container",
-        }.get(exc.errno or 0, "see that FUSE works on this machine")
-        return wrong("FUSE", f"{path}: {exc.strerror}", advice)
+        return wrong("FUSE", f"{path}: {exc.strerror}", device_advice(exc))
     return well("FUSE", f"{path} can be opened")
 
 

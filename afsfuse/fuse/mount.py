@@ -198,17 +198,22 @@ def mount(directory: str, options: MountOptions) -> int:
     return _mount_as_user(directory, options)
 
 
+def device_advice(exc: OSError) -> str:
+    """What to do when the device of FUSE cannot be opened."""
+    return {
+        errno.ENOENT: "load the kernel's module: modprobe fuse",
+        errno.ENODEV: "load the kernel's module: modprobe fuse",
+        errno.EACCES: "let this user read and write it, or mount as root",
+        errno.EPERM: "allow the device in this container",
+    }.get(exc.errno or 0, "see that FUSE works on this machine")
+
+
 def _open_device() -> int:
     try:
         return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as exc:
-        hint = {
-            errno.ENOENT: "load the kernel's module: modprobe fuse",
-            errno.ENODEV: "load the kernel's module: modprobe fuse",
-            errno.EACCES: "let this user read and write it, or mount as root",
-            errno.EPERM: "allow the device in this container",
-        }.get(exc.errno or 0, "see that FUSE works on this machine")
-        raise MountError(f"{DEVICE}: {exc.strerror}: {hint}", exit_code=EXIT_SYSTEM) from None
+        told = f"{DEVICE}: {exc.strerror}: {device_advice(exc)}"
+        raise MountError(told, exit_code=EXIT_SYSTEM) from None
 
 
 def _mount_as_root(directory: str, options: MountOptions) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from afsfuse.errors import UsageError
 from afsfuse.tools import complain
+from afsfuse.tools.commandline import EXIT_USAGE, OneLineParser
 
 if TYPE_CHECKING:
     from afsfuse.auth.acquire import Wanted
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from afsfuse.cell.cellservdb import CellFiles
 
 EXIT_OK = 0
-EXIT_USAGE = 1
 EXIT_FAILED = 32
 
 STATUSES = """\
@@ -32,8 +32,8 @@ exit status:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with our exit status."""
+class Parser(OneLineParser):
+    """That of one of the commands."""
 
     def __init__(self, command: str, description: str, epilog: str = STATUSES) -> None:
         super().__init__(
@@ -43,9 +43,6 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-
-    def error(self, message: str) -> None:  # type: ignore[override]  # it raises, as the other
-        raise UsageError(f"{message}: see {self.prog} --help", exit_code=EXIT_USAGE)
 
     def add_cells(self, help_text: str) -> None:
         """Cells as arguments, and as OpenAFS's commands take them."""

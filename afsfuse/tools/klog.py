@@ -17,7 +17,8 @@ from afsfuse.auth.hardening import harden
 from afsfuse.auth.token import Secret
 from afsfuse.errors import TicketRefused, UsageError
 from afsfuse.tools import complain
-from afsfuse.tools.common import EXIT_OK, EXIT_USAGE, Cells, Parser, hand_over
+from afsfuse.tools.commandline import EXIT_USAGE
+from afsfuse.tools.common import EXIT_OK, Cells, Parser, hand_over
 
 if TYPE_CHECKING:
     import argparse

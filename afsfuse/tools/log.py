@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from afsfuse.control.places import ask_each
 from afsfuse.errors import UsageError
-from afsfuse.tools.common import EXIT_OK, EXIT_USAGE, Parser
+from afsfuse.tools.commandline import EXIT_USAGE
+from afsfuse.tools.common import EXIT_OK, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from afsfuse.cell.ranks import parse_network, parse_rank
 from afsfuse.control.places import ask_each
 from afsfuse.errors import UsageError
-from afsfuse.tools.common import EXIT_OK, EXIT_USAGE, Parser
+from afsfuse.tools.commandline import EXIT_USAGE
+from afsfuse.tools.common import EXIT_OK, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

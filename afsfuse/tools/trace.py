@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from afsfuse.control.feeds import addresses_of, follow, follow_each
 from afsfuse.errors import UsageError
 from afsfuse.tools import complain, printable
-from afsfuse.tools.common import EXIT_OK, EXIT_USAGE, Parser
+from afsfuse.tools.commandline import EXIT_USAGE
+from afsfuse.tools.common import EXIT_OK, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
