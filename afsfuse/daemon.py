@@ -34,6 +34,7 @@ from afsfuse.control.server import ControlServer
 from afsfuse.control.stacks import dump_on_signals
 from afsfuse.errors import AfsError, UsageError
 from afsfuse.fuse.mount import EXIT_MOUNT, EXIT_SYSTEM, PID_ATTRIBUTE
+from afsfuse.lingering import linger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -191,6 +192,7 @@ async def serve(
                     async with trio.open_nursery() as mounting:
                         await mounting.start(parts.session.run)
                         log.info("mounted %s at %s", config.source, config.directory)
+                        linger((endpoint.fileno(), parts.session.fileno()))
                         on_mounted()
                         services.start_soon(watch.run)
                 finally:

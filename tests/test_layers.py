@@ -39,7 +39,7 @@ AFSFUSE: list[tuple[str, ...]] = [
     ("cache",),
     ("vfs",),
     ("fuse", "callback_service", "control"),
-    ("config", "logs", "memory", "systemd"),
+    ("config", "lingering", "logs", "memory", "systemd"),
     ("configfile", "checks"),
     ("tools", "reloading"),
     ("composition",),

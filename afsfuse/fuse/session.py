@@ -92,6 +92,7 @@ class FuseSession:
         self._main_scope = trio.CancelScope(shield=True)
         self._settled = True
         self._device: str | None = None
+        self._connection = -1
         self._interrupts = Interrupts(
             timeout=limits.timeout,
             most=limits.requests,
@@ -122,6 +123,10 @@ class FuseSession:
         """As what the kernel knows the mount, `major:minor`; None before it is made."""
         return self._device
 
+    def fileno(self) -> int:
+        """The descriptor at which requests come in; -1 before the mount is made."""
+        return self._connection
+
     async def survey(self) -> Survey:
         """Which directories of the mount processes are in; nobody's before it is made."""
         if self._device is None:
@@ -146,7 +151,7 @@ class FuseSession:
             self._locks.connect()
         try:
             wishes = Wishes(background=self._limits.requests)
-            connection = await shake_hands(self._operations, connection, wishes)
+            self._connection = connection = await shake_hands(self._operations, connection, wishes)
             self._serve_locks()
             try:
                 if device is not None:

@@ -113,6 +113,10 @@ class Endpoint:
             raise LocalError("the endpoint does not run")
         return self._socket.local_address
 
+    def fileno(self) -> int:
+        """The descriptor of its UDP socket, for who looks at several; -1 while it has none."""
+        return self._socket.fileno() if isinstance(self._socket, UdpSocket) else -1
+
     def add_service(self, service: BaseService) -> None:
         """Take calls for a service, one of any number; before or while the endpoint runs.
 

@@ -128,6 +128,10 @@ class UdpSocket:
         host, port = self._socket.getsockname()
         return host, port
 
+    def fileno(self) -> int:
+        """Its descriptor; -1 when it is closed."""
+        return self._socket.fileno()
+
     async def wait_readable(self) -> None:
         """Until a datagram or an error is there."""
         await trio.lowlevel.wait_readable(self._socket)
