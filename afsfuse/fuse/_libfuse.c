@@ -1,6 +1,6 @@
-/* What pyfuse3 leaves out of libfuse: locks, whose locks a FLUSH ends, opens without a FLUSH, answers
- * that need no Python, and the log, in which the line of the request that is being started is of
- * use (see `requestlog.py`).
+/* What pyfuse3 leaves out of libfuse: locks, whose locks a FLUSH ends, opens without a FLUSH,
+ * listings that the kernel keeps, answers that need no Python, and the log, in which the line of
+ * the request that is being started is of use (see `requestlog.py`).
  *
  * This module is loaded before pyfuse3, and its symbols are global (see `libfuse.py`): the dynamic
  * linker binds pyfuse3's `fuse_session_new`, `fuse_reply_open` and `fuse_reply_create` to the
@@ -33,7 +33,8 @@ typedef void (*log_function)(int level, const char *format, va_list arguments);
 /* struct fuse_file_info up to `lock_owner`. */
 typedef struct {
     int32_t flags;
-    uint32_t others : 7, noflush : 1, unused : 24;
+    uint32_t writepage : 1, direct_io : 1, keep_cache : 1, flush : 1, nonseekable : 1;
+    uint32_t flock_release : 1, cache_readdir : 1, noflush : 1, unused : 24;
     uint32_t padding[2];
     uint64_t handle;
     uint64_t lock_owner;
@@ -42,6 +43,8 @@ typedef struct {
 /* Bits of handles, which `vfs/entry.py` gives and calls the same. */
 #define READS_ONLY (UINT64_C(1) << 61)
 #define UNFLUSHED (UINT64_C(1) << 62)
+#define LISTED (UINT64_C(1) << 60)
+#define KEPT (UINT64_C(1) << 59)
 
 /* Places in struct fuse_lowlevel_ops. */
 enum {
@@ -232,11 +235,17 @@ void *fuse_session_new_versioned(void *arguments, const operation *given, size_t
                                          data);
 }
 
-/* A file that nothing is to be stored of, and whose locks end without a FLUSH, costs none. */
-static void mark(const file_info *info)
+/* A file that nothing is to be stored of, and whose locks end without a FLUSH, costs none. Of a
+ * directory the kernel keeps what it has listed, for which pyfuse3 has no words. */
+static void mark(const file_info *given)
 {
+    file_info *info = (file_info *)given; /* it lies on pyfuse3's stack */
     if (info->handle & UNFLUSHED)
-        ((file_info *)info)->noflush = 1; /* it lies on pyfuse3's stack */
+        info->noflush = 1;
+    if (info->handle & LISTED) {
+        info->cache_readdir = 1;
+        info->keep_cache = (info->handle & KEPT) != 0;
+    }
 }
 
 int fuse_reply_open(void *request, const file_info *info)

@@ -59,7 +59,14 @@ READS_ONLY = 1 << 61
 
 UNFLUSHED = 1 << 62
 """Bit of a handle: closing it stores nothing and ends no POSIX lock, so nobody need hear of it but
-when it is closed by all. Both bits are known to `afsfuse/fuse/_libfuse.c`, too."""
+when it is closed by all."""
+
+LISTED = 1 << 60
+"""Bit of a handle of a directory: the kernel may keep what is listed through it."""
+
+KEPT = 1 << 59
+"""... and what it has kept before is still so. All these bits are known to
+`afsfuse/fuse/_libfuse.c`, too."""
 
 
 def negative(timeout: float) -> Entry:

@@ -11,7 +11,7 @@ from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import FileKind, VolumeType
 from afsfuse.vfs import access
 from afsfuse.vfs.entry import READS_ONLY, UNFLUSHED, OpenFile
-from afsfuse.vfs.inodes import VnodeNode
+from afsfuse.vfs.inodes import NO_PAGES, VnodeNode
 from afsfuse.vfs.neighbours import Neighbours
 from afsfuse.vfs.writing import WRITING, check_writable
 
@@ -154,7 +154,7 @@ class Files:
         """
         assert isinstance(node, VnodeNode)
         status = vnode.status
-        keep = node.pages_version in (-1, status.data_version)
+        keep = node.pages_version in (NO_PAGES, status.data_version)
         fresh = node.pages_version != status.data_version
         node.pages_version = status.data_version
         handle = FileHandle(node, caller, who, self._cache.open_stream(vnode, who), flags)

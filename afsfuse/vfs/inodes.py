@@ -40,6 +40,10 @@ log = logging.getLogger(__name__)
 _FID = struct.Struct("!III")
 
 ROOT_INODE = Inode(1)
+NO_PAGES = -1
+"""It was never opened."""
+MIXED_PAGES = -2
+"""They are of no version, and must not be used again."""
 _PATH_DEPTH = 64  # components of a path in an error message
 _PURGE_STEP = 64  # absent names that may expire in a directory before they are swept
 
@@ -71,6 +75,7 @@ class Node:
         "name",
         "names",
         "nlookup",
+        "pages_version",
         "parent",
         "shown_size",
         "vnode",
@@ -91,6 +96,9 @@ class Node:
         """Open files and directories."""
         self.vnode: Vnode | None = None
         """The vnode that this node shows, as far as it is known."""
+        self.pages_version = NO_PAGES
+        """Data version of the pages that the kernel may hold: of a file what was read, of a
+        directory what was listed. Or `NO_PAGES`, or `MIXED_PAGES`."""
         self.shown_size = -1
         """Of a file: the length that the kernel was told last, or has made it; -1: none."""
         self.parent: Node | None = None
@@ -180,14 +188,12 @@ class Mount:
 class VnodeNode(Node):
     """A file, directory or symbolic link of a volume."""
 
-    __slots__ = ("fid", "mount", "pages_version")
+    __slots__ = ("fid", "mount")
 
     def __init__(self, inode: Inode, mount: Mount, fid: Fid, key: object) -> None:
         super().__init__(inode, fid.unique, mount.nodes, key)
         self.mount = mount
         self.fid = fid
-        self.pages_version = -1
-        """Data version of the pages that the kernel may hold; -1: it was never opened."""
 
     @property
     def mount_around(self) -> Mount | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from afsfuse.model import Inode
-from afsfuse.vfs.inodes import Node, VnodeNode, holders
+from afsfuse.vfs.inodes import NO_PAGES, Node, holders
 from afsfuse.vfs.names import SYS_SUFFIX
 
 if TYPE_CHECKING:
@@ -76,23 +76,22 @@ class KernelInvalidator:
             self._notifier.invalidate_attributes(node.inode)
 
     def data_changed(self, vnode: Vnode) -> None:
-        """Pages of the old version must go, if the file was ever opened."""
+        """Pages of the old version must go, if it was ever opened."""
         for node in holders(vnode):
-            if isinstance(node, VnodeNode) and node.pages_version != -1:
-                self._notifier.invalidate_data(node.inode)
-            else:
-                self._notifier.invalidate_attributes(node.inode)
+            _outdated(self._notifier, node)
 
     def version_stored(self, vnode: Vnode, before: int) -> None:
         """The pages of the version before, with what the kernel has written, are those of now."""
         for node in holders(vnode):
-            if isinstance(node, VnodeNode) and node.pages_version == before:
+            if node.pages_version == before:
                 node.pages_version = vnode.status.data_version
 
     def names_changed(self, directory: Vnode, names: Iterable[bytes] | None) -> None:
         """These names mean something else now; None: any of them may."""
         changed = None if names is None else list(names)
         for node in holders(directory):
+            if node.pages_version != NO_PAGES:
+                self._notifier.invalidate_data(node.inode)
             stale = _suspects(node, directory) if changed is None else self._with_sys(changed)
             for name in stale:
                 if self._nodes.unhold(node, name):
@@ -159,7 +158,7 @@ class OwnChanges:
         for node in () if directory is None else holders(directory):
             if node is not asked:
                 self._drop(node, name)
-                self._notifier.invalidate_attributes(node.inode)
+                _outdated(self._notifier, node)
                 if asked is not None:
                     self._told.add(node.inode)
             for alias in _aliases(name, self._sysnames):
@@ -170,7 +169,7 @@ class OwnChanges:
         for node in () if directory is None else holders(directory):
             for each in (name, *_aliases(name, self._sysnames)):
                 self._drop(node, each)
-            self._notifier.invalidate_attributes(node.inode)
+            _outdated(self._notifier, node)
             self._told.add(node.inode)
 
     def file_changed(self, file: Vnode | None, asked: Node | None) -> None:
@@ -188,6 +187,14 @@ class OwnChanges:
     def _drop(self, node: Node, name: bytes) -> None:
         if self._nodes.unhold(node, name):
             self._notifier.invalidate_name(node.inode, name)
+
+
+def _outdated(notifier: KernelNotifier, node: Node) -> None:
+    """What the kernel knows of a node is old."""
+    if node.pages_version == NO_PAGES:
+        notifier.invalidate_attributes(node.inode)
+    else:
+        notifier.invalidate_data(node.inode)
 
 
 def _aliases(name: bytes, sysnames: Sequence[bytes]) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ from afsfuse.interfaces.common import Fid
 from afsfuse.model import FileKind
 from afsfuse.vfs.attributes import entry_of, unknown
 from afsfuse.vfs.entry import Listing
-from afsfuse.vfs.inodes import ROOT_INODE, Mount, Node
+from afsfuse.vfs.inodes import MIXED_PAGES, ROOT_INODE, Mount, Node
 from afsfuse.vfs.lookups import trust
 from afsfuse.vfs.mountpoints import MountPoint
 
@@ -187,6 +187,7 @@ class DirectoryHandle:
             name = dirent.name
             if edited and directory.find(name) != (dirent.vnode, dirent.unique):
                 continue  # we removed it since the window was cut out, or moved another there
+            entry: Entry | None
             if name in (_DOT, _DOT_DOT):
                 entry = self._dot_entry(name, now)
             else:
@@ -194,6 +195,9 @@ class DirectoryHandle:
                     self._mount, self._fid.volume, dirent, window.vnodes[position], now, keep
                 )
                 offered.append(node)
+                if entry is None:
+                    self.node.pages_version = MIXED_PAGES  # the kernel is to list it again
+                    entry = unknown(node, dirent.vnode)
             page.append(Listing(name, entry, dirent.slot + 1))
         return page
 
@@ -300,8 +304,8 @@ class DirectoryReader:
         vnode: Vnode | AfsError | None,
         now: float,
         keep: _Keep,
-    ) -> tuple[Node, Entry]:
-        """The node of a name and its attributes as they are known now."""
+    ) -> tuple[Node, Entry | None]:
+        """The node of a name and its attributes as they are known now, if they are to be known."""
         key = (dirent.vnode, dirent.unique)
         node = mount.nodes.get(key)
         if vnode is None or isinstance(vnode, AfsError):
@@ -316,12 +320,12 @@ class DirectoryReader:
                 node, now, timeout, keep.look_until, looked=False
             )
         if node.vnode is None or isinstance(vnode, AfsError):
-            return node, unknown(node, dirent.vnode)
+            return node, None
         needed, until = LOOK, keep.look_until
         if node.vnode.status.kind is _FILE:
             needed, until = READ, keep.read_until
         if keep.rights & needed != needed:
-            return node, unknown(node, dirent.vnode)
+            return node, None
         return node, entry_of(node, node.vnode, now, keep.names, until)
 
     def root_entry(self, node: Node) -> Entry:

@@ -26,7 +26,7 @@ from afsfuse.cell.volumes import Preference
 from afsfuse.errors import AfsError, DataCorrupt, NotPermitted, VolumeMissing
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import FileKind, VolumeType
-from afsfuse.vfs.inodes import Mount
+from afsfuse.vfs.inodes import MIXED_PAGES, NO_PAGES, Mount
 from afsfuse.vfs.mountpoints import MountPoint, MountTarget, parse_mountpoint
 from afsfuse.vfs.trees import nesting
 
@@ -284,6 +284,9 @@ class Resolver:
             self._nodes.trees.left(point.target)
         point.target = None
         self._nodes.show(point, None)
+        if point.pages_version != NO_PAGES:
+            point.pages_version = MIXED_PAGES
+            self._notifier.invalidate_data(point.inode)
         for name in [*(point.names or ()), *(point.absent or ())]:
             self._nodes.unhold(point, name)
             self._notifier.invalidate_name(point.inode, name)

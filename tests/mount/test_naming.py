@@ -7,6 +7,7 @@ mounted as `one` and as `two`.
 from __future__ import annotations
 
 import ast
+import json
 import os
 import signal
 import subprocess
@@ -60,6 +61,7 @@ class NamesMount:
         for made in (self.point, self.conf):
             made.mkdir()
         self._address = loopback_address()
+        self._env = {**os.environ, "AFSFUSE_RUNTIME_DIR": str(folder / "run")}
         self._cell = Process(
             children.start(
                 sys.executable, "-m", "tests.mount.celld", self.conf, self._address,
@@ -75,8 +77,7 @@ class NamesMount:
         with (self._folder / "log").open("ab") as log:
             self.daemon = subprocess.Popen(
                 [sys.executable, "-m", "afsfuse", "mount", "afs", self.point, "-f", "-o", options],
-                env={**os.environ, "AFSFUSE_RUNTIME_DIR": str(self._folder / "run")},
-                cwd=ROOT, stdout=log, stderr=log,
+                env=self._env, cwd=ROOT, stdout=log, stderr=log,
             )  # fmt: skip
         try:
             wait_until(self._mounted, "the mount")
@@ -90,6 +91,13 @@ class NamesMount:
 
     def log(self) -> str:
         return (self._folder / "log").read_text()
+
+    def requests(self) -> int:
+        """How many the daemon has answered that took more than a look."""
+        status = [sys.executable, "-m", "afsfuse", "status", "--json"]
+        done = subprocess.run(status, cwd=ROOT, env=self._env, stdout=subprocess.PIPE, check=True)
+        (told,) = json.loads(done.stdout)["mounts"]
+        return int(told["requests"]["answered"])
 
     def kill(self) -> None:
         """The daemon dies in this moment, and knows nothing of it."""
@@ -211,6 +219,55 @@ def test_two_mounts_of_a_volume_are_of_one_mind(mount: NamesMount) -> None:
         os.rmdir("one/d")
         assert both() == ["c"]
         assert soon(lambda: os.stat("two").st_nlink == 2)
+    """)
+
+
+def test_a_directory_is_listed_once(mount: NamesMount) -> None:
+    """The kernel keeps what it was told."""
+    mount.run("""
+        for number in range(50):
+            touch(f"one/f{number:02}")
+        assert len(os.listdir("one")) == 50
+    """)
+    before = mount.requests()
+    mount.run("""
+        opened = os.open("one", os.O_RDONLY)
+        for round in range(40):
+            assert len(os.listdir("one")) == len(os.listdir(opened)) == 50
+    """)
+    assert mount.requests() - before < 60  # they were opened 41 times; it would be 160 more
+
+
+def test_a_listing_that_is_not_so_any_more_is_dropped(mount: NamesMount) -> None:
+    mount.run("""
+        names = [f"f{number:02}" for number in range(50)]
+        for name in names:
+            touch("one/" + name)
+        opened = os.open("one", os.O_RDONLY)
+
+        def listed(*changed):
+            for where in ("one", opened, "two", "one", opened):
+                assert sorted(os.listdir(where)) == sorted(changed), where
+
+        listed(*names)
+        os.rename("one/f07", "one/g")
+        names[7] = "g"
+        listed(*names)
+        os.unlink("two/g")
+        names.remove("g")
+        listed(*names)
+        os.mkdir("two/d")
+        listed(*names, "d")
+    """)
+    mount.tell("make", "data", "theirs")
+    mount.run("""
+        assert "theirs" in os.listdir("one") and "theirs" in os.listdir("two")
+        with os.scandir("one") as entries:
+            assert {entry.name: entry.is_dir() for entry in entries}["d"]
+    """)
+    mount.tell("remove", "data", "theirs")
+    mount.run("""
+        assert "theirs" not in os.listdir("one") and "theirs" not in os.listdir("two")
     """)
 
 

@@ -37,7 +37,7 @@ async def test_the_kernel_is_not_told_what_it_asked_for(autojump_clock: object) 
         told = desk.recorder.take()
         assert {event[1] for event in told} == {two}
         assert one not in {event[1] for event in told}
-        assert {event[0] for event in told} == {"attributes"}  # it had none of the names there
+        assert {event[0] for event in told} == {"data"}  # what it had listed, but no name there
 
 
 async def test_another_node_of_the_directory_forgets_the_name(autojump_clock: object) -> None:
