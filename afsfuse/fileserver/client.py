@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from afsfuse.fileserver.health import ServerStatus
     from afsfuse.fileserver.operation import Site
     from afsfuse.fileserver.preferences import Preferences
+    from afsfuse.fileserver.refusals import Refusals
     from afsfuse.fileserver.rotation import RetryLimits
     from afsfuse.fileserver.transfers import Outcome, SmallFile
     from afsfuse.interfaces.common import CallBack, Fid
@@ -149,6 +150,11 @@ class FileServerClient:
     def operations(self) -> Operations:
         """What is under way, and how it went before."""
         return self._rotation.operations
+
+    @property
+    def refusals(self) -> Refusals:
+        """Which servers do not serve which volumes at the moment."""
+        return self._rotation.refusals
 
     @property
     def preferences(self) -> Preferences:
