@@ -211,6 +211,18 @@ class Kerberos:
         """A ticket for a service, from the credentials cache or with its help from a KDC."""
         return self._service_ticket(self._cache, self.user(), service)
 
+    def fresh_ticket(self, service: str) -> Ticket:
+        """A ticket for a service as a KDC makes it now, whatever the credentials cache has."""
+        granting = self.granting_ticket()
+        cache = c_void_p()
+        self._call("krb5_cc_resolve", b"MEMORY:fresh", byref(cache))
+        try:
+            self._call("krb5_cc_initialize", cache, self._principal(granting.client))
+            self._store(cache, granting)
+            return self._service_ticket(cache, granting.client, service)
+        finally:
+            self._library.krb5_cc_destroy(self._context, cache)
+
     def granting_ticket(self) -> Ticket:
         """The ticket in the cache with which others are had."""
         realm = self.user().rpartition("@")[2]
