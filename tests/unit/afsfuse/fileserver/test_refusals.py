@@ -10,7 +10,7 @@ import trio
 
 from afsfuse.abortcodes import ABORT_CODES
 from afsfuse.cell.volumes import Site, Volume
-from afsfuse.errors import VolumeBusy
+from afsfuse.errors import VolumeBusy, from_abort
 from afsfuse.fileserver.preferences import Preferences
 from afsfuse.fileserver.refusals import Refusals
 from afsfuse.model import VolumeType
@@ -57,6 +57,18 @@ async def test_a_server_that_refuses_a_volume_is_asked_last_for_a_while(
     assert begin.startswith("volume test.volume of cell test.afs is refused by file server 192.0.2")
     assert "is served by file server 192.0.2.1" in end
     assert "again, after 18 s" in end
+
+
+async def test_each_kind_of_refusal_is_told_apart(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        told = set()
+        for code in (101, 103, 106, 110, 111, 113, -100):
+            refusals = Refusals()
+            error = from_abort(code)
+            refusals.note(w.volume, w.hosts[0].server, error)
+            (refusal,) = refusals.of(w.volume).values()
+            told |= {refusal.word, refusal.said, error.message}
+        assert len(told) == 3 * 7
 
 
 async def test_a_server_is_never_asked_last_for_longer_than_five_minutes(
