@@ -23,11 +23,11 @@ from afsfuse.cell.records import (
     Preference,
     choose,
     read_entry,
-    releasing,
     sites_of,
     split_suffix,
     to_avoid,
     type_of,
+    unsettled,
 )
 from afsfuse.cell.servers import FileServer, ServerRegistry
 from afsfuse.cell.sharing import Shared
@@ -43,7 +43,7 @@ __all__ = ["Preference", "Site", "Volume", "VolumeLocator", "choose"]
 log = logging.getLogger(__name__)
 
 _LIFETIME = 3600.0  # seconds that a record is believed. Source: Linux fs/afs/volume.c
-_LIFETIME_RELEASING = 600.0  # the same while a release is under way
+_LIFETIME_UNSETTLED = 600.0  # the same while a release or the like is under way
 _LIFETIME_UNCHECKED = 60.0  # an old record that could not be checked is believed this much longer
 _LOOK_PAUSE = 60.0  # seconds between looks at which records are old
 _RECORDS_MAX = 8192
@@ -174,7 +174,7 @@ class VolumeLocator:
             raise
 
     def check_soon(self, volume: Volume) -> None:
-        """One of its servers has said that it does not have it: `run` asks for the record again."""
+        """A server says something else than its record: `run` asks for that again."""
         self._doubted[volume] = trio.current_time()
         self._doubt.set()
 
@@ -221,7 +221,7 @@ class VolumeLocator:
             doubted, self._doubted = self._doubted, {}
             old: dict[str, list[Volume]] = {}
             for volume in list(self._volumes.values()):
-                lifetime = _LIFETIME_RELEASING if releasing(volume.info) else _LIFETIME
+                lifetime = _LIFETIME_UNSETTLED if unsettled(volume.info) else _LIFETIME
                 oldest = max(trio.current_time() - lifetime, doubted.get(volume, -inf))
                 if volume.checked <= oldest:
                     old.setdefault(volume.cell.name, []).append(volume)
@@ -297,7 +297,7 @@ class VolumeLocator:
         now = trio.current_time()
         info = read_entry(await self._lookup(cell, name, who))
         servers = await self._servers(cell, info, who)
-        lifetime = _LIFETIME_RELEASING if releasing(info) else _LIFETIME
+        lifetime = _LIFETIME_UNSETTLED if unsettled(info) else _LIFETIME
         record = _Record(info, servers, now, now + lifetime)
         for key in {(cell.name, name), (cell.name, info.name)}:
             self._records[key] = record

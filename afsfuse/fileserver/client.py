@@ -89,6 +89,7 @@ class FileServerClient:
     ) -> None:
         """Without `credentials` everybody is anonymous."""
         self._credentials = credentials or Credentials()
+        self._locator = locator
         self._rotation = Rotation(endpoint, locator, self._credentials, limits, preferences)
         self._endpoint = endpoint
         self._promises_lost: Callable[[FileServer], None] = lambda server: None
@@ -383,6 +384,12 @@ class FileServerClient:
         if len(fids) > FIDS_MAX:
             raise ValueError(f"{len(fids)} fids in one call")
         await self._rotation.call(server, GIVE_UP_CALLBACKS, GiveUpCallBacksArgs(tuple(fids), ()))
+
+    def release_seen(self, volume: Volume) -> None:
+        """A server has a newer replica of a volume than before: which of the others have it, too,
+        and whether there are more by now, its record tells.
+        """
+        self._locator.check_soon(volume)
 
     def forget(self, volume: Volume) -> None:
         """Nobody uses a volume any more."""

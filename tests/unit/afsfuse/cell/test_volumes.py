@@ -134,6 +134,20 @@ async def test_a_record_is_renewed_sooner_during_a_release(
     assert world.connector.rpcs().count("GetEntryByNameU") == 2
 
 
+async def test_a_record_is_renewed_sooner_while_somebody_has_locked_it(
+    autojump_clock: trio.abc.Clock, world: World, nursery: trio.Nursery
+) -> None:
+    await nursery.start(world.locator.run)
+    world.connector.enter(entry((FS1, RW), (FS1, RO), flags=0x7010))
+    volume = await world.locator.volume("example.org", "root.cell", Preference.RO)
+    world.connector.enter(entry((FS1, RW), (FS1, RO), (FS2, RO)))
+    await trio.sleep(700)
+    assert {site.server.uuid for site in volume.sites} == {FS1, FS2}
+    asked = world.connector.rpcs().count("GetEntryByNameU")
+    await trio.sleep(1500)
+    assert world.connector.rpcs().count("GetEntryByNameU") == asked
+
+
 async def test_an_old_record_is_used_while_the_cell_does_not_answer(
     autojump_clock: trio.abc.Clock, world: World
 ) -> None:
