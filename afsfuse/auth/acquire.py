@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 KDC_SECONDS = 14.0
 """How long a ticket may take, over all services and KDCs that are tried."""
+FRESH_SECONDS = 5.0
+"""... of which this much is for one that is not taken from the credentials cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,25 @@ def realm_of(wanted: Wanted, kerberos: Kerberos) -> str:
 def from_cache(wanted: Wanted, say: Say = quiet) -> Token:
     """A token from the caller's credentials cache. Raises `TicketRefused`."""
     with Kerberos() as kerberos:
-        user = kerberos.user()
-        say(f"Kerberos principal {user}")
-        names = services(wanted, user.rpartition("@")[2], realm_of(wanted, kerberos))
-        return _first(wanted, names, kerberos.service_ticket, say)
+        return _for_user(wanted, kerberos, kerberos.service_ticket, say)
+
+
+def fresh(wanted: Wanted, say: Say = quiet) -> Token:
+    """A token of a ticket that a KDC makes now, with the caller's ticket-granting ticket. Raises
+    `TicketRefused`.
+
+    The one in the cache may be of a key that the service has no more.
+    """
+    with Kerberos() as kerberos:
+        return _for_user(wanted, kerberos, kerberos.fresh_ticket, say)
+
+
+def _for_user(wanted: Wanted, kerberos: Kerberos, ask: Callable[[str], Ticket], say: Say) -> Token:
+    """A token for whose credentials cache it is."""
+    user = kerberos.user()
+    say(f"Kerberos principal {user}")
+    names = services(wanted, user.rpartition("@")[2], realm_of(wanted, kerberos))
+    return _first(wanted, names, ask, say)
 
 
 def by_password(wanted: Wanted, user: str, password: Secret, say: Say = quiet) -> Token:

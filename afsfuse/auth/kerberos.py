@@ -20,6 +20,7 @@ from afsfuse.auth.token import Secret
 from afsfuse.errors import TicketRefused
 
 _LIBRARY = "libkrb5.so.3"
+_CACHED_ONLY = 2  # Source: KRB5_GC_CACHED in krb5.h
 _RENEWABLE_SECONDS = 7 * 86400  # asked for; the KDC gives what its policy allows
 
 
@@ -211,6 +212,25 @@ class Kerberos:
         """A ticket for a service, from the credentials cache or with its help from a KDC."""
         return self._service_ticket(self._cache, self.user(), service)
 
+    def fresh_ticket(self, service: str) -> Ticket:
+        """A ticket for a service as a KDC makes it now, whatever the credentials cache has.
+
+        If that has none, it has it from now on.
+        """
+        try:
+            self._service_ticket(self._cache, self.user(), service, _CACHED_ONLY)
+        except TicketRefused:
+            return self.service_ticket(service)
+        granting = self.granting_ticket()
+        cache = c_void_p()
+        self._call("krb5_cc_resolve", b"MEMORY:fresh", byref(cache))
+        try:
+            self._call("krb5_cc_initialize", cache, self._principal(granting.client))
+            self._store(cache, granting)
+            return self._service_ticket(cache, granting.client, service)
+        finally:
+            self._library.krb5_cc_destroy(self._context, cache)
+
     def granting_ticket(self) -> Ticket:
         """The ticket in the cache with which others are had."""
         realm = self.user().rpartition("@")[2]
@@ -258,10 +278,12 @@ class Kerberos:
         finally:
             self._library.krb5_cc_destroy(self._context, cache)
 
-    def _service_ticket(self, cache: c_void_p, client: str, service: str) -> Ticket:
+    def _service_ticket(
+        self, cache: c_void_p, client: str, service: str, options: int = 0
+    ) -> Ticket:
         wanted = _Creds(client=self._principal(client), server=self._principal(service))
         found = POINTER(_Creds)()
-        self._call("krb5_get_credentials", 0, cache, byref(wanted), byref(found))
+        self._call("krb5_get_credentials", options, cache, byref(wanted), byref(found))
         try:
             return self._ticket(found[0])
         finally:

@@ -418,6 +418,8 @@ class StatusKeeper:
         shelf.created, shelf.seen = created, self._log.now
         if known:
             released = shelf.volume.type is not VolumeType.RW and created > known
+            if released:
+                self._client.release_seen(shelf.volume)
             for vnode in list(shelf.vnodes.values()):
                 self._instance_moved(vnode, released)
 

@@ -95,6 +95,11 @@ def releasing(info: VolumeInfo) -> bool:
     return any(site.new_replica for site in info.sites)
 
 
+def unsettled(info: VolumeInfo) -> bool:
+    """Whether somebody is at work on the volume, and the record likely to change soon."""
+    return info.locked or releasing(info)
+
+
 def sites_of(
     info: VolumeInfo, type: VolumeType, distance: Callable[[SiteInfo], tuple[float, float]]
 ) -> list[SiteInfo]:

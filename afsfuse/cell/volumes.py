@@ -23,11 +23,11 @@ from afsfuse.cell.records import (
     Preference,
     choose,
     read_entry,
-    releasing,
     sites_of,
     split_suffix,
     to_avoid,
     type_of,
+    unsettled,
 )
 from afsfuse.cell.servers import FileServer, ServerRegistry
 from afsfuse.cell.sharing import Shared
@@ -43,7 +43,7 @@ __all__ = ["Preference", "Site", "Volume", "VolumeLocator", "choose"]
 log = logging.getLogger(__name__)
 
 _LIFETIME = 3600.0  # seconds that a record is believed. Source: Linux fs/afs/volume.c
-_LIFETIME_RELEASING = 600.0  # the same while a release is under way
+_LIFETIME_UNSETTLED = 600.0  # the same while a release or the like is under way
 _LIFETIME_UNCHECKED = 60.0  # an old record that could not be checked is believed this much longer
 _LOOK_PAUSE = 60.0  # seconds between looks at which records are old
 _RECORDS_MAX = 8192
@@ -83,7 +83,7 @@ class Volume:
         self.info = VolumeInfo("", (0, 0, 0), ())
         """The record that it is of."""
         self.sites: tuple[Site, ...] = ()
-        """Its servers in the order in which to try them."""
+        """Its servers in the order in which to try them; none when it is gone."""
         self.checked = -inf
         """When the record was asked for, on trio's clock."""
 
@@ -127,6 +127,8 @@ class VolumeLocator:
         self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()
         self._volumes: WeakValueDictionary[tuple[str, int], Volume] = WeakValueDictionary()
         self._lookups: Shared[tuple[str, str], _Record] = Shared()
+        self._doubted: dict[Volume, float] = {}  # and since when
+        self._doubt = trio.Event()
         self._form: dict[str, int] = {}  # by cell: the first form of lookup that it may offer
 
     async def volume(
@@ -156,19 +158,37 @@ class VolumeLocator:
         """
         if volume.checked > since:
             return
-        record = await self._fetch(volume.cell, str(volume.id), who)
-        if not record.info.has(volume.type) or record.info.ids[volume.type] != volume.id:
-            raise VolumeMissing(
-                "the volume does not exist any more", cell=volume.cell.name, volume=volume.name
-            )
+        try:
+            record = await self._fetch(volume.cell, str(volume.id), who)
+            if not record.info.has(volume.type) or record.info.ids[volume.type] != volume.id:
+                raise VolumeMissing(
+                    "the volume does not exist any more", cell=volume.cell.name, volume=volume.name
+                )
+        except VolumeMissing as exc:
+            exc.volume = volume.name
+            if volume.sites:
+                log.info("%s", exc)
+            # Its name may stand for another one by now: who asks for it shall not hear of this.
+            volume.sites = ()
+            self._drop_record(volume)
+            raise
+
+    def check_soon(self, volume: Volume) -> None:
+        """A server says something else than its record: `run` asks for that again."""
+        self._doubted[volume] = trio.current_time()
+        self._doubt.set()
 
     def forget(self, volume: Volume) -> None:
         """Nobody uses a volume any more: drop its record, unless other types of it are in use."""
         numbers = [number for number in volume.info.ids if number and number != volume.id]
         cell = volume.cell.name
         if not any((cell, number) in self._volumes for number in numbers):
-            for name in (volume.info.name, *map(str, volume.info.ids)):
-                self._records.pop((cell, name), None)
+            self._drop_record(volume)
+
+    def _drop_record(self, volume: Volume) -> None:
+        """Have the record of a volume asked for by whoever wants it next."""
+        for name in (volume.info.name, *map(str, volume.info.ids)):
+            self._records.pop((volume.cell.name, name), None)
 
     def compact(self) -> None:
         """Give back the room of what was forgotten."""
@@ -189,17 +209,21 @@ class VolumeLocator:
         return await self._location.silent(cell)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Ask again about the volumes in use when their records are old, until cancelled.
+        """Ask again about volumes in use when their records are old or doubted, until cancelled.
 
         So a volume that is renamed, moved or removed is noticed although nobody looks it up.
         """
         task_status.started()
         while True:
-            await trio.sleep(_LOOK_PAUSE)
+            with trio.move_on_after(_LOOK_PAUSE):
+                await self._doubt.wait()
+            self._doubt = trio.Event()
+            doubted, self._doubted = self._doubted, {}
             old: dict[str, list[Volume]] = {}
             for volume in list(self._volumes.values()):
-                lifetime = _LIFETIME_RELEASING if releasing(volume.info) else _LIFETIME
-                if trio.current_time() - volume.checked >= lifetime:
+                lifetime = _LIFETIME_UNSETTLED if unsettled(volume.info) else _LIFETIME
+                oldest = max(trio.current_time() - lifetime, doubted.get(volume, -inf))
+                if volume.checked <= oldest:
                     old.setdefault(volume.cell.name, []).append(volume)
             await self._check_cells(old)
 
@@ -215,9 +239,7 @@ class VolumeLocator:
             before, stem = volume.name, volume.info.name
             try:
                 await self.refresh(volume)
-            except VolumeMissing as exc:
-                log.info("%s", exc)
-                volume.sites = ()
+            except VolumeMissing:
                 volume.checked = trio.current_time()
             except AfsError as exc:
                 log.debug("%s: the record of %s was not checked: %s", volume.cell, before, exc)
@@ -275,7 +297,7 @@ class VolumeLocator:
         now = trio.current_time()
         info = read_entry(await self._lookup(cell, name, who))
         servers = await self._servers(cell, info, who)
-        lifetime = _LIFETIME_RELEASING if releasing(info) else _LIFETIME
+        lifetime = _LIFETIME_UNSETTLED if unsettled(info) else _LIFETIME
         record = _Record(info, servers, now, now + lifetime)
         for key in {(cell.name, name), (cell.name, info.name)}:
             self._records[key] = record

@@ -210,6 +210,11 @@ class Overview:
                     for site in tree.volume.sites
                     if site.server.addresses
                 ],
+                "refused": {
+                    server.addresses[0][0]: refusal.word
+                    for server, refusal in self._client.refusals.of(tree.volume).items()
+                    if server.addresses
+                },
                 "nodes": len(tree.nodes) + 1,
             }
             for tree in self._filesystem.trees

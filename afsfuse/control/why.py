@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from afsfuse.control.unstored import UnstoredFiles
     from afsfuse.control.verbs import Peer, Request
     from afsfuse.fileserver.client import FileServerClient
+    from afsfuse.fileserver.refusals import Refusal
     from afsfuse.vfs.filesystem import FileSystem
     from afsfuse.vfs.mountpoints import MountPoint
     from rxrpc import Endpoint
@@ -148,9 +149,13 @@ class Why:
         ]
         mine = [call(one) for one in running if one.operation.who in me]
         failure = self._client.operations.failure(volume, me)
+        refusals = self._client.refusals.of(volume)
         return {
             "volume": {"name": volume.name, "id": volume.id, "type": TYPES[volume.type.name]},
-            "servers": [self._server(site.server) for site in volume.sites],
+            "servers": [
+                {**self._server(site.server), "refusal": _refusal(refusals.get(site.server))}
+                for site in volume.sites
+            ],
             "calls": mine,
             "calls_of_others": len(running) - len(mine),
             "failure": None
@@ -207,6 +212,18 @@ class Why:
             "end": token.end,
             "expired": token.expired(self._clock()),
         }
+
+
+def _refusal(refusal: Refusal | None) -> dict[str, Any] | None:
+    """What a server says of the volume; it says nothing of who asked, and for what."""
+    if refusal is None:
+        return None
+    now = trio.current_time()
+    return {
+        "said": refusal.said,
+        "since": round(now - refusal.since, 1),
+        "last": round(now - refusal.last, 1),
+    }
 
 
 def _path(request: Request) -> bytes:

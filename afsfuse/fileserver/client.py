@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from afsfuse.fileserver.health import ServerStatus
     from afsfuse.fileserver.operation import Site
     from afsfuse.fileserver.preferences import Preferences
+    from afsfuse.fileserver.refusals import Refusals
     from afsfuse.fileserver.rotation import RetryLimits
     from afsfuse.fileserver.transfers import Outcome, SmallFile
     from afsfuse.interfaces.common import CallBack, Fid
@@ -88,6 +89,7 @@ class FileServerClient:
     ) -> None:
         """Without `credentials` everybody is anonymous."""
         self._credentials = credentials or Credentials()
+        self._locator = locator
         self._rotation = Rotation(endpoint, locator, self._credentials, limits, preferences)
         self._endpoint = endpoint
         self._promises_lost: Callable[[FileServer], None] = lambda server: None
@@ -149,6 +151,11 @@ class FileServerClient:
     def operations(self) -> Operations:
         """What is under way, and how it went before."""
         return self._rotation.operations
+
+    @property
+    def refusals(self) -> Refusals:
+        """Which servers do not serve which volumes at the moment."""
+        return self._rotation.refusals
 
     @property
     def preferences(self) -> Preferences:
@@ -377,6 +384,12 @@ class FileServerClient:
         if len(fids) > FIDS_MAX:
             raise ValueError(f"{len(fids)} fids in one call")
         await self._rotation.call(server, GIVE_UP_CALLBACKS, GiveUpCallBacksArgs(tuple(fids), ()))
+
+    def release_seen(self, volume: Volume) -> None:
+        """A server has a newer replica of a volume than before: which of the others have it, too,
+        and whether there are more by now, its record tells.
+        """
+        self._locator.check_soon(volume)
 
     def forget(self, volume: Volume) -> None:
         """Nobody uses a volume any more."""

@@ -76,14 +76,18 @@ class Preferences:
         chosen: FileServer | None,
         is_down: Callable[[FileServer], bool],
         avoided: Collection[FileServer] = (),
+        refusing: Collection[FileServer] = (),
     ) -> list[FileServer]:
-        """The servers, the one to ask first in front: `chosen`, unless another one that is up, and
-        is not to be `avoided`, has a better rank or is much nearer.
+        """The servers, the one to ask first in front: `chosen`, unless another one that is up, is
+        not to be `avoided` and is not `refusing`, has a better rank or is much nearer.
+
+        To be avoided weighs more than to refuse: a replica from before a release is no help.
         """
 
         def cost(server: FileServer) -> tuple[int, int, float]:
             rtt = _UNKNOWN_RTT if server.rtt is None else server.rtt
-            return 2 * is_down(server) + (server in avoided), self.rank_of(server), rtt
+            trouble = 4 * is_down(server) + 2 * (server in avoided) + (server in refusing)
+            return trouble, self.rank_of(server), rtt
 
         costs = {server: cost(server) for server in servers}
         ordered = sorted(servers, key=costs.__getitem__)

@@ -36,6 +36,7 @@ from afsfuse.errors import (
 from afsfuse.fileserver.figures import Operations
 from afsfuse.fileserver.health import Health, HealthLimits
 from afsfuse.fileserver.operation import Effect, Operation, Site, Verdict, judge
+from afsfuse.fileserver.refusals import Refusals
 from afsfuse.fileserver.search import FIRST_PAUSE, Search
 from afsfuse.interfaces.fileserver import GET_CAPABILITIES, SERVICE_ID
 from afsfuse.model import VolumeType
@@ -176,6 +177,7 @@ class Rotation:
         """Called when another server is asked about a volume than `before`."""
         self.operations = Operations()
         """Those under way, and how those before went."""
+        self.refusals = Refusals()
         self._endpoint = endpoint
         self._locator = locator
         self._credentials = credentials or Credentials()
@@ -221,6 +223,7 @@ class Rotation:
                     result = await self._at_server(operation, server, servers, trouble)
                 except _Elsewhere:
                     continue
+                self.refusals.served(volume, server, asked)
                 if len(servers) > 1:
                     self._choose(volume, server)
                 return result
@@ -283,7 +286,8 @@ class Rotation:
         chosen = self._chosen.get((volume.cell.name, volume.id))
         health = self.health
         avoided = {site.server for site in volume.sites if site.avoid}
-        return health.preferences.order(servers, chosen, health.is_down, avoided)
+        refusing = self.refusals.asked_last(volume)
+        return health.preferences.order(servers, chosen, health.is_down, avoided, refusing)
 
     async def _at_server(
         self,
@@ -317,7 +321,11 @@ class Rotation:
                                 break
                             continue
                         health.heard(server, address, used[-1].rtt())
-                        trouble.note(verdict, self._explain(verdict, exc, operation, server))
+                        error = self._explain(verdict, exc, operation, server)
+                        trouble.note(verdict, error)
+                        self.refusals.note(operation.volume, server, error)
+                        if verdict is Verdict.MOVED and len(servers) > 1:
+                            self._locator.check_soon(operation.volume)
                         raise _Elsewhere from exc
                     except AfsError as exc:
                         health.heard(server, address, used[-1].rtt())
@@ -402,6 +410,7 @@ class Rotation:
         """Nobody uses a volume any more: which server answered last is of no interest."""
         self._chosen.pop((volume.cell.name, volume.id), None)
         self.operations.forget(volume)
+        self.refusals.forget(volume)
 
     def _missing(self, volume: Volume) -> AfsError:
         return VolumeMissing(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from afsfuse.auth.acquire import KDC_SECONDS, from_cache, quiet, within
+from afsfuse.auth.acquire import (
+    FRESH_SECONDS,
+    KDC_SECONDS,
+    fresh,
+    from_cache,
+    quiet,
+    within,
+)
+from afsfuse.auth.complaints import MISSING_SERVICE
 from afsfuse.auth.hardening import harden
 from afsfuse.errors import AfsError, TicketRefused
 from afsfuse.tools import complain
@@ -14,7 +22,8 @@ from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Cells, Parser, hand_over
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from afsfuse.auth.acquire import Wanted
+    from afsfuse.auth.acquire import Say, Wanted
+    from afsfuse.auth.token import Token
 
 
 def parser() -> Parser:
@@ -52,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         wanted = cells.wanted(name, given.realm)
         say(f"Authenticating to cell {name}")
         try:
-            token = within(KDC_SECONDS, partial(from_cache, wanted, say))
+            token = token_for(wanted, say)
             renewal = renewal_with_ticket(wanted) if given.keep else None
             hand_over(token, renewal, wait=given.wait)
         except AfsError as exc:
@@ -61,6 +70,21 @@ def main(arguments: Sequence[str]) -> int:
         else:
             say(f"{name}: token for {token.client}")
     return status
+
+
+def token_for(wanted: Wanted, say: Say) -> Token:
+    """A token of a fresh ticket, or of the one in the credentials cache where none is to be had.
+
+    Whoever asks again may do so since servers refuse what he has: with the cell's new key a ticket
+    from the cache would be refused, too. Raises `TicketRefused`.
+    """
+    try:
+        return within(FRESH_SECONDS, partial(fresh, wanted, say))
+    except TicketRefused as exc:
+        if exc.kerberos in MISSING_SERVICE:
+            raise
+        say(f"no fresh ticket: {exc}")
+    return within(KDC_SECONDS - FRESH_SECONDS, partial(from_cache, wanted, say))
 
 
 def renewal_with_ticket(wanted: Wanted) -> str:

@@ -105,7 +105,8 @@ def volumes(shown: Shown) -> list[tuple[str, ...]]:
     """A row for each volume in use, with a heading."""
     rows: list[tuple[str, ...]] = [("VOLUME", "CELL", "SERVERS", "AT")]
     for volume in shown["volumes"]:
-        servers = ", ".join(volume["servers"]) or "-"
+        refused = {host: f" ({word})" for host, word in volume["refused"].items()}
+        servers = ", ".join(host + refused.get(host, "") for host in volume["servers"]) or "-"
         rows.append((volume["volume"], volume["cell"], servers, printable(volume["path"])))
     return rows
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LINKS_MAX = 40
 SILENT_SECONDS = 3.0
 """A server that has not been heard for so long, while operations wait for it, is silent."""
+STALE_SECONDS = 5.0
+"""What a server said longer ago may not be so any more."""
 _EPILOG = """\
 exit status:
   0   told
@@ -125,6 +127,7 @@ def said(shown: Shown, now: float) -> list[tuple[str, str]]:
         lines.append(("followed", _ENDINGS[shown["ending"]].format(rest=shown["rest"])))
     lines += _place(shown)
     lines += [("server", _server(one)) for one in shown["servers"]]
+    lines += [("refused", _refusal(one)) for one in shown["servers"] if one["refusal"] is not None]
     if not shown["servers"]:
         lines += [("locations", _location_server(one)) for one in shown["location_servers"]]
     if shown["fid"] is not None:
@@ -169,6 +172,10 @@ def verdict(shown: Shown) -> str:
         hosts = ", ".join(f"{_host(one)}, silent {_since(one)}" for one in silent)
         known = " (its status is in memory)" if promise is not None and promise["counts"] else ""
         return f"operations hang on {hosts}{known}"
+    waiting = shown["calls"] or shown["calls_of_others"]
+    refusing = [one for one in servers if one["refusal"] is not None]
+    if waiting and refusing and len(refusing) == len(servers):
+        return f"operations wait: {_host(refusing[0])} says: {refusing[0]['refusal']['said']}"
     if promise is not None and promise["counts"] and shown["ending"] in ("found", "absent"):
         what = "there is no such name, and " if shown["ending"] == "absent" else ""
         return (
@@ -177,7 +184,6 @@ def verdict(shown: Shown) -> str:
         )
     if shown["ending"] == "closed":
         return "it is not known whether you may: who asks waits for a server"
-    waiting = shown["calls"] or shown["calls_of_others"]
     if down and len(down) == len(servers):
         hosts = ", ".join(map(_host, down))
         hangs = "it hangs on" if waiting else "it fails, or hangs, on"
@@ -224,6 +230,13 @@ def _server(server: Shown) -> str:
             "1 operation waits for it" if one else f"{server['waiting']} operations wait for it"
         )
     return ", ".join(words)
+
+
+def _refusal(server: Shown) -> str:
+    refusal = server["refusal"]
+    lately = refusal["last"] < STALE_SECONDS
+    when = f"for {duration(refusal['since'])}" if lately else f"{duration(refusal['last'])} ago"
+    return f"by {_host(server)}, {when}: {refusal['said']}"
 
 
 def _location_server(server: Shown) -> str:

@@ -127,8 +127,9 @@ class Resolver:
     def _known(point: MountPoint) -> Mount | None:
         """What needs no search; raises the reason if that is known."""
         now = trio.current_time()
-        if point.target is not None and now < point.checked_until:
-            return point.target
+        target = point.target
+        if target is not None and now < point.checked_until and target.volume.sites:
+            return target
         if point.failure is not None and now < point.failure.until:
             raise point.failure.error.again()
         return None

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import time
+from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tests.interop.mounts import eventually
@@ -143,6 +145,16 @@ def offline(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
+def busy(scene: Scene) -> Iterator[None]:
+    """As while a long `vos dump` or `vos clone` has it."""
+    where = ["-server", scene.cell.servers["fs2"].address, "-partition", "a"]
+    number = str(scene.cell.volumes.volume_id(scene.volume))
+    seconds = str(max(1, round(scene.seconds)))
+    scene.cell.vos(["offline", *where, "-id", number, "-busy", "-sleep", seconds])
+    yield
+
+
+@contextmanager
 def salvaged(scene: Scene) -> Iterator[None]:
     scene.cell.volumes.salvage(scene.volume, "fs2")
     yield
@@ -207,6 +219,34 @@ def _lossy(share: float) -> Callable[[Scene], AbstractContextManager[None]]:
     return lossy
 
 
+@contextmanager
+def mixed(scene: Scene) -> Iterator[None]:
+    """One fault after the other, at random, each put right before the next, with short pauses."""
+    seed = random.randrange(1 << 32)
+    print(f"mixed faults of seed {seed}")
+    chance = random.Random(seed)
+    end = time.monotonic() + scene.seconds
+    known = {fault.name: fault for fault in FAULTS}
+    played: Counter[str] = Counter()
+    while time.monotonic() < end:
+        name = chance.choice(_MIXED)
+        played[name] += 1
+        with known[name].happens(replace(scene, seconds=chance.uniform(1.0, 8.0))):
+            pass
+        time.sleep(chance.uniform(0.5, 5.0))
+    print(", ".join(f"{count} of {name}" for name, count in sorted(played.items())))
+    yield
+
+
+_MIXED = (
+    *("restart", "kill", "gone", "cut", "address", "offline", "busy", "salvage", "locations"),
+    *("loss1", "loss5", "loss20"),
+)
+"""Those that can be made again and again: a volume cannot move back, and a full partition fails
+writes, as it should.
+"""
+
+
 def _until(cell: RealCell, command: list[str]) -> None:
     """Wait until a command on fs1 does not fail."""
 
@@ -228,6 +268,7 @@ FAULTS = (
     Fault("address", "a file server comes back at another address", readdressed, seconds=0.0),
     Fault("move", "`vos move` to another server", moved, short=False, seconds=0.0),
     Fault("offline", "`vos offline`, `vos online`", offline),
+    Fault("busy", "a volume is busy (`vos offline -busy`)", busy, short=False),
     Fault("salvage", "a volume is salvaged", salvaged, seconds=0.0),
     Fault("locations", "the database servers are down, and come back", unlocated),
     Fault("full", "a partition is full, and has room again", full, full=True),
@@ -241,4 +282,5 @@ FAULTS = (
         )
         for percent in (1, 5, 20)
     ),
+    Fault("mixed", "faults at random, one after the other", mixed, short=False, seconds=600.0),
 )

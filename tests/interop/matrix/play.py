@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.interop.matrix.faults import Scene
 from tests.interop.matrix.loads import LOADS, Load
+from tests.interop.matrix.watch import sampled, waiting
 from tests.interop.matrix.worker import BLOCK, digest
 from tests.interop.mounts import eventually
 
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 START_SECONDS = 60.0
 BOUND = 90.0
 """Seconds within which each load has to go on after the fault is over."""
+LONG = 300.0
+"""Seconds: a fault of such a length has the load that creates files take its time, as what is known
+of each of them takes room, and the daemon's memory is judged.
+"""
+UNHURRIED = 1.0
+GROWTH_MAX = 4 << 20
+"""Bytes."""
 AFTER = b"after, by another client\n"
 
 
@@ -45,10 +53,11 @@ def play(stage: Stage, fault: Fault, seconds: float, folder: Path) -> list[Outco
     """Play a fault that lasts about so long (if it has no length of its own)."""
     folder.mkdir()
     loads: list[Load] = []
-    with stage.place(fault.name) as place:
+    facts = {**stage.facts, "pause": UNHURRIED} if seconds >= LONG else stage.facts
+    with stage.place(fault.name) as place, sampled(stage.here) as samples:
         try:
             for kind in LOADS:
-                loads.append(Load(kind, place.here, folder / kind, stage.facts))
+                loads.append(Load(kind, place.here, folder / kind, facts))
             for load in loads:
                 assert eventually(lambda: load.first_done(0.0) is not None, START_SECONDS), (  # noqa: B023
                     f"{load.kind} did not begin: {load.end()}"
@@ -63,9 +72,19 @@ def play(stage: Stage, fault: Fault, seconds: float, folder: Path) -> list[Outco
                 complaints = {load.kind: load.end() for load in loads}
                 kept = eventually(lambda: not stage.unstored(), BOUND)
                 lost = _lost(place, loads)
+                answered = eventually(lambda: not waiting(stage.here), BOUND)
         finally:
             for load in loads:
                 load.kill()
+    if samples.growth is not None:
+        print(
+            f"{fault.name}: the daemon grew by {samples.growth / (1 << 20):.1f} MiB "
+            f"to {samples[-1] / (1 << 20):.0f} MiB"
+        )
+        if samples.growth > GROWTH_MAX:
+            lost["idle"].append("the daemon's memory grows")
+    if not answered:
+        lost["idle"].append("the kernel still waits for something")
     if not kept:
         lost["writing"].append("data that was never stored")
     outcomes = []

@@ -48,7 +48,7 @@ class Stage:
 
     def __init__(self, cell: RealCell, here: RealMount, there: RealMount) -> None:
         self.cell = cell
-        self._here = here
+        self.here = here
         self._there = there
         self.facts = {
             "copy": str(here.point / "copies/big"),
@@ -63,7 +63,7 @@ class Stage:
         volume = f"matrix.{name}"
         self.cell.volumes.restore(volume, dump.write(_tree(), name=volume), "fs2")
         try:
-            yield Place(volume, self._here.point / name, self._there.point / name)
+            yield Place(volume, self.here.point / name, self._there.point / name)
         finally:
             _remove(self.cell, volume)
 

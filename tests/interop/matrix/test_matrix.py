@@ -44,6 +44,7 @@ def test_five_loads_survive(hard: Stage, fault: Fault, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_five_loads_survive_for_long(hard: Stage, fault: Fault, tmp_path: Path) -> None:
     meet(hard, fault, fault.seconds, tmp_path)

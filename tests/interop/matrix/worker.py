@@ -45,9 +45,9 @@ class Orders:
                 break
         return self._text.decode().splitlines()
 
-    def go_on(self) -> bool:
+    def go_on(self, pause: float = PAUSE) -> bool:
         """Whether to do one more thing, after a moment."""
-        return "stop" not in self.lines(PAUSE)
+        return "stop" not in self.lines(pause)
 
 
 class Log:
@@ -149,7 +149,7 @@ def walking(orders: Orders, log: Log, facts: dict[str, Any]) -> None:
 def creating(orders: Orders, log: Log, facts: dict[str, Any]) -> None:
     """Make small files, never two of one name."""
     for number in itertools.count():
-        if not orders.go_on():
+        if not orders.go_on(facts.get("pause", PAUSE)):
             return
         name = f"f{number:05d}"
         data = f"content of {name}\n".encode() * 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -64,6 +65,9 @@ class FakeKerberos:
             raise TicketRefused(f"{service}: {code}", kerberos=code)
         return Ticket(self.user(), service, 18, Secret(b"key"), b"ticket", 5, 2**31 + 5, 0)
 
+    def fresh_ticket(self, service: str) -> Ticket:
+        return replace(self.service_ticket(service), data=b"fresh")
+
     def by_password(self, client: str, password: Secret, service: str) -> Ticket:
         assert password.reveal() == b"secret"
         return self.service_ticket(f"{service}@{client.rpartition('@')[2]}")
@@ -93,6 +97,11 @@ def test_a_ticket_becomes_a_token(realm: dict[str, int]) -> None:
     )  # fmt: skip
     assert said[-1] == "asking for afs/example.org@EXAMPLE.ORG"
     assert "asking for afs/example.org@HOME.NET" in said
+
+
+def test_a_fresh_ticket_is_none_of_the_cache(realm: dict[str, int]) -> None:
+    realm["afs/example.org@EXAMPLE.ORG"] = 0
+    assert acquire.fresh(WANTED).ticket == b"fresh"
 
 
 def test_a_cell_without_a_service(realm: dict[str, int]) -> None:

@@ -172,11 +172,15 @@ class FakeClient(SmallFiles):
     callers: list[Identity] = field(default_factory=list)  # in whose name each call was
     rights: dict[Identity, Rights] = field(default_factory=dict)  # of each; NOBODY: of anybody
     tokens: set[Identity] = field(default_factory=set)
+    releases: list[Volume] = field(default_factory=list)  # that were seen
     in_flight: int = 0
     most_in_flight: int = 0
     given_up: int = 0
     returned: list[list[Fid]] = field(default_factory=list)  # by each call that gives some back
     forgotten: list[Volume] = field(default_factory=list)
+
+    def release_seen(self, volume: Volume) -> None:
+        self.releases.append(volume)
 
     def as_client(self) -> FileServerClient:
         return cast("FileServerClient", self)

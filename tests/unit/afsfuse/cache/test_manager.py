@@ -141,6 +141,7 @@ async def test_after_a_release_each_file_is_asked_for(autojump_clock: MockClock)
     for vnode in vnodes:
         await cache.status(REPLICA, vnode.fid)
     assert len(client.calls) == len(vnodes)
+    assert client.releases == [REPLICA]  # its record is asked for again, once
     assert vnodes[1].status.length == len(b"of the release")
     cache.break_all()
     for vnode in vnodes:

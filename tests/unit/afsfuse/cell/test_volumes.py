@@ -134,6 +134,20 @@ async def test_a_record_is_renewed_sooner_during_a_release(
     assert world.connector.rpcs().count("GetEntryByNameU") == 2
 
 
+async def test_a_record_is_renewed_sooner_while_somebody_has_locked_it(
+    autojump_clock: trio.abc.Clock, world: World, nursery: trio.Nursery
+) -> None:
+    await nursery.start(world.locator.run)
+    world.connector.enter(entry((FS1, RW), (FS1, RO), flags=0x7010))
+    volume = await world.locator.volume("example.org", "root.cell", Preference.RO)
+    world.connector.enter(entry((FS1, RW), (FS1, RO), (FS2, RO)))
+    await trio.sleep(700)
+    assert {site.server.uuid for site in volume.sites} == {FS1, FS2}
+    asked = world.connector.rpcs().count("GetEntryByNameU")
+    await trio.sleep(1500)
+    assert world.connector.rpcs().count("GetEntryByNameU") == asked
+
+
 async def test_an_old_record_is_used_while_the_cell_does_not_answer(
     autojump_clock: trio.abc.Clock, world: World
 ) -> None:
@@ -177,6 +191,22 @@ async def test_a_deleted_volume(autojump_clock: trio.abc.Clock, world: World, go
     await trio.sleep(2)
     with pytest.raises(VolumeMissing):
         await world.locator.refresh(volume)
+
+
+async def test_the_name_of_a_deleted_volume_may_stand_for_another_one_at_once(
+    autojump_clock: trio.abc.Clock, world: World
+) -> None:
+    volume = await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
+    world.connector.entries.clear()
+    await trio.sleep(2)
+    with pytest.raises(VolumeMissing, match=r"volume root\.cell,"):
+        await world.locator.refresh(volume)
+    assert volume.sites == ()
+    with pytest.raises(VolumeMissing):
+        await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
+    world.connector.enter(entry((FS2, RW), ids=(7, 8, 9)))
+    again = await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
+    assert again.id == 7
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "a\0b", "no.such.volume"])
@@ -426,6 +456,23 @@ async def test_a_record_that_cannot_be_keeps_no_other_from_being_checked(
     world.connector.enter(entry((FS3, RW), name=b"other", ids=(7, 8, 9)))
     await trio.sleep(3700)
     assert [volume.sites[0].server.uuid for volume in volumes] == [FS1, FS3]
+
+
+async def test_a_doubted_record_is_asked_for_again_at_once(
+    autojump_clock: trio.abc.Clock, world: World, nursery: trio.Nursery
+) -> None:
+    await nursery.start(world.locator.run)
+    volume = await world.locator.volume("example.org", "root.cell", Preference.RO)
+    assert len(volume.sites) == 2
+    await trio.sleep(1)
+    asked = world.connector.rpcs().count("GetEntryByNameU")
+    world.connector.enter(entry((FS1, RW), (FS1, RO)))
+    for _ in range(10):  # many have heard it from the server
+        world.locator.check_soon(volume)
+    await trio.sleep(1)
+    assert [site.server.uuid for site in volume.sites] == [FS1]
+    await trio.sleep(100)
+    assert world.connector.rpcs().count("GetEntryByNameU") == asked + 1
 
 
 async def test_a_removed_volume_is_noticed_and_so_is_its_return(

@@ -236,11 +236,15 @@ class Locator:
 
     def __init__(self) -> None:
         self.refreshes = 0
+        self.doubts = 0
         self.on_refresh: Callable[[Volume], None] = lambda volume: None
 
     async def refresh(self, volume: Volume, caller: Caller = ANONYMOUS, *, since: float) -> None:
         self.refreshes += 1
         self.on_refresh(volume)
+
+    def check_soon(self, volume: Volume) -> None:
+        self.doubts += 1
 
 
 class World:

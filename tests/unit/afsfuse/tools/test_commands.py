@@ -17,6 +17,7 @@ import pytest
 
 from afsfuse import cli
 from afsfuse.auth.acquire import Wanted
+from afsfuse.auth.complaints import Krb5
 from afsfuse.auth.token import Secret, Token
 from afsfuse.control.places import Place
 from afsfuse.errors import ControlRefused, TicketRefused
@@ -45,6 +46,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     def within(seconds: float, work: Callable[[], Token]) -> Token:
         return work()
 
+    def no_fresh_one(wanted: Wanted, *more: Any) -> Token:
+        raise TicketRefused("no KDC answers")
+
+    monkeypatch.setattr(aklog, "fresh", no_fresh_one)
     monkeypatch.setattr(aklog, "from_cache", answer)
     monkeypatch.setattr(klog, "by_password", answer)
     monkeypatch.setattr(klog, "by_keytab", answer)
@@ -92,6 +97,26 @@ def test_aklog_tells_what_it_tries(confdir: Path, capsys: pytest.CaptureFixture[
     assert "Authenticating to cell example.org\n" in out
     assert "token for alice@EXAMPLE.ORG\n" in out
     assert "byte key" not in out
+
+
+def test_aklog_takes_a_fresh_ticket_before_one_from_the_cache(
+    confdir: Path, place: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aklog, "fresh", lambda wanted, say: token(cell=wanted.cell, end=FAR))
+    assert cli.main(["aklog", "--confdir", str(confdir)]) == 0
+    assert asked == []
+    assert cells(place) == ["example.org"]
+
+
+def test_aklog_asks_once_for_a_service_that_is_not_there(
+    confdir: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(wanted: Wanted, *more: Any) -> Token:
+        raise TicketRefused("no such service", kerberos=Krb5.SERVICE_UNKNOWN)
+
+    monkeypatch.setattr(aklog, "fresh", unknown)
+    assert cli.main(["aklog", "--confdir", str(confdir)]) == 32
+    assert asked == []
 
 
 def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:

@@ -43,7 +43,8 @@ MOUNT = {
                 "dropped": 2, "connections": 1, "active_calls": 1, "waiting_calls": 0,
                 "server_calls": 0},
     "volumes": [{"path": "/afs/example.org", "volume": "root.cell", "cell": "example.org",
-                 "servers": ["192.0.2.1"], "nodes": 3}],
+                 "servers": ["192.0.2.1", "192.0.2.2"],
+                 "refused": {"192.0.2.2": "busy"}, "nodes": 3}],
     "cache": {"data_bytes": 1 << 20, "data_limit": 64 << 20, "chunk_hits": 8, "disk_hits": 1,
               "chunk_misses": 1, "chunk_waits": 0, "read_bytes": 4096, "fetched_bytes": 2048,
               "written_bytes": 0, "stored_bytes": 0, "dirty_bytes": 100, "dirty_limit": 32 << 20},
@@ -140,7 +141,7 @@ def test_a_mount_in_one_screen(daemons: Daemons, capsys: pytest.CaptureFixture[s
         "  disk        1.0 MiB of 1024.0 MiB in use, hit rate 10 %",
         "  192.0.2.1 (+1)  example.org  file      does not answer  12.3 ms  1",
         "  192.0.2.9                    location  heard 7 s ago    2.0 ms",
-        "  root.cell  example.org  192.0.2.1  /afs/example.org",
+        "  root.cell  example.org  192.0.2.1, 192.0.2.2 (busy)  /afs/example.org",
         "  FetchStatus  root.cell  example.org  192.0.2.1  3.2 s  uid-1000",
     ):
         assert line in shown

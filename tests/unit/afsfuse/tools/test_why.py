@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 SERVER = {
     "addresses": ["192.0.2.1"], "used": "192.0.2.1", "up": True, "rtt": 0.001, "seen": 1.0,
-    "waiting": 0,
+    "waiting": 0, "refusal": None,
 }  # fmt: skip
 DOWN = {**SERVER, "up": False, "seen": 40.0}
 SILENT = {**SERVER, "seen": 9.0, "waiting": 1}
+BUSY = {**SERVER, "refusal": {"said": "the volume is in use", "since": 12.0, "last": 1.0}}
 PROMISE = {"left": 100.0, "counts": True, "server": "192.0.2.1"}
 CALL = {"name": "FetchData64", "server": "192.0.2.1", "lasting": 9.0}
 POINT = {"target": "#x.", "resolved": False, "searching": True, "failure": None}
@@ -48,6 +49,12 @@ SHOWN: dict[str, Any] = {
             {"servers": [SILENT], "calls_of_others": 1, "promise": PROMISE},
             "operations hang on 192.0.2.1, silent for 9 s (its status is in memory)",
         ),
+        (
+            {"servers": [BUSY], "calls": [CALL], "promise": PROMISE},
+            "operations wait: 192.0.2.1 says: the volume is in use",
+        ),
+        ({"servers": [BUSY, SERVER], "calls": [CALL]}, "a server is being asked just now"),
+        ({"servers": [BUSY]}, "nothing hangs: the next use asks a server"),
         ({"ending": "closed"}, "it is not known whether you may"),
         ({"volume": None, "mount_point": POINT}, "the volume behind this mount point is being"),
         ({"volume": None, "ending": "unknown"}, "this shows cells"),
@@ -57,6 +64,14 @@ def test_one_sentence_says_what_matters(known: dict[str, Any], verdict: str) -> 
     shown = {**SHOWN, **known}
     assert why.verdict(shown).startswith(verdict)
     assert why.said(shown, 1_700_000_000.0)[0] == ("so", why.verdict(shown))
+
+
+def test_what_a_server_says_of_the_volume_is_told_with_its_age() -> None:
+    said = dict(why.said({**SHOWN, "servers": [SERVER, BUSY]}, 1_700_000_000.0))
+    assert said["refused"] == "by 192.0.2.1, for 12 s: the volume is in use"
+    old = {**BUSY, "refusal": {**BUSY["refusal"], "last": 60.0}}  # type: ignore[dict-item]
+    said = dict(why.said({**SHOWN, "servers": [old]}, 1_700_000_000.0))
+    assert said["refused"] == "by 192.0.2.1, 1 min ago: the volume is in use"
 
 
 def test_links_are_followed_outside_of_mounts_only(

@@ -198,6 +198,8 @@ class FakeClient(SmallFiles):
         """Promises that were given back."""
         self.forgotten: list[FakeVolume] = []
 
+    def release_seen(self, volume: FakeVolume) -> None: ...
+
     async def _reach(self, volume: FakeVolume, call: str, who: Identity) -> None:
         self.calls[call] += 1
         self.callers[who] += 1
