@@ -13,11 +13,11 @@ import contextlib
 import gc
 import random
 import tracemalloc
+from typing import TYPE_CHECKING
 
 import pytest
 
 from afsfuse.interfaces import callback as cb
-from rxrpc.core.call import Call
 from rxrpc.core.events import IncomingCall
 from rxrpc.core.parameters import Parameters
 from rxrpc.core.services import ServiceEntry
@@ -31,6 +31,9 @@ from rxrpc.xdr import decode
 from tests.pair.rxkad_world import Realm
 from tests.pair.world import CLIENT, SERVER, Pair, Program
 from tests.vectors.recorded import packets, recorded
+
+if TYPE_CHECKING:
+    from rxrpc.core.call import Call
 
 MILLION = 1_000_000
 SHARES = 2  # tests, so that two processors take one each
