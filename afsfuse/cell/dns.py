@@ -200,6 +200,8 @@ def in_order(
     """By priority; within one priority drawn by weight, as RFC 2782 wants it. The first `most`."""
     ordered: list[ServiceRecord] = []
     for priority in sorted({record.priority for record in records}):
+        if len(ordered) >= most:  # each look at all of them takes time
+            break
         left = [record for record in records if record.priority == priority]
         left.sort(key=lambda record: record.weight != 0)
         while left and len(ordered) < most:  # a draw looks at all that are left
