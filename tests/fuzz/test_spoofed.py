@@ -10,7 +10,7 @@ from rxrpc.trace import DropReason
 from rxrpc.wire.ack import Ack, AckReason
 from rxrpc.wire.control import Abort
 from rxrpc.wire.packet import HEADER, LAST_PACKET, PacketType
-from tests.pair.world import CLIENT, NO_REACH_CHECK, SERVER, SERVICE, Pair, silent
+from tests.pair.world import SERVER, SERVICE
 from tests.unit.rxrpc.core.test_states import CLIENT_STATES, SERVER_STATES, client_in, server_in
 
 if TYPE_CHECKING:
@@ -90,40 +90,3 @@ def test_calls_of_others(state: CallState, kind: PacketType) -> None:
     pair.server.receive_datagram(header + BODIES.get(kind, b""), ELSEWHERE, pair.now + 0.001)
     pair.collect()
     assert before == (call.state, call.heard, call.receiving.next, call.sending.first)
-
-
-@pytest.mark.parametrize("kind", PacketType)
-@pytest.mark.parametrize("number", [0, 1, 2])
-@pytest.mark.parametrize("stage", ["opened", "answered", "idle", "closed"])
-@pytest.mark.parametrize("side", ["client", "server"])
-def test_every_packet_in_every_state_of_a_connection(
-    side: str, stage: str, number: int, kind: PacketType
-) -> None:
-    """With the right numbers; ``number`` 0 is for the connection itself. Nothing is left of it."""
-    pair = Pair(server=NO_REACH_CHECK)
-    if stage == "opened":
-        pair.on_server = silent
-    call = pair.call(b"first")
-    if stage == "opened":
-        pair.run(lambda: bool(pair.incoming))
-    else:
-        assert pair.finish(call) == b"first"
-    connection = call.connection
-    assert connection is not None
-    if stage == "idle":
-        pair.run_for(60.0)
-    if stage == "closed":
-        pair.run_for(1500.0)
-    flags = 1 if side == "server" else 0
-    core = pair.server if side == "server" else pair.client
-    header = HEADER.pack(
-        connection.epoch, connection.cid, number, 1, 77, kind, flags, 0, 0, 0, SERVICE
-    )
-    for body in (BODIES.get(kind, b""), b""):
-        core.receive_datagram(header + body, CLIENT if flags else SERVER, pair.now)
-        pair.collect()
-    pair.run_for(1500.0)
-    for each in (pair.client, pair.server):
-        statistics = each.statistics(pair.now)
-        assert statistics.active_calls == statistics.server_calls == statistics.buffered == 0
-        assert statistics.client_connections == statistics.server_connections == 0
