@@ -6,6 +6,7 @@ stands beside it is as it was, each refusal is counted, and when the lies end al
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ import trio
 from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.democell import names
 from afsfuse.errors import AfsError
+from afsfuse.fuse.convert import entry_attributes
 from afsfuse.interfaces import fileserver as fs
 from afsfuse.interfaces.common import Fid
 from afsfuse.refusals import Refused, counted
@@ -131,14 +133,11 @@ class Victim:
         return False
 
     async def stat(self, path: str) -> None:
-        """What the kernel is told fits into its fields."""
-        try:
+        """What the kernel is told fits into its fields, or it is told of an error."""
+        with contextlib.suppress(AfsError):
             entry = await self.desk.walk.entry(path, writable=True)
-        except AfsError:
-            return
-        attributes = await self.desk.vfs.getattr(entry.inode, ANONYMOUS)
-        assert 0 <= attributes.attributes.size < 1 << 63
-        assert 0 <= attributes.attributes.links <= 0xFFFFFFFF
+            told = entry_attributes(await self.desk.vfs.getattr(entry.inode, ANONYMOUS))
+            assert 0 <= told.st_size < 1 << 63
 
 
 @pytest.mark.parametrize("name", ["long", "short"])
@@ -152,7 +151,9 @@ async def test_lies_about_a_file_that_is_read(
         path, expected = f"one/{name}", BODY if name == "long" else SMALL
         before = counted()[Refused.REPLY]
         victim.lie(lie)
+        await victim.stat(path)
         refused = await victim.attempt(path, expected)
+        await victim.stat(path)
         if lie.refused:
             assert refused
             assert counted()[Refused.REPLY] > before
@@ -161,6 +162,26 @@ async def test_lies_about_a_file_that_is_read(
         await victim.told()
         desk.cache.break_callback((ADDRESS, 7000), [await desk.fid(path)])
         assert await desk.walk.read(path, writable=True) == expected
+
+
+async def test_a_file_that_is_removed_while_it_is_open_and_has_no_links(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It has one fewer than the server says, which says none."""
+    async with naming_desk() as desk:
+        victim = Victim(desk)
+        await victim.told()
+        inode = await desk.inode("one/short")
+        handle = await desk.open("one/short")
+        await desk.walk.unlink("one/short")
+        victim.lie(LIES["no links"])
+        vnode = desk.vfs._nodes.get(inode).vnode
+        assert vnode is not None
+        desk.cache.break_callback((ADDRESS, 7000), [vnode.fid])
+        assert entry_attributes(await desk.vfs.getattr(inode, ANONYMOUS)).st_nlink == 0
+        assert bytes(await desk.vfs.read(handle, 0, 100)) == SMALL
+        desk.cell.faults.clear()
+        desk.vfs.release(handle)
 
 
 @pytest.mark.parametrize("turn", ["reversed", "rotated", "all the first", "shorter", "longer"])
