@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import random
 import tracemalloc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import dns.name
 import pytest
+import trio
 
 from afsfuse.cell.addresses import MAX_SERVERS
 from afsfuse.cell.dns import ServiceRecord, in_order
@@ -22,9 +23,6 @@ from rxrpc.errors import ParseError
 from rxrpc.xdr import decode, encode
 from tests.unit.afsfuse.cell.fakevl import FS1, FS2, RO, RW, entry
 from tests.unit.afsfuse.cell.test_volumes import World
-
-if TYPE_CHECKING:
-    import trio
 
 BAD = (
     "127.0.0.1", "127.0.0.53", "0.0.0.0", "224.0.0.1", "224.0.0.251", "239.1.2.3", "240.0.0.1",
@@ -156,3 +154,16 @@ async def test_as_many_addresses_as_the_wire_holds(autojump_clock: trio.abc.Cloc
     volume = await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
     assert len(volume.sites[0].server.addresses) == 16
     assert counted()[Refused.EXCESS] - before == vldb.ADDRESSES_MAX - 16
+
+
+async def test_a_record_that_became_another_volumes(autojump_clock: trio.abc.Clock) -> None:
+    """Under the number of one there stands another: what is in use does not turn into that."""
+    world = World()
+    volume = await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
+    other = entry((FS2, RW), name=b"other", ids=(900, 901, 902))
+    world.connector.entries[b"100"] = other
+    await trio.sleep(2)
+    with pytest.raises(VolumeMissing):
+        await world.locator.refresh(volume)
+    assert (volume.id, volume.info.name) == (100, "root.cell")
+    assert {site.server.uuid for site in volume.sites} == {FS1}
