@@ -29,7 +29,6 @@
 table of those is in `afsfuse.abortcodes`, and to be had from here.
 """
 
-import copy
 import errno
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -42,6 +41,7 @@ from afsfuse.abortcodes import VlCode as VlCode
 from afsfuse.abortcodes import abort_name as abort_name
 from afsfuse.abortcodes import errno_of_abort as errno_of_abort
 from afsfuse.abortcodes import unified as unified
+from afsfuse.refusals import Refused, note
 
 
 class AfsError(Exception):
@@ -75,8 +75,14 @@ class AfsError(Exception):
         self.code = code
 
     def again(self) -> Self:
-        """A fresh error that says the same: for a second caller, who needs his own traceback."""
-        return copy.copy(self)
+        """A fresh error that says the same: for a second caller, who needs his own traceback.
+
+        Made without `__init__`: what is told twice has not happened twice.
+        """
+        fresh = type(self).__new__(type(self))
+        fresh.args = self.args
+        fresh.__dict__.update(self.__dict__)
+        return fresh
 
     def __str__(self) -> str:
         """The message, and what it is about."""
@@ -230,7 +236,18 @@ class ControlRefused(AfsError):
 
 
 class DataCorrupt(AfsError):
-    """A server sent what cannot be; what it said is not used."""
+    """A server sent what cannot be; what it said is not used. Each one is counted."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        cell: str | None = None,
+        volume: str | None = None,
+        server: str | None = None,
+    ) -> None:
+        super().__init__(message, cell=cell, volume=volume, server=server)
+        note(Refused.REPLY)
 
 
 _OF_ABORT: Mapping[int, tuple[type[AfsError], str]] = MappingProxyType(

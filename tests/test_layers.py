@@ -28,7 +28,7 @@ RXRPC: list[tuple[str, ...]] = [
     ("__main__",),
 ]
 AFSFUSE: list[tuple[str, ...]] = [
-    ("abortcodes",),
+    ("abortcodes", "refusals"),
     ("errors",),
     ("interfaces",),
     ("model",),

@@ -25,6 +25,7 @@ from afsfuse.cell.addresses import MAX_SERVERS, refusal
 from afsfuse.cell.resolver import DnsAnswer
 from afsfuse.errors import CellUnknown, CellUnreachable
 from afsfuse.interfaces import vldb
+from afsfuse.refusals import Refused, note
 from rxrpc import Address
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,8 @@ class DnsResolver:
             for record in in_order(records, self._rng):
                 hosts, _ = await self._addresses(resolver, record)
                 found += [(host, record.port) for host in hosts]
-        return found
+        note(Refused.EXCESS, max(0, len(found) - MAX_SERVERS))
+        return found[:MAX_SERVERS]
 
     async def _lookup(self, cell: str) -> DnsAnswer:
         try:
@@ -124,6 +126,8 @@ class DnsResolver:
         servers = dict.fromkeys(address for place in sorted(found) for address in found[place])
         if not servers:
             raise CellUnreachable("the DNS names no usable location server", cell=cell)
+        excess = len(records) - len(ordered) + max(0, len(servers) - MAX_SERVERS)
+        note(Refused.EXCESS, excess)
         return DnsAnswer(tuple(servers)[:MAX_SERVERS], min(max(min(ttls), MIN_TTL), MAX_TTL))
 
     def _resolver(self, cell: str) -> dns.asyncresolver.Resolver:
@@ -172,6 +176,7 @@ class DnsResolver:
         for address in (IPv4Address(data.address) for data in answer if isinstance(data, A)):
             if reason := refusal(address):
                 log.info("location server %s: %s is %s, refused", record.host, address, reason)
+                note(Refused.ADDRESS)
             else:
                 usable.append(str(address))
         return usable, _ttl(answer)
@@ -195,6 +200,8 @@ def in_order(
     """By priority; within one priority drawn by weight, as RFC 2782 wants it. The first `most`."""
     ordered: list[ServiceRecord] = []
     for priority in sorted({record.priority for record in records}):
+        if len(ordered) >= most:  # each look at all of them takes time
+            break
         left = [record for record in records if record.priority == priority]
         left.sort(key=lambda record: record.weight != 0)
         while left and len(ordered) < most:  # a draw looks at all that are left

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address
 from math import inf
 from uuid import UUID
 
+from afsfuse.refusals import Refused, note
 from rxrpc import Address
 
 
@@ -78,6 +79,7 @@ class ServerRegistry:
         if server is None:
             if len(self._servers) >= SERVERS_MAX:
                 del self._servers[min(self._servers, key=lambda k: self._servers[k].last_seen)]
+                note(Refused.EXCESS)
             server = self._servers[cell, uuid] = FileServer(cell, uuid, unique, addresses)
         elif server.unique != unique or server.addresses != tuple(addresses):
             server.unique = unique

@@ -35,6 +35,7 @@ from afsfuse.cell.tables import compacted, is_sparse
 from afsfuse.errors import AfsError, CellUnreachable, DataCorrupt, VolumeMissing
 from afsfuse.interfaces import fileserver, vldb
 from afsfuse.model import SiteInfo, VolumeInfo, VolumeType
+from afsfuse.refusals import Refused, note
 from rxrpc import Address
 from rxrpc.rpc import Rpc
 
@@ -397,8 +398,11 @@ class VolumeLocator:
         for address in dict.fromkeys(addresses):
             if reason := refusal(address, loopback_allowed=local):
                 log.info("a file server of %s: %s is %s, refused", cell, address, reason)
+                note(Refused.ADDRESS)
             elif len(usable) < _ADDRESSES_MAX:
                 usable.append((str(address), fileserver.PORT))
+            else:
+                note(Refused.EXCESS)
         if not usable:
             raise DataCorrupt("a file server has no usable address", cell=cell.name)
         return usable

@@ -182,6 +182,12 @@ def _packets(now: MountStatistics) -> Iterable[Metric]:
     for reason, count in network.drops.items():
         dropped.add_metric([reason.name.lower()], count)
     yield dropped
+    refused = CounterMetricFamily(
+        "afsfuse_refused_total", "What servers and the DNS said and cannot be.", labels=["kind"]
+    )
+    for what, count in now.refused.items():
+        refused.add_metric([what.name.lower()], count)
+    yield refused
     yield CounterMetricFamily(
         "afsfuse_packets_resent_total", "DATA packets that were sent again.", network.resent
     )

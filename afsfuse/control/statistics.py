@@ -16,10 +16,11 @@ import trio
 
 from afsfuse.errors import ControlRefused
 from afsfuse.fileserver.figures import BOUNDS
+from afsfuse.refusals import counted
 from rxrpc.wire.packet import PacketType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cache import CacheManager
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.fileserver.figures import OperationStatistics, Running
     from afsfuse.fileserver.health import ServerStatus
+    from afsfuse.refusals import Refused
     from afsfuse.vfs.figures import VfsStatistics
     from afsfuse.vfs.filesystem import FileSystem
     from rxrpc import Endpoint
@@ -77,6 +79,8 @@ class MountStatistics:
     servers: tuple[ServerStatus, ...]
     waiting: dict[str, int]
     """Operations that wait for a file server, by its UUID."""
+    refused: Mapping[Refused, int]
+    """What servers and the DNS said and was not believed, in the whole process."""
 
     @property
     def location_servers(self) -> tuple[PeerStatistics, ...]:
@@ -132,6 +136,7 @@ class Overview:
             network=self._endpoint.statistics(),
             servers=tuple(self._client.servers()),
             waiting=waiting,
+            refused=counted(),
         )
 
     async def _statistics(self, request: Request, peer: Peer) -> dict[str, Any]:
@@ -176,6 +181,7 @@ class Overview:
                 for one in now.location_servers
             ],
             "network": _network(now.network),
+            "refused": {kind.value: count for kind, count in now.refused.items()},
             "volumes": self._volumes(None if peer.owns_daemon else who),
             "cache": {k: v for k, v in asdict(now.cache).items() if k != "disk"},
             "disk": asdict(now.cache.disk),
@@ -269,6 +275,7 @@ def _network(network: Statistics) -> dict[str, Any]:
         "sent_data": network.sent[PacketType.DATA],
         "resent": network.resent,
         "dropped": sum(network.drops.values()),
+        "drops": {reason.value: count for reason, count in network.drops.items()},
         "connections": network.client_connections,
         "active_calls": network.active_calls,
         "waiting_calls": network.waiting_calls,

@@ -96,6 +96,18 @@ class Faults:
         """Send so many bytes of the data that was announced, then the reply."""
         self._order(rpc, _Order(times, cut=length))
 
+    def spoil(
+        self,
+        rpc: Rpc[A, R],
+        change: Callable[[R], R],
+        *,
+        announce: Callable[[int], int] | None = None,
+        cut: int | None = None,
+        times: int = 1,
+    ) -> None:
+        """`change`, `announce` and `cut` of the same calls."""
+        self._order(rpc, _Order(times, change=change, announce=announce, cut=cut))
+
     def drop_breaks(self, times: int = 1) -> None:
         """Do not tell clients of the next broken promises."""
         self._breaks.extend([0] * times)

@@ -70,6 +70,10 @@ def summary(shown: Shown) -> list[tuple[str, str]]:
         ("packets", f"{network['received']} received, {network['sent']} sent, "
                     f"{network['resent']} again, {network['dropped']} without effect"),
     ]  # fmt: skip
+    refused = network.get("drops", {}) | shown.get("refused", {})  # a daemon may be an older one
+    named = [(count, word) for word, count in refused.items()]
+    if said := [f"{count} {word}" for count, word in sorted(named, reverse=True) if count]:
+        lines.append(("refused", ", ".join(said)))
     return lines
 
 

@@ -43,7 +43,7 @@ def entry_of(
         node.inode,
         node.generation,
         type_bits | (status.mode & _PERMISSIONS),
-        status.links - vnode.unlinked,
+        status.links - vnode.unlinked if status.links else 0,  # no server has 0, but may say so
         status.owner,
         status.group,
         size,

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 _FAST = struct.Struct("!II2B")  # seq, serial, type, flags: what changes within a call
 _SEALED = struct.Struct("!II2B2xH")  # the same, and the checksum
 _FAST_OFFSET = 12
-_SUFFIX = struct.Struct("!BHH")  # security index, checksum, service
-_SUFFIX_OFFSET = 23
+_SERVICE = struct.Struct("!H")
+_SECURITY_OFFSET = 23
 _SERVICE_OFFSET = 26
 _IGNORED_FLAGS = REQUEST_ACK | MORE_PACKETS  # DATA with no other flag is plain
 
@@ -55,14 +55,16 @@ class HotPath(ABC):
     receiving: Receiving
     _accepts: int
     _plain_flags: int
-    _suffix: bytes  # the last bytes of the headers of plain packets
+    _security_index: int
+    _suffix: bytes  # the service, as it stands at the end of headers
 
     def expect_packets(self) -> None:
         """The call has its place, so what its packets look like is known."""
         connection = self.connection
         assert connection is not None
         self._plain_flags = 0 if self.is_client else CLIENT_INITIATED
-        self._suffix = _SUFFIX.pack(connection.security_index, 0, connection.service_id)
+        self._security_index = connection.security_index
+        self._suffix = _SERVICE.pack(connection.service_id)
         self._cid = connection.cid | self.channel
         self._verify_into = connection.security.verify_into
 
@@ -77,15 +79,18 @@ class HotPath(ABC):
         if not receiving.plain or size <= 0 or address != self.address:
             return not receiving.plain and self._take_sealed(datagram, address, now)
         seq, serial, kind, flags = _FAST.unpack_from(datagram, _FAST_OFFSET)
-        if kind != DATA or seq != receiving.next:
+        if (
+            kind != DATA
+            or seq != receiving.next
+            or datagram[_SECURITY_OFFSET] != self._security_index
+            or datagram[_SERVICE_OFFSET:HEADER_SIZE] != self._suffix
+        ):
             return False
         if (
             not receiving.fast
             or size > receiving.room
             or flags & ~_IGNORED_FLAGS != self._plain_flags
         ):
-            if datagram[_SUFFIX_OFFSET:HEADER_SIZE] != self._suffix:
-                return False
             return self._take_in(seq, serial, flags, datagram[HEADER_SIZE:], datagram, now)
         start = receiving.filled
         receiving.filled = end = start + size
@@ -117,7 +122,12 @@ class HotPath(ABC):
         if len(datagram) <= HEADER_SIZE or address != self.address:
             return False
         seq, serial, kind, flags, checksum = _SEALED.unpack_from(datagram, _FAST_OFFSET)
-        if kind != DATA or seq != receiving.next:
+        if (
+            kind != DATA
+            or seq != receiving.next
+            or datagram[_SECURITY_OFFSET] != self._security_index
+            or datagram[_SERVICE_OFFSET:HEADER_SIZE] != self._suffix
+        ):
             return False
         size = -1
         start = receiving.filled
@@ -155,8 +165,6 @@ class HotPath(ABC):
         """As `_take_sealed`, for what does not fit into the reader's buffer, or ends the stream."""
         connection = self.connection
         assert connection is not None
-        if datagram[_SERVICE_OFFSET:HEADER_SIZE] != self._suffix[-2:]:
-            return False
         try:
             payload = connection.security.verify(
                 PacketIdentity(self._cid, self.number, seq), checksum, datagram[HEADER_SIZE:]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
+import struct
+import time
 
 import pytest
 
@@ -11,8 +12,11 @@ from afsfuse.cache.directories import BLOBS_A_PAGE, Directory
 from afsfuse.errors import DataCorrupt
 from tests.unit.afsfuse.cache.blobs import PAGE, DirectoryBuilder
 
-MUTANTS = int(os.environ.get("FUZZ_MUTANTS", "100000"))
-SEEDS = 10
+MILLION = 1_000_000
+SHARES = 10  # tests of one kind
+LONGEST = 0.1  # seconds of processor time for one mutant
+HASH_TABLE, BUCKETS = 160, 128  # of two bytes each
+WORDS = (0, 1, 13, 14, 63, 64, 0x7FFF, 0x8000, 0xFFFF)
 
 
 def sample(rng: random.Random) -> bytes:
@@ -33,7 +37,7 @@ def mutate(rng: random.Random, blob: bytes) -> bytes:
     mutant = bytearray(blob)
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
         where = rng.randrange(len(mutant)) if mutant else 0
-        match rng.randrange(8):
+        match rng.randrange(10):
             case 0:
                 mutant[where : where + 1] = bytes([rng.randrange(256)])
             case 1:
@@ -51,24 +55,44 @@ def mutate(rng: random.Random, blob: bytes) -> bytes:
                 mutant[where : where + rng.randrange(64)] = b""
             case 7:
                 mutant[where:where] = rng.randbytes(rng.choice((1, 32, PAGE)))
+            case 8:  # chains that lead to themselves, in circles and out of the directory
+                for _ in range(20):
+                    at = rng.choice((HASH_TABLE + 2 * rng.randrange(BUCKETS), where // 32 * 32 + 2))
+                    if at + 2 <= len(mutant):
+                        struct.pack_into("!H", mutant, at, rng.choice((*WORDS, where // 32)))
+            case 9:  # page counts, tags, free counts
+                at = rng.choice((0, 2, 4, 32 + where % 128, where // PAGE * PAGE + 2))
+                mutant[at : at + 2] = struct.pack("!H", rng.choice(WORDS))
         if not mutant:
             break
     return bytes(mutant)
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
-def test_mutants_are_refused_or_sound(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "mutants"),
+    [
+        *((seed, MILLION // 10 // SHARES) for seed in range(SHARES)),
+        *(
+            pytest.param(seed, MILLION // SHARES, marks=pytest.mark.soak)
+            for seed in range(100, 100 + SHARES)
+        ),
+    ],
+)
+def test_mutants_are_refused_or_sound(seed: int, mutants: int) -> None:
     rng = random.Random(seed)
-    refused = 0
-    for _ in range(MUTANTS // SEEDS // 20):
+    refused, longest = 0, 0.0
+    for _ in range(mutants // 20):
         blob = sample(rng)
         for _ in range(20):
             mutant = mutate(rng, blob)
+            began = time.thread_time()
             try:
                 directory = Directory.parse(mutant)
             except DataCorrupt:
                 refused += 1
                 continue
+            finally:
+                longest = max(longest, time.thread_time() - began)
             entries = list(directory)
             assert len(entries) == len(directory)
             assert len(entries) <= len(mutant) // PAGE * BLOBS_A_PAGE
@@ -79,4 +103,6 @@ def test_mutants_are_refused_or_sound(seed: int) -> None:
                 assert len(entry.name) <= 255
                 assert directory.find(entry.name) == (entry.vnode, entry.unique)
             assert [e.slot for e in entries] == sorted({e.slot for e in entries})
-    assert refused > MUTANTS // SEEDS // 4
+    print(f"seed {seed}: {refused} of {mutants} refused, the longest took {1000 * longest:.1f} ms")
+    assert mutants // 4 < refused < mutants
+    assert longest < LONGEST

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import Mock
 from uuid import UUID
 
@@ -10,12 +10,15 @@ import pytest
 import trio
 
 from afsfuse.auth.identity import NOBODY
+from afsfuse.cell.directory import Cell
+from afsfuse.cell.location import LocationLimits, LocationService
 from afsfuse.cell.servers import FileServer
 from afsfuse.cell.volumes import Site, Volume
-from afsfuse.errors import AfsError
+from afsfuse.errors import AfsError, CellUnreachable
 from afsfuse.fileserver.changes import UNCHANGED, StatusChange
 from afsfuse.fileserver.transfers import SmallFile
 from afsfuse.interfaces import fileserver as fs
+from afsfuse.interfaces import vldb
 from afsfuse.model import VolumeType
 from rxrpc.wire.ack import Ack, AckReason
 from rxrpc.wire.packet import HEADER, Header, PacketType
@@ -24,6 +27,7 @@ from tests.unit.afsfuse.fileserver.servers import FILE, FILES, VOLUME_ID, World,
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from rxrpc.rpc import Rpc
     from rxrpc.wire.packet import Address
     from tests.net import LossyNetwork, MemorySocket
 
@@ -116,7 +120,7 @@ def ask(world: World, volume: Volume) -> dict[str, Callable[[], Awaitable[object
 NAMES = sorted(ask(cast("World", Mock()), Mock(sites=[Mock()])))
 
 
-@pytest.mark.parametrize(
+ENDLESS = pytest.mark.parametrize(
     ("pause", "body"),
     [
         pytest.param(10.0, b"\0", id="a byte every ten seconds"),
@@ -124,6 +128,38 @@ NAMES = sorted(ask(cast("World", Mock()), Mock(sites=[Mock()])))
         pytest.param(10.0, b"\x7f" + bytes(27), id="lengths that cannot be"),
     ],
 )
+LOCATION_RPCS = (
+    (vldb.GET_ENTRY_BY_NAME_U, vldb.VolumeNameArgs(b"root.cell")),
+    (vldb.GET_ENTRY_BY_NAME_N, vldb.VolumeNameArgs(b"root.cell")),
+    (vldb.GET_ENTRY_BY_NAME_O, vldb.VolumeNameArgs(b"root.cell")),
+    (vldb.GET_ADDRS_U, vldb.GetAddrsUArgs(vldb.AddressMask.UUID, 0, 0, 0, UUID(int=1))),
+)
+
+
+@ENDLESS
+@pytest.mark.parametrize(("rpc", "args"), LOCATION_RPCS, ids=lambda each: getattr(each, "name", ""))
+async def test_replies_without_end_of_location_servers_are_cut(
+    autojump_clock: trio.testing.MockClock,
+    rpc: Rpc[Any, Any],
+    args: object,
+    pause: float,
+    body: bytes,
+) -> None:
+    """Within the bound of a search, also while the cell's other server says nothing at all."""
+    async with world() as good, trio.open_nursery() as nursery:
+        addresses = [("192.0.2.90", 7003), ("192.0.2.91", 7003)]
+        await nursery.start(Babbler(good.network, addresses[0], pause, body).run)
+        service = LocationService(good.endpoint)
+        before = trio.current_time()
+        with pytest.raises(CellUnreachable):
+            await service.call(Cell("test.afs", tuple(addresses)), rpc, args)
+        assert trio.current_time() - before <= LocationLimits().total + 1.0
+        await trio.sleep(600.0)
+        assert good.endpoint.statistics().active_calls == 0
+        nursery.cancel_scope.cancel()
+
+
+@ENDLESS
 async def test_replies_without_end_are_cut(
     autojump_clock: trio.testing.MockClock, pause: float, body: bytes
 ) -> None:

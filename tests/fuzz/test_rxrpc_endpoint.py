@@ -187,7 +187,7 @@ def test_memory_stays_flat(identities: tuple[ClientSecurity, ...]) -> None:
     def least() -> int:
         held = []
         for _ in range(3):
-            for number in range(2000):
+            for number in range(1200):
                 fuzzer.shoot()
                 if number % 20 == 0:
                     fuzzer.live()

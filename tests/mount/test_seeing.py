@@ -17,18 +17,19 @@ import sys
 import termios
 import time
 from fcntl import ioctl
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from rxrpc.wire.packet import HEADER
 from tests.mount.harness import ROOT, SECONDS, Children, clear, environment, wait_until
 from tests.mount.test_trees import TreesMount
 from tests.mount.treesd import CELL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.mount
 
@@ -75,6 +76,32 @@ def test_status_counts_what_was_done(seen: TreesMount) -> None:
     text = seen.afsfuse("status").stdout.decode()
     assert "v.001" in text
     assert "Everything is stored." in text
+
+
+def heard_at(pid: int) -> list[tuple[str, int]]:
+    """Where a process hears UDP."""
+    folder = Path(f"/proc/{pid}/fd")
+    links = {os.readlink(folder / name) for name in os.listdir(folder)}
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/udp").read_text().splitlines()[1:]]
+    found = [row[1].split(":") for row in rows if f"socket:[{row[9]}]" in links]
+    return [
+        (socket.inet_ntoa(struct.pack("=I", int(host, 16))), int(port, 16)) for host, port in found
+    ]
+
+
+def test_what_strangers_send_is_counted_and_named(seen: TreesMount) -> None:
+    before = shown(seen)
+    ((host, port),) = heard_at(before["pid"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        for datagram in (b"nonsense", HEADER.pack(1, 4, 1, 1, 1, 9, 1, 0, 0, 0, 1)):
+            stranger.sendto(datagram, (host, port))
+    named = ("malformed", "unsupported")
+    wait_until(lambda: set(named) <= set(shown(seen)["network"]["drops"]), f"{host} {port}")
+    line = next(
+        line for line in seen.afsfuse("status").stdout.decode().splitlines() if " refused " in line
+    )
+    assert all(word in line for word in named), line
+    assert shown(seen)["refused"] == dict.fromkeys(before["refused"], 0), "no server lies here"
 
 
 def test_why_says_where_an_answer_came_from(seen: TreesMount) -> None:

@@ -6,8 +6,8 @@ from rxrpc.core.states import CallState
 from rxrpc.errors import CallAborted, CallTimeout
 from rxrpc.trace import DropReason
 from rxrpc.wire.ack import Ack, AckReason
-from rxrpc.wire.packet import PacketType
-from tests.pair.world import NO_REACH_CHECK, SERVER, Flying, Pair, drop_nth, silent
+from rxrpc.wire.packet import Header, PacketFlag, PacketType
+from tests.pair.world import NO_REACH_CHECK, SERVER, SERVICE, Flying, Pair, drop_nth, silent
 
 
 def data_packets(pair: Pair) -> list[Flying]:
@@ -177,6 +177,47 @@ def test_a_silent_peer_ends_the_call_in_the_dead_time() -> None:
     with pytest.raises(CallTimeout, match="dead peer"):
         pair.finish(call)
     assert pair.now - start == pytest.approx(20.0, abs=0.1)
+
+
+NONSENSE = {
+    "an ack of what was never sent": (PacketType.ACK, 0, Ack(900, 0, 0, AckReason.PING)),
+    "a table of what was never sent": (PacketType.ACK, 0, Ack(1, 0, 0, AckReason.PING, b"\1" * 99)),
+    "a reply behind its end": (PacketType.DATA, 7, None),
+}
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_nonsense_does_not_keep_a_call_alive(kind: str) -> None:
+    """Nothing but such comes any more, from the right address and with the right numbers."""
+    pair = Pair(server=NO_REACH_CHECK)
+    pair.on_server = silent
+    call = pair.call(b"question")
+    pair.run(lambda: bool(pair.incoming))
+    pair.incoming[0].write(bytes(3000))
+    pair.run(lambda: call.state is CallState.RECEIVING)
+    pair.mangle = lambda datagram: ()
+    connection = call.connection
+    assert connection is not None
+    packet_type, seq, ack = NONSENSE[kind]
+
+    def send(kind: PacketType, seq: int, flags: int, body: bytes) -> None:
+        header = Header(
+            connection.epoch, connection.cid, 1, seq, 900, kind, flags, 0, 0, 0, SERVICE
+        )
+        pair.client.receive_datagram(header.build() + body, SERVER, pair.now)
+
+    if ack is None:  # the packet before the last is still missing: the call goes on
+        send(PacketType.DATA, 5, PacketFlag.LAST_PACKET, b"end")
+    start, spent = pair.now, 0
+    while not call.over and pair.now < start + 100.0:
+        send(packet_type, seq, 0, ack.build() if ack else b"beyond")
+        pair.run_for(1.0)
+        spent += 1
+    assert isinstance(call.error, CallTimeout)
+    assert call.error.what == "dead peer"
+    assert spent <= 22
+    reason = DropReason.BEYOND_END if ack is None else DropReason.BAD_ACK
+    assert pair.client_trace.drops[reason] >= spent - 1
 
 
 def test_a_peer_in_doubt_keeps_what_it_knows_and_loses_the_rest() -> None:

@@ -10,9 +10,10 @@ import traceback
 import pytest
 
 from rxrpc.core.bundle import BundleKey
+from rxrpc.core.clocks import CallTimeouts
 from rxrpc.core.endpoint import EndpointCore
 from rxrpc.core.services import ServiceEntry
-from rxrpc.errors import CallAborted, SecurityError
+from rxrpc.errors import CallAborted, RxCode, SecurityError
 from rxrpc.jsontrace import JsonLinesTracer
 from rxrpc.security.base import ConnectionIdentity, SecurityLevel
 from rxrpc.security.krbcrypto import AES256_SHA1
@@ -403,3 +404,24 @@ def test_spoofed_replies_are_not_taken(level: SecurityLevel) -> None:
         with pytest.raises(SecurityError):
             security.verify_into(0x1231, 1, 1, coin.getrandbits(16), forged, sink, 0)
     assert not any(sink)
+
+
+@LEVELS
+def test_a_service_that_wants_more_than_the_client_gives(level: SecurityLevel) -> None:
+    """The challenge asks for less, so the client is let in, and its call is not."""
+    realm = Realm()
+    pair = Pair(securities=())
+    pair.server.services.add(
+        ServiceEntry(SERVICE + 1, {2: realm.server()}, level=SecurityLevel.CRYPT)
+    )
+    bundle = pair.client.bundle(BundleKey(SERVER, SERVICE + 1, realm.client(level), False, False))
+    call = bundle.start_call(CallTimeouts(), pair.now)
+    call.write(b"question")
+    call.finish()
+    pair.run(lambda: call.over or bool(pair.incoming))
+    if level is SecurityLevel.CRYPT:
+        assert pair.incoming
+    else:
+        assert isinstance(call.error, CallAborted)
+        assert call.error.code == RxCode.INVALID_OPERATION
+        assert not pair.incoming

@@ -10,6 +10,7 @@ from afsfuse.control.statistics import MountStatistics
 from afsfuse.fileserver.figures import OperationStatistics
 from afsfuse.fileserver.health import ServerStatus
 from afsfuse.fuse.interrupts import RequestStatistics
+from afsfuse.refusals import Refused
 from afsfuse.vfs.figures import VfsStatistics
 from afsfuse.vfs.inodes import NodeStatistics
 from rxrpc.core.statistics import Statistics
@@ -35,4 +36,5 @@ def picture() -> MountStatistics:
             ServerStatus("example.org", "u2", (("192.0.2.2", 1, None),), "192.0.2.2", False, None),
         ),
         waiting={"u2": 4},
+        refused=dict.fromkeys(Refused, 3),
     )  # fmt: skip

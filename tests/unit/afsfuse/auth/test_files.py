@@ -100,3 +100,17 @@ def test_what_a_dead_writer_left_is_cleared(files: Folder, tmp_path: Path) -> No
     os.utime(tmp_path / ".new-0123", (1, 1))
     files.clear()
     assert os.listdir(tmp_path) == [".new-4567"]
+
+
+def test_a_name_that_somebody_has_guessed_is_not_used(
+    files: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands there, and whoever has it open, gets nothing of a secret."""
+    monkeypatch.setattr("afsfuse.auth.files.secrets.token_hex", lambda count: "0" * 2 * count)
+    planted = tmp_path / f".new-{'0' * 16}"
+    planted.write_bytes(b"mine")
+    with planted.open("rb") as held:
+        with pytest.raises(FileExistsError):
+            files.write("one", SECRET)
+        assert held.read() == b"mine"
+    assert files.read("one") is None

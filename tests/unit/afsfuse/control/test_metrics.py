@@ -52,6 +52,9 @@ def test_its_own_parser_reads_it(accept: str) -> None:
     up = {one.labels["server"]: one.value for one in read["afsfuse_server_up"].samples}
     assert up == {"192.0.2.1": 1.0, "192.0.2.2": 0.0}
     assert [one.value for one in read["afsfuse_server_rtt_seconds"].samples] == [0.01]
+    for name, label in (("afsfuse_packets_dropped", "reason"), ("afsfuse_refused", "kind")):
+        named = {one.labels[label]: one.value for one in read[name].samples if one.value}
+        assert named in ({"bad_ack": 2}, {"reply": 3, "address": 3, "excess": 3})
 
 
 def test_names_follow_the_conventions() -> None:

@@ -53,7 +53,8 @@ def test_an_unknown_service_is_refused_and_leaves_nothing() -> None:
     assert Abort.parse(body).code == -2
     assert address == STRANGER
     assert endpoint.send(REQUEST._replace(security_index=2))[0][0].type is PacketType.ABORT
-    assert endpoint.drops(DropReason.UNKNOWN_SERVICE) == 2
+    assert not endpoint.send(REQUEST._replace(service_id=5), b"abc"), "too short to be a call"
+    assert endpoint.drops(DropReason.UNKNOWN_SERVICE) == 3
     assert not endpoint.core.statistics(endpoint.now).peers
 
 
@@ -85,6 +86,46 @@ def test_on_a_known_connection_only_data_begins_a_call() -> None:
     assert endpoint.drops(DropReason.WRONG_SECURITY) == 1
     endpoint.send(later._replace(service_id=78))
     assert endpoint.drops(DropReason.WRONG_SERVICE) == 1
+    endpoint.send(later._replace(seq=0))
+    assert endpoint.drops(DropReason.BEYOND_WINDOW) == 2
+    assert len(endpoint.incoming()) == 1
+
+
+def test_a_call_that_another_has_followed_is_not_run_again() -> None:
+    """Be it that its packets were held up, or that somebody recorded them."""
+    endpoint = Endpoint(Parameters(check_reach=False))
+    for number in (3, 4):
+        endpoint.send(REQUEST._replace(call_number=number))
+    assert len(endpoint.incoming()) == 2
+    for number in (1, 2, 3):
+        assert not endpoint.send(REQUEST._replace(call_number=number))
+    assert not endpoint.incoming()
+    assert endpoint.drops(DropReason.OLD_CALL) == 3
+    assert endpoint.core.statistics(endpoint.now).server_calls == 1
+
+
+def test_an_answer_to_a_ping_has_to_know_the_ping() -> None:
+    """Whoever has not seen it, since it went to the address that he pretends to have, fails."""
+    endpoint = Endpoint()
+    ((ping, _, _),) = endpoint.send(REQUEST)
+    reply = REQUEST._replace(type=PacketType.ACK, serial=2, flags=PacketFlag.CLIENT_INITIATED)
+    for serial in {*range(10), 0xFFFFFFFF} - {ping.serial}:
+        endpoint.send(reply, Ack(1, 0, serial, AckReason.PING_RESPONSE).build())
+    assert not endpoint.incoming()
+    endpoint.send(reply, Ack(1, 0, ping.serial, AckReason.PING_RESPONSE).build())
+    assert len(endpoint.incoming()) == 1
+
+
+def test_questions_for_the_version_bring_no_flood() -> None:
+    """The answer has 65 bytes, and the question one."""
+    parameters = Parameters(answers_per_second=1000, debug_stranger_bytes=500)
+    endpoint = Endpoint(parameters)
+    ask, told = REQUEST._replace(type=PacketType.VERSION), 0
+    for number in range(1000):
+        address = (f"198.51.100.{number % 250}", 7001)
+        told += sum(len(body) for _, body, _ in endpoint.send(ask, b"\0", address))
+    assert 0 < told <= parameters.debug_stranger_bytes
+    assert endpoint.drops(DropReason.RATE_LIMITED) > 900
 
 
 def test_the_version_is_told_to_who_asks_but_not_without_end() -> None:

@@ -42,6 +42,16 @@ def test_sizes_that_a_peer_asks_for_are_bounded(
     assert peer.payload_size == mtu - 28
 
 
+def test_an_answer_that_nobody_asked_for_is_no_sign_of_life(peer: Peer) -> None:
+    before = peer.heard
+    peer.on_version(1000.0)
+    assert peer.heard == before
+    peer.question(1000.0)
+    peer.on_version(1001.0)
+    peer.on_version(1002.0)
+    assert peer.heard == 1001.0
+
+
 def test_the_network_may_ask_for_less_too(peer: Peer) -> None:
     assert peer.reduce_mtu(1200)
     assert not peer.reduce_mtu(1300)

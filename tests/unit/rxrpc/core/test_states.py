@@ -1,6 +1,7 @@
 """Every state of a call meets every packet type, and only what the tables list happens."""
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from rxrpc.core.states import ACCEPTS, OVER, TRANSITIONS, CallState
 from rxrpc.trace import DropReason
 from rxrpc.wire.ack import Ack, AckReason
 from rxrpc.wire.control import Abort
-from rxrpc.wire.packet import HEADER, PacketType
+from rxrpc.wire.packet import HEADER, Header, PacketType
 from tests.pair.world import CLIENT, NO_REACH_CHECK, SERVER, SERVICE, Pair, silent
 
 BODIES = {
@@ -200,6 +201,41 @@ def test_any_story(
         statistics = core.statistics(pair.now)
         assert statistics.active_calls == statistics.server_calls == statistics.buffered == 0
         assert not core.context.routes
+
+
+@pytest.mark.parametrize("kind", PacketType)
+def test_a_call_without_a_channel_listens_to_nothing(kind: PacketType) -> None:
+    """No packet can name it; should one be given to it all the same, it has no effect."""
+    pair = Pair()
+    pair.on_server = silent
+    calls = [pair.call(b"first") for _ in range(2)]  # the second waits for the first's answer
+    pair.collect()
+    call = calls[1]
+    assert call.state is CallState.WAITING
+    header = Header(1, 4, 1, 1, 1, kind, 0, 0, 0, 0, SERVICE)
+    call.receive(header, BODIES.get(kind, b""), pair.now)
+    assert call.state is CallState.WAITING
+    assert pair.client_trace.drops[DropReason.WRONG_STATE] == 1
+
+
+@pytest.mark.parametrize("state", [*CLIENT_STATES, *SERVER_STATES])
+def test_types_that_there_are_not(state: CallState) -> None:
+    pair, call = (client_in if state in CLIENT_STATES[:3] else server_in)(state)
+    trace = pair.client_trace if call.is_client else pair.server_trace
+    numbers = sorted(set(range(256)) - set(map(int, PacketType)))
+    for number in numbers:
+        send(pair, call, cast("PacketType", number), body=bytes(40))
+    assert call.state is state
+    assert trace.drops[DropReason.MALFORMED] == len(numbers)
+
+
+def test_no_state_is_left_out() -> None:
+    """A new state of a call has to be put where these tests make it."""
+    assert set(CLIENT_STATES) | set(SERVER_STATES) | {CallState.WAITING} == set(CallState)
+    ours = {CallState.WAITING}  # where calls of each role can get from here on
+    for _ in CallState:
+        ours |= {after for state in ours for after in TRANSITIONS[state]}
+    assert ours == set(CallState)
 
 
 def test_the_tables_are_complete() -> None:
