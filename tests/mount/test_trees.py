@@ -170,6 +170,74 @@ def test_a_root_directory_keeps_its_tree(mounted: Callable[..., TreesMount]) -> 
     assert continued(child).startswith("/ [")
 
 
+UNSEEN = """
+import os, socket, sys, time
+here, there = socket.socketpair()
+opened = os.open(sys.argv[1], os.O_PATH)
+socket.send_fds(here, [b"x"], [opened])  # on its way it is no process's
+os.close(opened)
+print("there", flush=True)
+sys.stdin.readline()
+_, (opened,), _, _ = socket.recv_fds(there, 1, 1)
+for _ in range(3000):
+    path = os.readlink(f"/proc/self/fd/{opened}")
+    if not path.endswith(" (deleted)"):
+        break
+    time.sleep(0.01)
+print(path, flush=True)
+"""
+
+
+@pytest.mark.parametrize("below", ["", "folder", "folder/inner"])
+def test_who_was_not_seen_has_his_path_back_and_keeps_no_tree_afterwards(
+    mounted: Callable[..., TreesMount], below: str
+) -> None:
+    mount = mounted(options=f"expire={EXPIRE},debug")
+    path = mount.volume(2) / below
+    child = in_child(mount, UNSEEN, path)
+    wait_until(lambda: "/v/002 is still in use" in mount.log.read_text(), "it was tried")
+    assert continued(child) == str(path).rstrip("/")
+    wait_until(lambda: mount.gone("/v/002", ""), "the trees go", SETTLED)
+
+
+OPEN_PATH = """
+import os, sys
+opened = os.open(sys.argv[1], os.O_PATH)
+print("there", flush=True)
+sys.stdin.readline()
+os.fchdir(opened)
+print(os.getcwd(), flush=True)
+"""
+
+
+def test_an_open_path_keeps_its_tree(mounted: Callable[..., TreesMount]) -> None:
+    mount = mounted()
+    child = in_child(mount, OPEN_PATH, mount.volume(2))
+    kept(mount, "/v/002", "open path")
+    assert continued(child) == str(mount.volume(2))
+    wait_until(lambda: mount.gone("/v/002"), "the tree goes", SETTLED)
+
+
+WATCH = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+watcher = libc.inotify_init1(0)
+assert libc.inotify_add_watch(watcher, os.fsencode(sys.argv[1]), 0x100) > 0  # IN_CREATE
+print("there", flush=True)
+sys.stdin.readline()
+print(os.read(watcher, 4096)[16:].rstrip(bytes(1)).decode(), flush=True)
+"""
+
+
+def test_a_watched_directory_keeps_its_tree(mounted: Callable[..., TreesMount]) -> None:
+    mount = mounted()
+    child = in_child(mount, WATCH, mount.volume(2) / "folder")
+    kept(mount, "/v/002", "watch")
+    (mount.volume(2) / "folder" / "new").touch()
+    assert continued(child) == "new"
+    wait_until(lambda: mount.gone("/v/002"), "the tree goes", SETTLED)
+
+
 HOLD_FILE = """
 import mmap, os, sys
 file = open(sys.argv[1], "rb")
