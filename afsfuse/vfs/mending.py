@@ -96,16 +96,24 @@ class Mender:
         node = None if walked is None else walked.steps.get((parent, name))
         if node is None or self._nodes.find(node.inode) is not node:
             return None
-        return self._lookups.again(self._nodes.peek(parent), name, node)
+        above = self._nodes.peek(parent)
+        return self._lookups.again(above, name, node) if _is_free(above, name, node) else None
+
+
+def _is_free(above: Node, name: bytes, node: Node) -> bool:
+    """Whether the kernel has nothing else under a name: that must not lose its path instead."""
+    return (above.names or {}).get(name, node) is node
 
 
 def _steps_to(node: Node) -> _Walked | None:
-    """How a node is reached from the root; None if it is not, as it was removed."""
+    """How a node is reached from the root; None if it is not, as something else is there now."""
     names: list[bytes] = []
     steps: dict[tuple[Inode, bytes], Node] = {}
     while node.inode != ROOT_INODE:
         above = node.parent
         if above is None or (above.inode, node.name) in steps:
+            return None
+        if not _is_free(above, node.name, node):
             return None
         steps[above.inode, node.name] = node
         names.append(node.name)

@@ -86,8 +86,39 @@ async def test_a_path_that_is_gone_is_not_restored(
             mender.mend(node)
             await trio.sleep(1)
         assert "/home.org/a is not looked up again" in caplog.text
-        node.parent = None
-        mender.mend(node)  # removed, so that there is no way to it
+
+
+async def test_who_has_the_name_now_keeps_it(autojump_clock: MockClock) -> None:
+    """A mount point was removed and made anew while somebody was inside."""
+    world, _ = cell_of("a")
+    async with mounted(world, expire=0.0) as kernel:
+        old = kernel.m.nodes.peek(await kernel.walk("home.org/a"))
+        assert old.parent is not None
+        assert kernel.m.fs.mender.answer(old.parent.inode, b"a", DAEMON) is None
+        inside, leave = trio.Event(), trio.Event()
+        walks = []
+
+        async def walk(path: bytes, started: Callable[[int], object]) -> None:
+            walks.append(path)
+            started(DAEMON.tid)
+            inside.set()
+            await leave.wait()
+
+        mender = kernel.m.fs.mender
+        mender.walk = walk
+        mender.mend(old)
+        await inside.wait()
+        other = kernel.m.nodes.peek(await kernel.walk("home.org/a/file"))
+        kernel.m.nodes.hold(old.parent, b"a", other)
+        assert mender.answer(old.parent.inode, b"a", DAEMON) is None
+        assert old.parent.names is not None
+        assert old.parent.names[b"a"] is other
+        leave.set()
+        await trio.sleep(1)
+        old.name = b"a"
+        mender.mend(old)
+        await trio.sleep(1)
+        assert walks == [b"home.org/a"]
 
 
 async def test_who_comes_in_while_a_tree_goes_is_told_of(autojump_clock: MockClock) -> None:
