@@ -212,17 +212,21 @@ def _may_be_inside(pid: int, everybody: bool) -> bool:
     ids are that user's; another one can only have begun in there, as `sudo` in a shell that is
     inside. So it is younger than the mount, and comes from that user: by its login or its parents.
     Source: fuse_permissible_uidgid in fs/fuse/dir.c.
+
+    One of that user's own that is older might have gone in by itself. It is taken that it did not:
+    whoever logs in has such a process all the time, as `(sd-pam)`, and programs that are closed to
+    their own user, agents and key rings, do not wander about. If it did, its path is restored.
     """
     if pid in (_INIT, os.getpid()):
         return False
     if everybody:
         return True
-    uid, gid = os.getuid(), os.getgid()
-    if {*_numbers(str(pid), b"Uid:")} == {uid} and {*_numbers(str(pid), b"Gid:")} == {gid}:
-        return True
     try:
         if kin(pid).process.start < kin(os.getpid()).process.start:
             return False
+        uid, gid = os.getuid(), os.getgid()
+        if {*_numbers(str(pid), b"Uid:")} == {uid} and {*_numbers(str(pid), b"Gid:")} == {gid}:
+            return True
         with open(f"/proc/{pid}/loginuid", encoding="ascii") as file:
             login = int(file.read())
         return login == uid or (login == _UNSET and _comes_from(pid, uid))

@@ -273,7 +273,7 @@ class Hidden:
     ("facts", "inside"),
     [
         ({"uids": [1000], "gids": [1000]}, True),  # it may have gone in by itself
-        ({"uids": [1000], "gids": [1000], "start": 5}, True),
+        ({"uids": [1000], "gids": [1000], "start": 5}, False),  # (sd-pam), from before
         ({"uids": [1000], "gids": [1000, 108], "start": 5}, False),  # ssh-agent, from before
         ({"start": 5}, False),  # a system's service
         ({"login": 1000}, True),  # sudo in a shell of the user's
