@@ -115,7 +115,7 @@ class FileSystem:
         self._xattrs = ExtendedAttributes(client, cache, self._lookups, self._require_sight)
         self.finder = Finder(nodes, self._lookups, self._require_sight)
         """For those who name inodes beside the kernel."""
-        self.mender = Mender(nodes, self._lookups, self._background, settle)
+        self.mender = Mender(nodes, self._lookups, self._background, notifier, settle)
         self.expiry = Expiry(nodes, cache, locator, notifier, self.mender, options.expire)
         """The background task that lets idle trees go; to be run beside `run`."""
         self.expiry.keepers += [

@@ -5,12 +5,16 @@ is at its root. And the kernel has nothing left by which the tree could be let g
 below a name that was dropped it finds through that name only. Both end when the name is looked up
 again. Nobody may do that for long, so the daemon does, on its own mount.
 
+If the name is gone for good, because the mount point was removed or another one is there now, the
+kernel is told to forget the names below it instead, which have no path any more in any case.
+
 It may have no right to look into the directories on the way. So its walk is answered here, from
 what the kernel holds in any case, and with nothing that it may keep.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,10 +28,12 @@ if TYPE_CHECKING:
     from afsfuse.vfs.background import Background
     from afsfuse.vfs.entry import Entry
     from afsfuse.vfs.inodes import Node, NodeTable
-    from afsfuse.vfs.invalidation import Settle
+    from afsfuse.vfs.invalidation import KernelNotifier, Settle
     from afsfuse.vfs.lookups import Lookups
 
 log = logging.getLogger(__name__)
+
+_REMOVED = (errno.ENOENT, errno.ENOTDIR)
 
 
 class _Walked(NamedTuple):
@@ -50,6 +56,7 @@ class Mender:
         nodes: NodeTable,
         lookups: Lookups,
         background: Background,
+        notifier: KernelNotifier,
         settle: Settle | None = None,
     ) -> None:
         """`settle` waits until the kernel has done what it was told about some inodes, with a
@@ -59,6 +66,7 @@ class Mender:
         self._nodes = nodes
         self._lookups = lookups
         self._background = background
+        self._notifier = notifier
         self._walks: dict[Node, _Walked] = {}
         self._walkers: dict[int, _Walked] = {}  # by thread
         self.walk: Callable[[bytes, Callable[[int], object]], Awaitable[None]] = no_walk
@@ -68,7 +76,9 @@ class Mender:
     def mend(self, node: Node) -> None:
         """Have the kernel look a directory up where it was, in the background."""
         walked = _steps_to(node)
-        if walked is not None and node not in self._walks:
+        if walked is None:
+            self._drop_below(node)
+        elif node not in self._walks:
             self._walks[node] = walked
             self._background.start(self._mend, node, walked)
 
@@ -83,12 +93,20 @@ class Mender:
             if self._settle is not None:  # else the name could be dropped after this
                 await self._settle([inode for inode, _ in walked.steps])
             await self.walk(walked.path, started)
-        except OSError as exc:  # removed or renamed meanwhile: there is nothing to go back to
+        except OSError as exc:
             log.debug("%s is not looked up again: %s", node.path(), exc.strerror)
+            if exc.errno in _REMOVED:
+                self._drop_below(node)
         finally:
             del self._walks[node]
             for thread in walkers:
                 del self._walkers[thread]
+
+    def _drop_below(self, node: Node) -> None:
+        """There is no way back, as it was removed: the kernel shall forget what it holds below."""
+        for name in [*(node.names or ())]:
+            self._nodes.unhold(node, name)
+            self._notifier.invalidate_name(node.inode, name)
 
     def answer(self, parent: Inode, name: bytes, caller: Caller) -> Entry | None:
         """What a lookup of our own gets; None if it is somebody else's. No use of any tree."""

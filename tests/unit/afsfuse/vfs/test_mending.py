@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from afsfuse.auth.identity import ANONYMOUS
@@ -14,7 +17,6 @@ from tests.unit.afsfuse.vfs.kernel import DAEMON, EXPIRE, cell_of, mounted, show
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
     from trio.testing import MockClock
 
 
@@ -69,23 +71,27 @@ async def test_only_the_walk_itself_is_answered_so(autojump_clock: MockClock) ->
         assert mender.answer(*step, DAEMON) is None
 
 
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EIO])
 async def test_a_path_that_is_gone_is_not_restored(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
+    """What is below has no path any more either: so it is let go from there."""
     world, _ = cell_of("a")
     async with mounted(world, expire=0.0) as kernel:
         mender = kernel.m.fs.mender
 
         async def walk(path: bytes, started: Callable[[int], object]) -> None:
             started(DAEMON.tid)
-            raise FileNotFoundError(2, "No such file or directory")
+            raise OSError(code, os.strerror(code))
 
         mender.walk = walk
+        await kernel.walk("home.org/a/file")
         node = kernel.m.nodes.peek(await kernel.walk("home.org/a"))
         with caplog.at_level("DEBUG"):
             mender.mend(node)
             await trio.sleep(1)
         assert "/home.org/a is not looked up again" in caplog.text
+        assert kernel.order == ([b"file"] if code == errno.ENOENT else [])
 
 
 async def test_who_has_the_name_now_keeps_it(autojump_clock: MockClock) -> None:
