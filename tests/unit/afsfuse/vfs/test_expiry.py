@@ -11,9 +11,11 @@ import pytest
 import trio
 
 from afsfuse.auth.identity import ANONYMOUS
+from afsfuse.cache import Vnode
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import Inode, VolumeType
 from afsfuse.vfs import ROOT_INODE
+from afsfuse.vfs.inodes import Mount
 from afsfuse.vfs.trees import CROWD, Keep, Survey
 from tests.unit.afsfuse.vfs.kernel import EXPIRE, Kernel, cell_of, mounted, shown
 from tests.unit.afsfuse.vfs.world import World
@@ -40,6 +42,23 @@ async def test_an_idle_tree_gives_all_back(autojump_clock: MockClock) -> None:
         assert volumes["a"] in world.locator.forgotten
         assert volumes["a"] in world.client.forgotten
         assert await kernel.walk("home.org/a/folder/inner") == file, "it comes back as it was"
+
+
+async def test_nothing_holds_a_volume_of_which_no_tree_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    """Else it would count as one in use, and so would its servers."""
+    world, volumes = cell_of("a")
+    async with mounted(world) as kernel:
+        await kernel.walk("home.org/a/file")
+        await kernel.walk("home.org/a/folder/inner")
+        await kernel.list("home.org/a")
+        await trio.sleep(EXPIRE * 2 + 100)
+        assert shown(kernel) == set()
+        volume = volumes.pop("a")
+        gc.collect()
+        holders = gc.get_referrers(volume)
+        assert not [each for each in holders if isinstance(each, tuple | Vnode | Mount)]
 
 
 async def test_not_before_two_ticks(autojump_clock: MockClock) -> None:
