@@ -153,6 +153,7 @@ def compose(
     callbacks = _callbacks(config, cache, servers, notifier)
     session = _session(config, filesystem, notifier)
     filesystem.expiry.survey = session.survey
+    filesystem.mender.walk = session.walk
     filesystem.expiry.memory = Allocator()
     unstored = UnstoredFiles((cache.writes, recovery), config.directory)
     verbs = Verbs(tokens, unstored=unstored, servers=ServerPreferences(servers.client))

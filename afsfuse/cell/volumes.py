@@ -191,6 +191,10 @@ class VolumeLocator:
         for name in (volume.info.name, *map(str, volume.info.ids)):
             self._records.pop((volume.cell.name, name), None)
 
+    def servers_in_use(self) -> set[FileServer]:
+        """Those that have volumes of which somebody holds the object."""
+        return {site.server for volume in self._volumes.values() for site in volume.sites}
+
     def compact(self) -> None:
         """Give back the room of what was forgotten."""
         if is_sparse(self._records):  # the other table grows and shrinks with it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from afsfuse.checks.findings import Finding
 
 FUSE_CONF = Path("/etc/fuse.conf")
+UPDATEDB_CONF = Path("/etc/updatedb.conf")
+_PRUNED = re.compile(r'^\s*PRUNE(FS|PATHS)\s*=\s*"([^"]*)"', re.MULTILINE)  # updatedb.conf(5)
+TYPE = "fuse.afs"
+"""Of all mounts, but for those with `-o nosubtype`."""
 LEAST_FREE = 256 << 20
 """Bytes of disk with less of which a cache is of little use."""
 
@@ -33,6 +38,7 @@ def look(load_files: Callable[[], CellFiles]) -> Iterator[Finding]:
     yield fuse_device(DEVICE)
     yield fusermount()
     yield allow_other(FUSE_CONF)
+    yield from left_out(UPDATEDB_CONF)
     yield compiled()
     yield cell_files(load_files)
     yield cache_folder()
@@ -72,6 +78,22 @@ def allow_other(path: Path) -> Finding:
         "what ordinary users mount is theirs alone; root's mounts are for all",
         f"to let them share it, write user_allow_other into {path}",
     )
+
+
+def left_out(path: Path) -> Iterator[Finding]:
+    """Whether the program that lists all files for `locate` leaves AFS out, if there is one."""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return
+    pruned = dict(_PRUNED.findall(text))
+    if TYPE in pruned.get("FS", "").lower().split() or "/afs" in pruned.get("PATHS", "").split():
+        yield well("updatedb", f"{path} leaves AFS out")
+        return
+    yield note(
+        "updatedb", f"{path} does not leave AFS out: it would list all cells, every night",
+        f"add {TYPE} to PRUNEFS there",
+    )  # fmt: skip
 
 
 def compiled() -> Finding:

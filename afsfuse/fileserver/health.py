@@ -1,8 +1,8 @@
 """Which file servers answer: who waits for them, which count as down, when they are back.
 
-Every server that may be used is probed at all its addresses: every five minutes while it answers,
-every few seconds when it has just gone down, and every half minute later on. The log tells when
-contact is lost and when it is found again, and nothing else.
+Every server that may be used is probed at all its addresses: every five minutes while it answers
+and has volumes that are in use, every few seconds when it has just gone down, and every half minute
+later on. The log tells when contact is lost and when it is found again, and nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import trio
 from afsfuse.fileserver.preferences import Preferences, is_clearly_better
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from types import TracebackType
 
     from afsfuse.cell.servers import FileServer
@@ -139,6 +139,8 @@ class Health:
         self._limits = limits
         self.patient_interval = limits.patient_interval
         """As `HealthLimits` has it; may be set."""
+        self.in_use: Callable[[], Collection[FileServer]] = lambda: self._records
+        """Servers that have volumes in use; one that answers and has none is let be."""
         self._records: dict[FileServer, _Record] = {}
         self._news = trio.Event()
 
@@ -164,7 +166,19 @@ class Health:
                 await self._news.wait()  # another one may be due earlier
                 continue
             now = trio.current_time()
-            await self._look_at([s for s, r in self._records.items() if r.probe_at <= now])
+            await self._look_at(self._due(now))
+
+    def _due(self, now: float) -> list[FileServer]:
+        """The servers that are to be probed now."""
+        due = [
+            (server, record) for server, record in self._records.items() if record.probe_at <= now
+        ]
+        in_use = self.in_use()
+        wanted = [s for s, record in due if record.down or record.unheard or s in in_use]
+        for server, record in due:
+            if server not in wanted:
+                record.probe_at = now + self._limits.answering_interval
+        return wanted
 
     async def _look_at(self, servers: Sequence[FileServer]) -> None:
         """Measure servers at all their addresses, all at once."""

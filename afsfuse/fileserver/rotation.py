@@ -180,6 +180,7 @@ class Rotation:
         self.refusals = Refusals()
         self._endpoint = endpoint
         self._locator = locator
+        self.health.in_use = locator.servers_in_use
         self._credentials = credentials or Credentials()
         self._connections: dict[tuple[Address, ClientSecurity], Connection] = {}
         self._chosen: dict[tuple[str, int], FileServer] = {}  # who answered last, by volume

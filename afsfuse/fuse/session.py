@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import select
+import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -44,6 +45,8 @@ ANSWER_SECONDS = 1.0
 """How long the end waits for waiting requests to be answered."""
 SETTLE_SECONDS = 2.0
 """How long the end waits for invalidations that the kernel is busy with."""
+_WALKS = 4
+"""Paths of the mount that we look up ourselves at a time."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class FuseSession:
         self._settled = True
         self._device: str | None = None
         self._connection = -1
+        self._walks = trio.CapacityLimiter(_WALKS)
         self._interrupts = Interrupts(
             timeout=limits.timeout,
             most=limits.requests,
@@ -135,6 +139,18 @@ class FuseSession:
         look = partial(usage.survey, mounted)
         # Left behind if need be: it must not hold up the end of the mount.
         return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+
+    async def walk(self, path: bytes, started: Callable[[int], object]) -> None:
+        """Have the kernel look up a directory of the mount, by a thread of ours that says who it
+        is first. Raises OSError if there is none.
+        """
+        where = os.path.join(os.fsencode(self._directory), path)
+
+        def look() -> None:
+            started(threading.get_native_id())
+            os.close(os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW))
+
+        await trio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=self._walks)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Mount, then serve until somebody unmounts it or this is cancelled.

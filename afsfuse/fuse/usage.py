@@ -2,8 +2,9 @@
 
 A process that has a directory as its working or root directory sends no request for that, and an
 invalidation of a name above would take its path away: `getcwd` fails then. So does another mount
-that shows a directory of this one, or stands on one. Open files are known without this, and so are
-files that are mapped or executed: the kernel keeps them open meanwhile.
+that shows a directory of this one, or stands on one; a descriptor that was opened with O_PATH; a
+watch of inotify(7) or fanotify(7). Other open files are known without this, and so are files that
+are mapped or executed: the kernel keeps them open meanwhile.
 
 Directories are told by device and inode number, not by paths, which are different in other mount
 namespaces and chroots. `statx` with AT_STATX_DONT_SYNC takes both from the kernel's memory: asking
@@ -21,10 +22,13 @@ import errno
 import os
 import re
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from afsfuse.auth.processes import DEEPEST, Unclear, kin
 from afsfuse.vfs.trees import Keep, Survey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _AT_FDCWD = -100
 _AT_STATX_DONT_SYNC = 0x4000  # Source: linux/fcntl.h
@@ -33,12 +37,19 @@ _STATX_SIZE = 256
 _INODE = struct.Struct("@Q")
 _DEVICE = struct.Struct("@II")
 _INODE_AT, _DEVICE_AT = 32, 136
-_GONE = (errno.ENOENT, errno.ESRCH)
+_GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
+"""EINVAL: the mount table of a process that is ending."""
 _INIT = 1  # in a container it may have rights that root has not; nobody works in it
 _UNSET = 0xFFFFFFFF  # the login uid of who never logged in
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
-_LINKS = (("cwd", "working directory"), ("root", "root directory"))
+_LINKS = (("cwd", "working directory"), ("root", "root directory"))  # the root comes last
+_ON_DISK = ("/", "(")  # how the names of descriptors begin that are no sockets or the like
+_READS_OR_WRITES = 0o600
+"""Of the link that stands for a descriptor; one that was opened with O_PATH has neither."""
+_WATCHES = ("anon_inode:inotify", "anon_inode:[fanotify]")
+_WATCH = re.compile(r"notify .*\bino:([0-9a-f]+) sdev:([0-9a-f]+)")  # Source: fs/notify/fdinfo.c
+_MINOR_BITS = 20  # of a device as the kernel itself writes it. Source: linux/kdev_t.h
 
 
 class Mounted(NamedTuple):
@@ -64,36 +75,82 @@ class _MountLine(NamedTuple):
 
 def survey(mounted: Mounted) -> Survey:
     """Look at all processes once. Blocks for some milliseconds: call it from a thread."""
-    found = Survey([], [], [])
-    wanted = tuple(int(part) for part in mounted.device.split(":"))
-    namespaces: set[str] = set()
+    look = _Look(mounted)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            _look_at(pid, wanted, found)
-            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
-            if namespace not in namespaces:
-                namespaces.add(namespace)
-                found.paths.extend(_mounts_of(pid, mounted.device))
+            look.at(pid)
         except OSError as exc:
             if exc.errno not in _GONE and _may_be_inside(int(pid), mounted.everybody):
-                found.unseen.append(Keep("process that cannot be looked into", _called(pid), None))
-    return found
+                keep = Keep("process that cannot be looked into", _called(pid), None)
+                look.found.unseen.append(keep)
+    return look.found
 
 
-def _look_at(pid: str, device: tuple[int, ...], found: Survey) -> None:
-    """The directories of a process and its threads. Raises OSError."""
-    seen: set[tuple[int, str]] = set()
-    for thread in _threads(pid):
-        for link, what in _LINKS:
+class _Look:
+    """One look at all processes."""
+
+    def __init__(self, mounted: Mounted) -> None:
+        self.found = Survey([], [], [])
+        self._device = mounted.device
+        major, minor = map(int, mounted.device.split(":"))
+        self._numbers = (major, minor)
+        self._tables: set[tuple[str, tuple[int, int, int]]] = set()
+        """Mount tables that were read. One shows what can be reached from a root directory, so
+        there may be several in a namespace."""
+
+    def at(self, pid: str) -> None:
+        """One process with all its threads. Raises OSError if it cannot be looked into."""
+        seen: set[tuple[int, str]] = set()
+        for thread in _threads(pid):
             try:
-                where = _identity(f"/proc/{pid}/task/{thread}/{link}")
+                self._at_thread(pid, f"/proc/{pid}/task/{thread}", seen)
             except OSError as exc:
-                if exc.errno in _GONE and thread != pid:
-                    continue  # that thread has ended
-                raise
-            if where[1:] == device and (where[0], what) not in seen:
-                seen.add((where[0], what))
-                found.inodes.append((where[0], Keep(what, _called(pid), _uid(pid))))
+                if exc.errno not in _GONE:
+                    raise
+                # That thread has ended. The first one may, long before the others.
+        if int(pid) != os.getpid():
+            self._at_descriptors(pid, seen)
+
+    def _at_thread(self, pid: str, where: str, seen: set[tuple[int, str]]) -> None:
+        for link, what in _LINKS:
+            identity = _identity(f"{where}/{link}")
+            self._note(pid, identity, what, seen)
+        table = (os.readlink(f"{where}/ns/mnt"), identity)
+        if table not in self._tables:
+            self._tables.add(table)
+            self.found.paths.extend(_mounts_of(f"{where}/mountinfo", self._device))
+
+    def _at_descriptors(self, pid: str, seen: set[tuple[int, str]]) -> None:
+        """What a process has open without the file system knowing it, and what it watches."""
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            path = f"/proc/{pid}/fd/{number}"
+            try:
+                target = os.readlink(path)
+                if target in _WATCHES:
+                    for identity in _watched(f"/proc/{pid}/fdinfo/{number}"):
+                        self._note(pid, identity, "watch", seen)
+                elif target[:1] in _ON_DISK and not os.lstat(path).st_mode & _READS_OR_WRITES:
+                    self._note(pid, _identity(path), "open path", seen)
+            except OSError as exc:
+                if exc.errno not in _GONE:
+                    raise
+
+    def _note(
+        self, pid: str, identity: tuple[int, int, int], what: str, seen: set[tuple[int, str]]
+    ) -> None:
+        number, *device = identity
+        if tuple(device) == self._numbers and (number, what) not in seen:
+            seen.add((number, what))
+            self.found.inodes.append((number, Keep(what, _called(pid), _uid(pid))))
+
+
+def _watched(path: str) -> Iterator[tuple[int, int, int]]:
+    """Inode number and device of all that an inotify or fanotify descriptor watches."""
+    with open(path, encoding="ascii", errors="replace") as file:
+        for line in file:
+            if (found := _WATCH.search(line)) is not None:
+                number, device = int(found[1], 16), int(found[2], 16)
+                yield number, device >> _MINOR_BITS, device & ((1 << _MINOR_BITS) - 1)
 
 
 def _threads(pid: str) -> list[str]:
@@ -155,17 +212,21 @@ def _may_be_inside(pid: int, everybody: bool) -> bool:
     ids are that user's; another one can only have begun in there, as `sudo` in a shell that is
     inside. So it is younger than the mount, and comes from that user: by its login or its parents.
     Source: fuse_permissible_uidgid in fs/fuse/dir.c.
+
+    One of that user's own that is older might have gone in by itself. It is taken that it did not:
+    whoever logs in has such a process all the time, as `(sd-pam)`, and programs that are closed to
+    their own user, agents and key rings, do not wander about. If it did, its path is restored.
     """
     if pid in (_INIT, os.getpid()):
         return False
     if everybody:
         return True
-    uid, gid = os.getuid(), os.getgid()
-    if {*_numbers(str(pid), b"Uid:")} == {uid} and {*_numbers(str(pid), b"Gid:")} == {gid}:
-        return True
     try:
         if kin(pid).process.start < kin(os.getpid()).process.start:
             return False
+        uid, gid = os.getuid(), os.getgid()
+        if {*_numbers(str(pid), b"Uid:")} == {uid} and {*_numbers(str(pid), b"Gid:")} == {gid}:
+            return True
         with open(f"/proc/{pid}/loginuid", encoding="ascii") as file:
             login = int(file.read())
         return login == uid or (login == _UNSET and _comes_from(pid, uid))
@@ -184,9 +245,9 @@ def _comes_from(pid: int, uid: int) -> bool:
     raise Unclear
 
 
-def _mounts_of(pid: str, device: str) -> list[tuple[bytes, Keep]]:
-    """What the mount table of a process says about other mounts in or of ours. Raises OSError."""
-    with open(f"/proc/{pid}/mountinfo", "rb") as table:
+def _mounts_of(path: str, device: str) -> list[tuple[bytes, Keep]]:
+    """What a mount table says about other mounts in or of ours. Raises OSError."""
+    with open(path, "rb") as table:
         lines = [_parse(line) for line in table]
     ours = {line.number: line for line in lines if line.device == device}
     found = []
@@ -196,8 +257,8 @@ def _mounts_of(pid: str, device: str) -> list[tuple[bytes, Keep]]:
         if line.device == device and line.root != b"/":
             found.append((line.root, Keep("mount", where)))
         elif below is not None and line.point.startswith(below.point):
-            path = below.root.rstrip(b"/") + line.point[len(below.point.rstrip(b"/")) :]
-            found.append((path, Keep("mount", where)))
+            shown = below.root.rstrip(b"/") + line.point[len(below.point.rstrip(b"/")) :]
+            found.append((shown, Keep("mount", where)))
     return found
 
 

@@ -48,7 +48,8 @@ class LookAhead:
 
     def __init__(self, cache: CacheManager) -> None:
         self._cache = cache
-        self._walks: OrderedDict[tuple[Volume, Fid], _Walk] = OrderedDict()
+        self._walks: OrderedDict[tuple[str, Fid], _Walk] = OrderedDict()
+        """By cell and directory: volumes are not to be kept."""
 
     async def status(
         self, volume: Volume, parent: Fid, directory: Directory, fid: Fid, who: Identity
@@ -68,8 +69,9 @@ class LookAhead:
     def _companions(self, volume: Volume, parent: Fid, directory: Directory, fid: Fid) -> list[Fid]:
         """Note a miss, and say what to ask for with it."""
         now = trio.current_time()
-        walk = self._walks.pop((volume, parent), None) or _Walk()
-        self._walks[volume, parent] = walk
+        key = (volume.cell.name, parent)
+        walk = self._walks.pop(key, None) or _Walk()
+        self._walks[key] = walk
         if len(self._walks) > _DIRECTORIES:
             self._walks.popitem(last=False)
         if now - walk.latest > _MEMORY:

@@ -6,14 +6,15 @@ the last one takes the nodes and the mount along. Then nothing shows the volume,
 and the servers are told that their promises are not needed. Trees below go first, so that whatever
 happens meanwhile, no tree is without the one around it.
 
-That the kernel does not give a root back means that somebody is inside who was not seen. Nothing is
-lost then: the nodes are there, and the next who looks the name up restores the path.
+That the kernel does not give a root back means that somebody is inside who was not seen, or came in
+just now. Nothing is lost then: the nodes are there, and the path is restored; see `mending`.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
     from afsfuse.model import Inode
     from afsfuse.vfs.inodes import Mount, NodeTable
     from afsfuse.vfs.invalidation import KernelNotifier
+    from afsfuse.vfs.mending import Mender
 
 log = logging.getLogger(__name__)
 
-_GRACE = 5.0  # seconds that the kernel has to give the references of a tree back
+_GRACE = 1.0  # seconds without any reference given back, after which somebody must be inside
 _POLL = 0.01  # seconds between two looks at whether it has, at first
 _POLL_MOST = 0.2
 _MANY = 50  # trees that go before memory is given back to the system
+_SOON = 5.0  # seconds after many have gone, when nobody is at it any more
 _TIMERS = 60.0
 """Seconds for which trio's queue keeps the timers of those who entered a volume, and what hangs on
 them, although they are not needed; see `VfsOptions.enter_timeout`."""
@@ -122,6 +125,7 @@ class Expiry:
         cache: CacheManager,
         locator: VolumeLocator,
         notifier: KernelNotifier,
+        mender: Mender,
         period: float,
     ) -> None:
         """`period`: seconds between two ticks; 0: nothing expires by itself."""
@@ -130,6 +134,7 @@ class Expiry:
         self._cache = cache
         self._locator = locator
         self._notifier = notifier
+        self._mender = mender
         self._period = period
         self._much_went = trio.Event()
         self._untrimmed = 0  # trees that went since
@@ -166,7 +171,7 @@ class Expiry:
         while True:
             await self._much_went.wait()
             self._much_went = trio.Event()
-            for pause in (_GRACE, _TIMERS):
+            for pause in (_SOON, _TIMERS):
                 await trio.sleep(pause)
                 await self._cache.leaving.settled()
                 self._nodes.compact()
@@ -257,43 +262,56 @@ class Expiry:
 
         Returns those that are still there, since they are in use again, or somebody was not seen.
         """
-        left: list[Mount] = []
         async with self._going:
+            around: set[Mount | None] = set()  # those that stay below keep them
             for _, layer in itertools.groupby(sorted(trees, key=depth, reverse=True), depth):
-                going = [tree for tree in layer if not tree.used and tree in self._trees]
-                for tree in going:
-                    self._ask_kernel(tree.point)
-                await self._wait(going)
-                left += [tree for tree in going if tree in self._trees]
-                gone = {tree.volume for tree in going if tree not in self._trees}
-                self.expired += sum(tree not in self._trees for tree in going)
-                for volume in gone:
-                    self._release(volume)
-        self._settle()
-        self._untrimmed += len(trees) - len(left)
-        if self._untrimmed >= _MANY:
-            self._untrimmed = 0
-            self._much_went.set()
+                going = []
+                for tree in layer:
+                    if tree in around or tree.used:
+                        around.add(tree.around)
+                    elif tree in self._trees:
+                        going.append(tree)
+                await self._ask_kernel(going)
+                around.update(tree.around for tree in going if tree in self._trees)
+        left = [tree for tree in trees if tree in self._trees]
         now = trio.current_time()
         for tree in left:
             tree.idle_since = now
             log.debug("%s is still in use", tree.point.path())
+        self.expired += len(trees) - len(left)
+        self._untrimmed += len(trees) - len(left)
+        self._settle()
+        if self._untrimmed >= _MANY:
+            self._untrimmed = 0
+            self._much_went.set()
         return left
 
-    def _ask_kernel(self, point: Node) -> None:
-        """The kernel shall forget a mount point, and with it all that it remembers below."""
-        for parent, name in point.places():
-            self._nodes.unhold(parent, name)
-            self._notifier.invalidate_name(parent.inode, name)
-        self._nodes.discard(point)  # it may have been forgotten already
+    async def _ask_kernel(self, going: Sequence[Mount]) -> None:
+        """The kernel shall forget mount points, and with them all that it remembers below."""
+        for tree in going:
+            point = tree.point
+            for parent, name in point.places():
+                self._nodes.unhold(parent, name)
+                self._notifier.invalidate_name(parent.inode, name)
+            self._nodes.discard(point)  # it may have been forgotten already
+        await self._wait(going)
+        for tree in going:
+            if tree in self._trees:
+                self._mender.mend(tree.point)
+        for volume in {tree.volume for tree in going if tree not in self._trees}:
+            self._release(volume)
 
     async def _wait(self, going: Iterable[Mount]) -> None:
         """Until the kernel has given all of them back, or it is clear that it will not."""
-        pause = _POLL
-        with trio.move_on_after(_GRACE):
-            while any(tree in self._trees for tree in going):
-                await trio.sleep(pause)
-                pause = min(2 * pause, _POLL_MOST)
+        pause, before, since = _POLL, math.inf, trio.current_time()
+        while staying := [tree for tree in going if tree in self._trees and not tree.used]:
+            held = sum(len(tree.nodes) + 1 for tree in staying)
+            if held < before:
+                before, since = held, trio.current_time()
+            elif trio.current_time() - since > _GRACE:
+                return
+            await trio.sleep(pause)
+            pause = min(2 * pause, _POLL_MOST)
 
     def _release(self, volume: Volume) -> None:
         """Nothing shows a volume any more: keep nothing of it, and tell its servers."""

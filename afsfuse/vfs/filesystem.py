@@ -29,6 +29,7 @@ from afsfuse.vfs.files import FileHandle, Files, HandleTable, Holders
 from afsfuse.vfs.invalidation import OwnChanges
 from afsfuse.vfs.locking import Locking
 from afsfuse.vfs.lookups import Lookups
+from afsfuse.vfs.mending import Mender
 from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint, volume_root
 from afsfuse.vfs.opendirs import OpenDirectories
 from afsfuse.vfs.options import DYNAMIC_ROOT
@@ -114,7 +115,8 @@ class FileSystem:
         self._xattrs = ExtendedAttributes(client, cache, self._lookups, self._require_sight)
         self.finder = Finder(nodes, self._lookups, self._require_sight)
         """For those who name inodes beside the kernel."""
-        self.expiry = Expiry(nodes, cache, locator, notifier, options.expire)
+        self.mender = Mender(nodes, self._lookups, self._background, notifier, settle)
+        self.expiry = Expiry(nodes, cache, locator, notifier, self.mender, options.expire)
         """The background task that lets idle trees go; to be run beside `run`."""
         self.expiry.keepers += [
             lambda: opened_nodes("open file", self._file_handles),
@@ -186,6 +188,9 @@ class FileSystem:
 
     def lookup_at_once(self, parent: Inode, name: bytes, caller: Caller) -> Entry | None:
         """What `lookup` gives, if nobody has to be asked for that; else None."""
+        again = self.mender.answer(parent, name, caller)
+        if again is not None:
+            return again
         return self._lookups.at_once(self._nodes.get(parent), name, self._identify(caller))
 
     def forget(self, pairs: Iterable[tuple[Inode, int]]) -> None:

@@ -283,6 +283,18 @@ class Lookups:
             tree.used = True
         return entry
 
+    def again(self, parent: Node, name: bytes, node: Node) -> Entry:
+        """The kernel gets a directory under a name that it held, and nothing that it may keep."""
+        now = trio.current_time()
+        if isinstance(node, MountPoint):
+            entry = self.mountpoint_entry(node, now, 0.0, now)
+        elif node.vnode is not None:
+            entry = entry_of(node, node.vnode, now, 0.0, now)
+        else:
+            entry = faked_directory(node, self._roots.mtime, 0.0, 0.0)
+        self._nodes.hold(parent, name, node)
+        return entry
+
     async def directory_vnode(self, place: Place) -> Vnode:
         """The vnode of a directory that was just read, so the cache has it."""
         node, mount, fid, who = place

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.mount.harness import Children, ToyMount, clear
+from tests.mount.treesmount import EXPIRE, TreesMount
 from tests.mount.usersmount import UsersMount
 
 if TYPE_CHECKING:
@@ -77,3 +78,16 @@ def mounts(tmp_path: Path, children: Children) -> Iterator[dict[str, UsersMount]
     yield Mounts()
     children.end()
     clear(tmp_path.resolve() / "afs")
+
+
+@pytest.fixture
+def trees_mount(tmp_path: Path, children: Children) -> Iterator[Callable[..., TreesMount]]:
+    """Makes a mount of so many volumes, with more options."""
+    folder = tmp_path.resolve()
+
+    def make(volumes: int = 3, options: str = f"expire={EXPIRE}") -> TreesMount:
+        return TreesMount(folder, children, volumes, options)
+
+    yield make
+    children.end()
+    clear(folder / "afs")

@@ -25,8 +25,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rxrpc.wire.packet import HEADER
 from tests.mount.harness import ROOT, SECONDS, Children, clear, environment, wait_until
-from tests.mount.test_trees import TreesMount
 from tests.mount.treesd import CELL
+from tests.mount.treesmount import TreesMount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

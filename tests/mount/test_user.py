@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +14,6 @@ import pytest
 from tests.mount.harness import ROOT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.mount.harness import Children
 
 pytestmark = [
@@ -28,22 +27,40 @@ pytestmark = [
 CELLS = [".@cell", ".example.org", "@cell", "example.org"]
 
 
-@pytest.fixture
-def told(tmp_path: Path, children: Children) -> dict[str, Any]:
-    """What happened to the user."""
-    for folder in (tmp_path, *tmp_path.parents[:3]):  # pytest makes them for root alone
-        folder.chmod(0o755)
-    scratch = tmp_path.resolve() / "scratch"
-    scratch.mkdir()
+def story(module: str, scratch: Path, children: Children, *apart: str) -> dict[str, Any]:
+    """What a module tells that is run in a mount namespace of its own, and others (`apart`)."""
     done = children.run(
-        "unshare", "--mount", sys.executable, "-m", "tests.mount.asuser", scratch, cwd=ROOT
+        "unshare",
+        "--mount",
+        *apart,
+        sys.executable,
+        "-m",
+        f"tests.mount.{module}",
+        scratch,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr.decode()
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
-def test_an_ordinary_user_mounts_and_unmounts(told: dict[str, Any]) -> None:
+def test_an_ordinary_users_trees(children: Children) -> None:
+    """His daemon sees less than root's: what it cannot look into keeps all, if it began later."""
+    alone = ("--pid", "--fork", "--kill-child", "--mount-proc")  # on the machine are others of him
+    told = story("usertrees", Path("/mnt"), children, *alone)
+    assert told["entered"] == 2
+    assert told["shell"] == ["working directory", "process that cannot be looked into"]
+    assert told["closed"] == ["process that cannot be looked into"]
+    assert told["paths"] == ["001", "002"]
+    assert told["umount"] == 0
+
+
+def test_an_ordinary_user_mounts_and_unmounts(tmp_path: Path, children: Children) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:3]):  # pytest makes them for root alone
+        folder.chmod(0o755)
+    scratch = tmp_path.resolve() / "scratch"
+    scratch.mkdir()
+    told = story("asuser", scratch, children)
     assert told["mount"] == [0, ""]
     kind, source, options = told["shown"]
     assert (kind, source) == ("fuse.afs", "afs")

@@ -380,10 +380,15 @@ async def test_a_volume_that_nobody_uses_is_forgotten(
     assert len(world.connector.calls) == asked, "its read-only copy is in use: they share a record"
     del other
     gc.collect()
+    assert world.locator.servers_in_use() == {site.server for site in volume.sites} != set()
     world.locator.forget(volume)
     again = await world.locator.volume("example.org", "root.cell", Preference.FORCE_RW)
     assert again is volume
     assert len(world.connector.calls) > asked
+    world.locator.forget(volume)
+    del volume, again
+    gc.collect()
+    assert not world.locator.servers_in_use()
 
 
 async def test_after_many_volumes_those_in_use_are_as_before(

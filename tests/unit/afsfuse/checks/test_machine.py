@@ -38,6 +38,36 @@ def test_who_may_share_mounts(tmp_path: Path) -> None:
     assert machine.allow_other(conf).state is State.WELL
 
 
+DEBIAN = """\
+PRUNE_BIND_MOUNTS="yes"
+# PRUNENAMES=".git .bzr .hg .svn"
+PRUNEPATHS="/tmp /var/spool /media"
+PRUNEFS="NFS afs autofs fuse.glusterfs"
+"""
+
+
+def test_who_lists_all_files_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = tmp_path / "updatedb.conf"
+    monkeypatch.setattr(machine, "UPDATEDB_CONF", conf)
+    assert list(machine.left_out(conf)) == []
+    for text, state in (
+        (DEBIAN, State.NOTE),
+        (DEBIAN.replace("glusterfs", "afs"), State.WELL),
+        (DEBIAN.replace("NFS", "Fuse.AFS"), State.WELL),
+        (DEBIAN.replace("/media", "/afs"), State.WELL),
+        (DEBIAN.replace("/media", "/afs/home"), State.NOTE),
+        ("# " + DEBIAN.replace("\n", "\n# ").replace("glusterfs", "afs"), State.NOTE),
+        ("", State.NOTE),
+    ):
+        conf.write_text(text)
+        (found,) = machine.left_out(conf)
+        assert found.state is state, text
+    assert found.advice == "add fuse.afs to PRUNEFS there"
+    assert found in list(machine.look(CellFiles))
+
+
 def test_programs_are_looked_for_where_commands_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

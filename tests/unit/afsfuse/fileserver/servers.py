@@ -238,6 +238,10 @@ class Locator:
         self.refreshes = 0
         self.doubts = 0
         self.on_refresh: Callable[[Volume], None] = lambda volume: None
+        self.used: set[FileServer] = set()
+
+    def servers_in_use(self) -> set[FileServer]:
+        return self.used
 
     async def refresh(self, volume: Volume, caller: Caller = ANONYMOUS, *, since: float) -> None:
         self.refreshes += 1
@@ -261,6 +265,7 @@ class World:
         self.network = network
         self.hosts = hosts
         self.locator = Locator()
+        self.locator.used = {host.server for host in hosts}
         self.endpoint = Endpoint(socket=network.socket(("192.0.2.250", 7001)))
         self.client = FileServerClient(
             self.endpoint, cast("VolumeLocator", self.locator), credentials, limits, preferences

@@ -68,6 +68,36 @@ async def test_a_server_that_went_down_is_probed_often_then_seldom(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_server_of_which_nothing_is_in_use_is_let_be(autojump_clock: MockClock) -> None:
+    prober, health, server = make()
+    prober.alive.add(ADDRESSES[0])
+    used = {server}
+    health.in_use = lambda: used
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        health.watch(server)
+        await trio.sleep(10)
+        assert len(prober.asked) == 1
+        used.clear()
+        await trio.sleep(3000)
+        assert len(prober.asked) == 1
+        used.add(server)
+        await trio.sleep(310)
+        assert len(prober.asked) == 2
+        used.clear()
+        prober.alive.clear()
+        health.silent(server, trio.current_time())  # whoever asked waits until it is back
+        await trio.sleep(60)
+        assert len(prober.asked) > 4
+        prober.alive.add(ADDRESSES[0])
+        await trio.sleep(60)
+        assert not health.is_down(server)
+        count = len(prober.asked)
+        await trio.sleep(3000)
+        assert len(prober.asked) == count
+        nursery.cancel_scope.cancel()
+
+
 async def test_all_addresses_are_probed_at_once_and_measured(autojump_clock: MockClock) -> None:
     prober, health, server = make(addresses=3)
     prober.alive = {ADDRESSES[0], ADDRESSES[2]}

@@ -31,14 +31,14 @@ worker.join()
 
 
 @pytest.fixture
-def enter() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def run() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts a program that says `there`, and ends when it has read a line."""
     running = []
 
-    def start(directory: Path, how: str = "process") -> subprocess.Popen[bytes]:
+    def start(code: str, *words: Path | str) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(
-            [sys.executable, "-c", INSIDE, directory, how],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            [sys.executable, "-c", code, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         running.append(child)
         assert child.stdout is not None
         assert child.stdout.readline() == b"there\n"
@@ -47,6 +47,16 @@ def enter() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     yield start
     for child in running:
         child.communicate(b"\n", timeout=30)
+
+
+@pytest.fixture
+def enter(
+    run: Callable[..., subprocess.Popen[bytes]],
+) -> Callable[..., subprocess.Popen[bytes]]:
+    def start(directory: Path, how: str = "process") -> subprocess.Popen[bytes]:
+        return run(INSIDE, directory, how)
+
+    return start
 
 
 def device_of(directory: Path) -> str:
@@ -77,6 +87,116 @@ def test_a_working_directory(
     assert keep[2] == os.getuid()
 
 
+FIRST_THREAD_ENDED = """
+import ctypes, os, sys, threading
+def go():
+    os.chdir(sys.argv[1])
+    while open(f"/proc/{os.getpid()}/stat").read().rpartition(")")[2].split()[0] != "Z":
+        pass
+    print("there", flush=True)
+    sys.stdin.readline()
+    os._exit(0)
+threading.Thread(target=go).start()
+ctypes.CDLL(None).syscall(SYS_EXIT, 0)  # of this thread only
+"""
+
+
+def sys_exit() -> int:
+    """The number of exit(2), which differs between machines."""
+    return 60 if os.uname().machine == "x86_64" else 93
+
+
+def test_a_process_of_which_the_first_thread_has_ended(
+    tmp_path: Path, run: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    child = run(FIRST_THREAD_ENDED.replace("SYS_EXIT", str(sys_exit())), tmp_path)
+    ((keep,),) = found(tmp_path).values()
+    assert (keep[0], keep[2]) == ("working directory", os.getuid())
+    assert str(child.pid) in keep[1]
+
+
+HOLD_PATH = """
+import os, sys
+opened = os.open(sys.argv[1], os.O_PATH if sys.argv[2] == "path" else os.O_RDONLY)
+print("there", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_descriptor_that_the_file_system_was_not_told_of(
+    tmp_path: Path, run: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    run(HOLD_PATH, tmp_path, "open")
+    assert found(tmp_path) == {}, "that one is told of"
+    child = run(HOLD_PATH, tmp_path, "path")
+    ((keep,),) = found(tmp_path).values()
+    assert keep[0] == "open path"
+    assert keep[1].endswith(f"(process {child.pid})")
+
+
+WATCH = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if sys.argv[2] == "inotify":
+    watcher = libc.inotify_init1(0)
+    assert libc.inotify_add_watch(watcher, os.fsencode(sys.argv[1]), 0x2) > 0
+else:
+    watcher = libc.fanotify_init(0, 0)
+    assert libc.fanotify_mark(watcher, 1, ctypes.c_uint64(2), -100, os.fsencode(sys.argv[1])) == 0
+print("there", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("how", ["inotify", "fanotify"])
+def test_a_watch(tmp_path: Path, run: Callable[..., subprocess.Popen[bytes]], how: str) -> None:
+    if how == "fanotify" and os.geteuid() != 0:
+        pytest.skip("only root may watch with that everywhere")
+    child = run(WATCH, tmp_path, how)
+    ((keep,),) = found(tmp_path).values()
+    assert keep[0] == "watch"
+    assert keep[1].endswith(f"(process {child.pid})")
+
+
+APART = """
+import ctypes, os, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+place, other, how = sys.argv[1:]
+def part():
+    assert libc.unshare(0x20200 if how == "thread" else 0x20000) == 0  # mounts of its own
+    assert libc.mount(b"none", b"/", None, 0x44000, None) == 0  # private, recursively
+    assert libc.mount(b"none", os.fsencode(place), b"tmpfs", 0, None) == 0
+def stay():
+    print("there", flush=True)
+    sys.stdin.readline()
+if how == "thread":
+    worker = threading.Thread(target=lambda: (part(), stay()))
+    worker.start()
+    worker.join()
+else:
+    part()
+    child = os.fork()
+    if child:
+        os.chroot(other)  # sees none of these mounts, and comes first in /proc
+        os.waitpid(child, 0)
+    else:
+        stay()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has mounts of its own")
+@pytest.mark.parametrize("how", ["thread", "behind one in a chroot"])
+def test_mounts_that_not_every_process_sees(
+    tmp_path: Path, run: Callable[..., subprocess.Popen[bytes]], how: str
+) -> None:
+    place, other = tmp_path / "place", tmp_path / "other"
+    place.mkdir()
+    other.mkdir()
+    run(APART, place, other, how)
+    paths = [keep.who for _, keep in survey(Mounted(device_of(tmp_path), everybody=True)).paths]
+    assert str(place) in paths
+
+
 def test_another_device_is_another_mount(
     tmp_path: Path, enter: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
@@ -105,19 +225,10 @@ TABLE = rb"""22 1 0:21 / / rw,relatime - ext4 /dev/sda rw
 """
 
 
-def test_other_mounts_that_show_or_cover_something(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_mounts_that_show_or_cover_something(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_bytes(TABLE)
-    real = open
-    monkeypatch.setattr(
-        "builtins.open",
-        lambda path, *more, **rest: real(
-            table if str(path) == "/proc/7/mountinfo" else path, *more, **rest
-        ),
-    )
-    places = usage._mounts_of("7", "0:53")
+    places = usage._mounts_of(str(table), "0:53")
     assert [(path, keep.what, keep.who) for path, keep in places] == [
         (b"/cell/a b", "mount", "/mnt/bound"),
         (b"/cell/deep/here", "mount", "/afs/cell/deep/here"),
@@ -162,7 +273,7 @@ class Hidden:
     ("facts", "inside"),
     [
         ({"uids": [1000], "gids": [1000]}, True),  # it may have gone in by itself
-        ({"uids": [1000], "gids": [1000], "start": 5}, True),
+        ({"uids": [1000], "gids": [1000], "start": 5}, False),  # (sd-pam), from before
         ({"uids": [1000], "gids": [1000, 108], "start": 5}, False),  # ssh-agent, from before
         ({"start": 5}, False),  # a system's service
         ({"login": 1000}, True),  # sudo in a shell of the user's

@@ -5,122 +5,23 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections import Counter
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
 
 from afsfuse.auth.identity import ANONYMOUS
+from afsfuse.cache import Vnode
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import Inode, VolumeType
 from afsfuse.vfs import ROOT_INODE
+from afsfuse.vfs.inodes import Mount
 from afsfuse.vfs.trees import CROWD, Keep, Survey
+from tests.unit.afsfuse.vfs.kernel import EXPIRE, Kernel, cell_of, mounted, shown
 from tests.unit.afsfuse.vfs.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from trio.testing import MockClock
-
-    from tests.unit.afsfuse.vfs.world import FakeVolume, Mounted
-
-EXPIRE = 100.0
-
-
-class Kernel:
-    """Remembers names below names; one that it is to forget goes with all below it.
-
-    What somebody is inside of (`busy`) loses its name, but stays.
-    """
-
-    def __init__(self, m: Mounted) -> None:
-        self.m = m
-        self.references: Counter[int] = Counter()
-        self.children: dict[int, dict[bytes, int]] = {}
-        self.busy: set[int] = set()
-        self.order: list[bytes] = []
-        """Names in the order in which they were dropped."""
-        self.asked = trio.Event()
-        m.world.notifier.wake = lambda: self.asked.set()
-
-    async def walk(self, path: str) -> Inode:
-        inode = ROOT_INODE
-        for name in path.encode().split(b"/"):
-            entry = await self.m.look_up(inode, name, ANONYMOUS)
-            assert entry.inode, path
-            self.references[entry.inode] += 1
-            self.children.setdefault(inode, {})[name] = entry.inode
-            inode = entry.inode
-        return inode
-
-    async def list(self, path: str) -> list[bytes]:
-        """Lists a directory, and keeps what it is given."""
-        inode = await self.walk(path) if path else ROOT_INODE
-        handle = await self.m.fs.opendir(inode, ANONYMOUS)
-        names, offset = [], 0
-        while page := await self.m.fs.readdir(handle, offset, 100):
-            for listing in page:
-                offset = listing.next_offset
-                self.m.fs.listed(handle, listing)
-                if listing.name not in (b".", b".."):
-                    names.append(listing.name)
-                    self.references[listing.entry.inode] += 1
-                    self.children.setdefault(inode, {})[listing.name] = listing.entry.inode
-        self.m.fs.releasedir(handle)
-        return names
-
-    def obey(self) -> None:
-        for event in self.m.world.notifier.take():
-            if len(event) == 3:
-                _, parent, name = event
-                inode = self.children.get(parent, {}).pop(name, None)
-                if inode is not None:
-                    self.order.append(name)
-                    self._drop(inode)
-
-    def _drop(self, inode: int) -> None:
-        for name in list(self.children.get(inode, ())):
-            if self.children[inode][name] not in self.busy:
-                self._drop(self.children[inode].pop(name))
-        if inode not in self.busy and not self.children.get(inode):
-            self.m.fs.forget([(Inode(inode), self.references.pop(inode))])
-
-    async def run(self) -> None:
-        while True:
-            await self.asked.wait()
-            self.asked = trio.Event()
-            await trio.sleep(0.005)
-            self.obey()
-
-
-@asynccontextmanager
-async def mounted(world: World, **options: Any) -> AsyncIterator[Kernel]:
-    """A mount of a world, and its kernel."""
-    options.setdefault("expire", EXPIRE)
-    async with world.mounted(**options) as m, trio.open_nursery() as nursery:
-        kernel = Kernel(m)
-        nursery.start_soon(kernel.run)
-        yield kernel
-        nursery.cancel_scope.cancel()
-
-
-def cell_of(*names: str) -> tuple[World, dict[str, FakeVolume]]:
-    """Volumes with a file and a folder each; a dot in a name says which one it is mounted in."""
-    world = World()
-    volumes = {}
-    for name in names:
-        volume = volumes[name] = world.volume(name)
-        volume.file(b"file", b"text of " + name.encode())
-        volume.file(b"inner", at=volume.directory(b"folder"))
-        above, _, last = name.rpartition(".")
-        around = volumes[above] if above else world.home
-        around.mountpoint(last.encode(), b"#%s." % name.encode())
-    return world, volumes
-
-
-def shown(kernel: Kernel) -> set[str]:
-    return {tree.point.path() for tree in kernel.m.nodes.trees}
 
 
 async def test_an_idle_tree_gives_all_back(autojump_clock: MockClock) -> None:
@@ -141,6 +42,23 @@ async def test_an_idle_tree_gives_all_back(autojump_clock: MockClock) -> None:
         assert volumes["a"] in world.locator.forgotten
         assert volumes["a"] in world.client.forgotten
         assert await kernel.walk("home.org/a/folder/inner") == file, "it comes back as it was"
+
+
+async def test_nothing_holds_a_volume_of_which_no_tree_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    """Else it would count as one in use, and so would its servers."""
+    world, volumes = cell_of("a")
+    async with mounted(world) as kernel:
+        await kernel.walk("home.org/a/file")
+        await kernel.walk("home.org/a/folder/inner")
+        await kernel.list("home.org/a")
+        await trio.sleep(EXPIRE * 2 + 100)
+        assert shown(kernel) == set()
+        volume = volumes.pop("a")
+        gc.collect()
+        holders = gc.get_referrers(volume)
+        assert not [each for each in holders if isinstance(each, tuple | Vnode | Mount)]
 
 
 async def test_not_before_two_ticks(autojump_clock: MockClock) -> None:
@@ -280,6 +198,7 @@ async def test_somebody_who_was_not_seen(autojump_clock: MockClock) -> None:
         kernel.busy.add(folder)
         await trio.sleep(EXPIRE * 2 + 10)
         assert shown(kernel) == {"/home.org", "/home.org/a"}
+        assert kernel.order == [b"a"], "the one around it is not even tried"
         assert (await kernel.m.stat(folder, ANONYMOUS)).inode == folder
         assert await kernel.walk("home.org/a/folder") == folder
         kernel.busy.clear()
