@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from afsfuse.memory import Allocator
-from afsfuse.vfs.trees import CROWD
 from tests.mount.harness import ROOT, Children, clear, wait_until
 from tests.mount.treesd import CELL
 from tests.mount.usersmount import Process, loopback_address
@@ -377,29 +375,6 @@ def test_volumes_that_are_alike_are_not_mistaken_for_one(
         ["du", "-sb", *(mount.volume(n) for n in range(3))], check=True, capture_output=True
     ).stdout
     assert int(used.split()[0]) > sum(int(line.split()[0]) for line in each.splitlines())
-
-
-WALK = """
-import os, sys
-for volume in os.scandir(sys.argv[1]):
-    for entry in os.scandir(volume.path):
-        entry.stat(follow_symlinks=False)
-"""
-
-
-@pytest.mark.skipif(not Allocator().able, reason="another Python, or another C library")
-def test_memory_is_lent_to_a_crowd(mounted: Callable[..., TreesMount]) -> None:
-    mount = mounted(CROWD + 20, "expire=0,debug")
-
-    def told(what: str) -> bool:
-        return f"memory for objects comes from {what}" in mount.log.read_text()
-
-    subprocess.run([sys.executable, "-c", WALK, mount.cell / "v"], check=True)
-    assert told("the C library")
-    assert not told("Python's own allocator")
-    assert mount.afsfuse("umount", "--tree", mount.cell).returncode == 0
-    wait_until(lambda: told("Python's own allocator"), "the crowd has gone")
-    assert (mount.volume(7) / "file").read_text() == "once\n"
 
 
 def test_find_ends_in_a_volume_inside_itself(mounted: Callable[..., TreesMount]) -> None:
