@@ -145,9 +145,7 @@ def test_volumes_that_expire_give_their_memory_back(
 def test_inodes_that_are_forgotten_give_their_memory_back(
     watched: Callable[..., Watched], directories: int, names: int, most: int
 ) -> None:
-    """`find` looks at all; then the kernel drops what it remembers, as when it is short of memory,
-    and the volumes expire.
-    """
+    """`find` looks at all; then the volumes expire, and the kernel drops what it remembers."""
     count = directories * names
     expire = 5
     w = watched(inodesd.__name__, directories, names)
