@@ -138,7 +138,7 @@ def test_volumes_that_expire_give_their_memory_back(
     [
         pytest.param(4, 5_000, 120 * MIB, id="short"),
         pytest.param(
-            100, 10_000, 600 * MIB, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]
+            15, 10_000, 600 * MIB, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]
         ),
     ],
 )
