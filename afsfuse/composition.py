@@ -45,7 +45,7 @@ from afsfuse.fileserver.rotation import RetryLimits
 from afsfuse.fuse.mount import MountOptions
 from afsfuse.fuse.notify import KernelNotifier
 from afsfuse.fuse.session import FuseSession, SessionLimits
-from afsfuse.memory import Allocator
+from afsfuse.memory import trim
 from afsfuse.reloading import Reloader, cell_files
 from afsfuse.vfs import FileSystem, KernelInvalidator, ListedCells, NodeTable, VfsOptions
 from afsfuse.vfs.forgetting import Forgetting
@@ -154,7 +154,7 @@ def compose(
     session = _session(config, filesystem, notifier)
     filesystem.expiry.survey = session.survey
     filesystem.mender.walk = session.walk
-    filesystem.expiry.memory = Allocator()
+    filesystem.expiry.give_back = trim
     unstored = UnstoredFiles((cache.writes, recovery), config.directory)
     verbs = Verbs(tokens, unstored=unstored, servers=ServerPreferences(servers.client))
     forgetting = Forgetting(

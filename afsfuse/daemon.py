@@ -22,7 +22,7 @@ import trio
 
 import rxrpc
 from afsfuse import config as settings
-from afsfuse import systemd
+from afsfuse import memory, systemd
 from afsfuse.auth.folders import in_memory
 from afsfuse.auth.following import Follower
 from afsfuse.auth.hardening import harden
@@ -224,6 +224,7 @@ def run(config: Config, on_mounted: Callable[[], None]) -> None:
     Raises `AfsError`, of which `UsageError` has an exit status of its own, when it cannot be made.
     """
     harden()
+    memory.use_c_library()
     gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
     sys.setswitchinterval(_SWITCH_SECONDS)
 

@@ -77,12 +77,13 @@ class Leaving:
         """Promises that wait to be given back."""
         return sum(map(len, self._queue.values()))
 
-    def let_go(self, volume: Volume) -> None:
+    def let_go(self, volume: Volume) -> int:
         """Nothing shows a volume any more: forget it, and give its promises back in the background.
 
         What the kernel holds stays, and what waits to be stored. Data in memory goes to the disk
-        as if it were short of room. Free of await.
+        as if it were short of room. Returns how many vnodes have left. Free of await.
         """
+        count = 0
         now = trio.current_time()
         self._client.forget(volume)
         for vnode in self._table.on_shelf(volume):
@@ -93,7 +94,9 @@ class Leaving:
                 self._enqueue(vnode.server, fid)
             self._save(vnode)
             self._table.remove(vnode)
+            count += 1
         self._table.clear_shelf(volume)
+        return count
 
     def evicted(self, vnode: Vnode) -> None:
         """A vnode is about to leave for want of room: its promise goes with it. Free of await.

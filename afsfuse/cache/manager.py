@@ -435,6 +435,7 @@ class CacheManager:
         """Give back the room of what has left the tables."""
         self._table.compact()
         self._listings.compact()
+        self._disk.compact()
 
     def entries(self, index: int) -> CacheEntry | None:
         """The vnode of this number as `cmdebug` asks for it; None past the end."""

@@ -18,9 +18,10 @@ import math
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
+import trio.lowlevel
 
 from afsfuse.vfs.inodes import Node
-from afsfuse.vfs.trees import CROWD, Keep, Survey, depth, is_top
+from afsfuse.vfs.trees import Keep, Survey, depth, is_top
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -38,11 +39,10 @@ log = logging.getLogger(__name__)
 _GRACE = 1.0  # seconds without any reference given back, after which somebody must be inside
 _POLL = 0.01  # seconds between two looks at whether it has, at first
 _POLL_MOST = 0.2
-_MANY = 50  # trees that go before memory is given back to the system
-_SOON = 5.0  # seconds after many have gone, when nobody is at it any more
-_TIMERS = 60.0
-"""Seconds for which trio's queue keeps the timers of those who entered a volume, and what hangs on
-them, although they are not needed; see `VfsOptions.enter_timeout`."""
+_LATER = 20.0  # seconds until memory is given back once more: not all dies with the nodes
+_TIMERS = 2000
+"""More than the timers of the past that trio's queue keeps until it sweeps them out. Source:
+`DEADLINE_HEAP_MIN_PRUNE_THRESHOLD` in trio's `_run.py`."""
 _SWEEP = 15.0  # seconds between two looks at which trees are used, at most
 _NODE_COST = 450  # bytes of a node with its names; measured with tracemalloc
 _TREE_COST = 1500  # ... of a mount, its mount point and its volume
@@ -55,6 +55,19 @@ async def no_survey() -> Survey:
     return Survey([], [], [])
 
 
+async def _sweep_timers() -> None:
+    """Have trio's queue forget the timers of calls and connections that are over.
+
+    It keeps each until its time has come, here a minute or two, and what hangs on it. Only when
+    there are very many does it look which of them count; so we add to them.
+    """
+    soon = trio.current_time() + 1.0
+    for _ in range(_TIMERS):
+        with trio.CancelScope(deadline=soon):  # noqa: ASYNC100 - its timer is all that it is for
+            pass
+    await trio.lowlevel.checkpoint()
+
+
 class Opened(Protocol):
     """An open file or directory."""
 
@@ -62,27 +75,6 @@ class Opened(Protocol):
     def caller(self) -> Caller: ...
     @property
     def node(self) -> Node: ...
-
-
-class Memory(Protocol):
-    """Where the process takes memory from; see `afsfuse.memory`."""
-
-    def lend(self) -> None:
-        """Much comes that is going to leave again."""
-
-    def settle(self) -> None:
-        """What comes now is as much as ever, and stays. Cheap when nothing is lent."""
-
-    def trim(self) -> None:
-        """Give what is free back to the system."""
-
-
-class NoMemory:
-    """Leaves it to Python; for a file system that is not all that its process does."""
-
-    def lend(self) -> None: ...
-    def settle(self) -> None: ...
-    def trim(self) -> None: ...
 
 
 def opened_nodes(what: str, handles: Iterable[Opened]) -> Iterator[Use]:
@@ -137,14 +129,14 @@ class Expiry:
         self._mender = mender
         self._period = period
         self._much_went = trio.Event()
-        self._untrimmed = 0  # trees that went since
         self._going = trio.Lock()  # one pass at a time
         self.survey: Callable[[], Awaitable[Survey]] = no_survey
         """Who is inside without having asked; see `afsfuse.fuse.usage`."""
         self.keepers: list[Callable[[], Iterable[Use]]] = []
         """What keeps the tree of a node, or all trees of a volume, as far as this process knows."""
-        self.memory: Memory = NoMemory()
-        self._trees.crowded = self._lend
+        self.give_back: Callable[[], object] = lambda: None
+        """Called when much has gone, and memory may be free; see `afsfuse.memory`."""
+        nodes.emptied = lambda: self._much_went.set()
         self.expired = 0
         """Trees that went, since the start."""
 
@@ -156,28 +148,26 @@ class Expiry:
             if self._period:
                 await self._tick_for_ever()
 
-    def _lend(self) -> None:
-        self.memory.lend()
-
-    def _settle(self) -> None:
-        """Look whether the crowd has gone, be it one by one."""
-        if len(self._trees) < CROWD:
-            self.memory.settle()
-
     async def _trim(self) -> None:
-        """Give memory back after much was let go: when nobody thinks of it any more, and again when
-        no timer does.
-        """
+        """Give memory back after more has gone than is left, when no more goes."""
         while True:
             await self._much_went.wait()
+            gone = -1
+            while gone != self._nodes.gone:
+                gone = self._nodes.gone
+                await trio.sleep(_GRACE)
+                async with self._going:
+                    pass  # whoever lets trees go has still to release their volumes
+            self._nodes.gone = 0
             self._much_went = trio.Event()
-            for pause in (_SOON, _TIMERS):
+            for pause in (0.0, _LATER):
                 await trio.sleep(pause)
                 await self._cache.leaving.settled()
+                await _sweep_timers()
                 self._nodes.compact()
                 self._cache.compact()
                 self._locator.compact()
-                self.memory.trim()
+                self.give_back()
 
     async def _tick_for_ever(self) -> None:
         last = trio.current_time()
@@ -198,7 +188,6 @@ class Expiry:
 
     async def _tick(self, last: float, now: float) -> None:
         """Let what was not used since the `last` tick go."""
-        self._settle()
         for volume in self._trees.bare_volumes():
             self._release(volume)
         self._trees.sweep(now)
@@ -279,11 +268,6 @@ class Expiry:
             tree.idle_since = now
             log.debug("%s is still in use", tree.point.path())
         self.expired += len(trees) - len(left)
-        self._untrimmed += len(trees) - len(left)
-        self._settle()
-        if self._untrimmed >= _MANY:
-            self._untrimmed = 0
-            self._much_went.set()
         return left
 
     async def _ask_kernel(self, going: Sequence[Mount]) -> None:
@@ -318,7 +302,7 @@ class Expiry:
         if self._trees.shown(volume):
             return
         self._trees.released(volume)
-        self._cache.leaving.let_go(volume)
+        self._nodes.went(self._cache.leaving.let_go(volume))
         self._locator.forget(volume)
 
     # What commands ask

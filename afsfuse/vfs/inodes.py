@@ -45,6 +45,7 @@ NO_PAGES = -1
 MIXED_PAGES = -2
 """They are of no version, and must not be used again."""
 _PATH_DEPTH = 64  # components of a path in an error message
+_MANY = 200  # nodes and vnodes that go before it is worth while to give their memory back
 _PURGE_STEP = 64  # absent names that may expire in a directory before they are swept
 
 
@@ -234,6 +235,10 @@ class NodeTable:
         self._collisions = 0
         self.trees = Trees()
         """The mounts that were entered; each leaves with its mount point."""
+        self.gone = 0
+        """Nodes and vnodes that went since somebody last set this to 0."""
+        self.emptied: Callable[[], object] = lambda: None
+        """Called when many have gone since, and more than there are nodes left."""
 
     def statistics(self) -> NodeStatistics:
         lookups = sum(node.nlookup for node in self._by_inode.values())
@@ -334,6 +339,12 @@ class NodeTable:
             else:
                 vnode.holder = (holder, node)
 
+    def went(self, count: int) -> None:
+        """So many nodes or vnodes are gone."""
+        self.gone += count
+        if self.gone >= _MANY and self.gone >= len(self._by_inode):
+            self.emptied()
+
     # What the kernel holds.
 
     def hold(self, parent: Node, name: bytes, node: Node) -> None:
@@ -426,6 +437,7 @@ class NodeTable:
 
     def _drop(self, node: Node) -> None:
         del self._by_inode[node.inode]
+        self.went(1)
         if node.home.get(node.key) is node:
             del node.home[node.key]
         if node.parent is not None:

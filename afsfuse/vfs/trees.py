@@ -27,14 +27,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from afsfuse.cell.tables import compacted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
 
     from afsfuse.cell.volumes import Volume
     from afsfuse.vfs.inodes import Mount
 
 _ROOT = 1  # the number of the root's inode, which `inodes` builds on this file and names
-CROWD = 50
-"""Trees at a time that are more than somebody's daily work: most of them will go together."""
 _SHARE = 8  # a mount point's name is believed for one part in so many of the period of expiry
 
 
@@ -77,8 +75,6 @@ class Trees:
         self._shown: Counter[Volume] = Counter()  # in how many trees
         self._bare: dict[Volume, None] = {}  # shown in none since the last tick
         self._bare_before: dict[Volume, None] = {}  # ... since the one before
-        self.crowded: Callable[[], None] = lambda: None
-        """Called whenever there are `CROWD` of them, after there were less."""
 
     def __len__(self) -> int:
         return len(self._trees)
@@ -97,8 +93,6 @@ class Trees:
             self._shown[tree.volume] += 1
             self._bare.pop(tree.volume, None)
             self._bare_before.pop(tree.volume, None)
-            if len(self._trees) == CROWD:
-                self.crowded()
 
     def left(self, tree: Mount) -> None:
         """A mount point is gone, or leads elsewhere."""

@@ -9,7 +9,7 @@ import trio
 
 from rxrpc.core.bundle import BundleKey
 from rxrpc.core.endpoint import EndpointCore
-from rxrpc.core.events import CallChanged, Event, IncomingCall
+from rxrpc.core.events import CallChanged, Event
 from rxrpc.errors import LocalError
 from rxrpc.net.client import Connection
 from rxrpc.net.driver import Driver
@@ -227,13 +227,14 @@ class Endpoint:
         return self._core.snapshot(trio.current_time())
 
     def _on_event(self, event: Event) -> None:
-        match event:
-            case CallChanged(call):
-                if isinstance(call.user, CallStream):
-                    call.user.wake()
-            case IncomingCall(call):
-                if self._nursery is not None and self.driver is not None:
-                    service = self._services[call.service_id]
-                    self._nursery.start_soon(
-                        service.serve, call, self.driver, self.parameters.max_reply
-                    )
+        # No patterns such as `case CallChanged(call)`: in Python 3.11 each makes a string anew,
+        # "__match_args__", which the interpreter's cache of attributes keeps, up to 4,096 of them.
+        # Strewn over the heap, they kept it from shrinking. Source: match_class in ceval.c
+        if isinstance(event, CallChanged):
+            if isinstance(event.call.user, CallStream):
+                event.call.user.wake()
+        elif self._nursery is not None and self.driver is not None:
+            service = self._services[event.call.service_id]
+            self._nursery.start_soon(
+                service.serve, event.call, self.driver, self.parameters.max_reply
+            )

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from afsfuse.memory import Allocator
-from afsfuse.vfs.trees import CROWD
 from tests.mount.harness import ROOT, wait_until
 from tests.mount.treesd import CELL
 from tests.mount.treesmount import EXPIRE
@@ -396,26 +394,3 @@ def test_others_see_neither_whose_process_it_is_nor_may_they_let_go(
     done = mount.children.run(*ask, "umount", "--tree", mount.volume(2), cwd=ROOT)
     assert done.returncode == 32
     assert b"only root and whoever mounted it" in done.stderr
-
-
-WALK = """
-import os, sys
-for volume in os.scandir(sys.argv[1]):
-    for entry in os.scandir(volume.path):
-        entry.stat(follow_symlinks=False)
-"""
-
-
-@pytest.mark.skipif(not Allocator().able, reason="another Python, or another C library")
-def test_memory_is_lent_to_a_crowd(trees_mount: Callable[..., TreesMount]) -> None:
-    mount = trees_mount(CROWD + 20, "expire=0,debug")
-
-    def told(what: str) -> bool:
-        return f"memory for objects comes from {what}" in mount.log.read_text()
-
-    subprocess.run([sys.executable, "-c", WALK, mount.cell / "v"], check=True)
-    assert told("the C library")
-    assert not told("Python's own allocator")
-    assert mount.afsfuse("umount", "--tree", mount.cell).returncode == 0
-    wait_until(lambda: told("Python's own allocator"), "the crowd has gone")
-    assert (mount.volume(7) / "file").read_text() == "once\n"

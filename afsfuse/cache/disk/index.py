@@ -94,7 +94,7 @@ class Index:
         Raises `sqlite3.Error` or `OSError` if none can be made.
         """
         self._path = path
-        self.writing: sqlite3.Connection | None = None
+        self.writing: sqlite3.Cursor | None = None
         try:
             self._open(chunk_size)
         except (*BROKEN, TypeError, ValueError):  # what it says may make no sense at all
@@ -103,13 +103,12 @@ class Index:
 
     def _open(self, chunk_size: int) -> None:
         self._prepare(chunk_size)
-        self._reading = sqlite3.connect(self._path, timeout=0, isolation_level=None)
+        # One cursor for all: a connection remembers each that it ever gave away, 200 at a time.
+        self._reading = sqlite3.connect(self._path, timeout=0, isolation_level=None).cursor()
         self._reading.execute("PRAGMA query_only=ON")
         self._reading.execute("PRAGMA cache_size=-1024")
         self.last_numbers = self._last_numbers()
         """The highest instance, part and time of use that were given out."""
-        self.volumes = self._volumes()
-        """Instance and creation time of each known volume."""
 
     def _prepare(self, chunk_size: int) -> None:
         with closing(sqlite3.connect(self._path, isolation_level=None)) as database:
@@ -139,23 +138,29 @@ class Index:
 
     def close(self) -> None:
         """Close the reading connection, in the thread that opened it."""
-        self._reading.close()
+        self._reading.connection.close()
 
     # In the thread of the event loop
-
-    def _volumes(self) -> dict[tuple[str, int], tuple[int, int]]:
-        rows = self._reading.execute("SELECT instance, cell, volume, created, own_sum FROM volumes")
-        return {
-            (cell, volume): (instance, created)
-            for instance, cell, volume, created, own_sum in rows
-            if own_sum == _sum_of(instance, cell, volume, created)
-        }
 
     def _last_numbers(self) -> tuple[int, int, int]:
         (instance,) = self._reading.execute("SELECT max(instance) FROM volumes").fetchone()
         (number,) = self._reading.execute("SELECT max(number) FROM parts").fetchone()
         (used,) = self._reading.execute("SELECT max(used) FROM parts").fetchone()
         return int(instance or 0), int(number or 0), int(used or 0)
+
+    def instance(self, cell: str, volume: int) -> tuple[int, int] | None:
+        """Instance and creation time of a volume; None if there is no sound row."""
+        row = self._reading.execute(
+            "SELECT instance, created, own_sum FROM volumes WHERE cell=? AND volume=?",
+            (cell, volume),
+        ).fetchone()
+        if row is None or row[2] != _sum_of(row[0], cell, volume, row[1]):
+            return None
+        return row[0], row[1]
+
+    def shrink_reading(self) -> None:
+        """Keep no pages of the database in memory that could be read again."""
+        self._reading.execute("PRAGMA shrink_memory")
 
     def file(self, instance: int, vnode: int, unique: int) -> list[tuple[int, FileKey, int]]:
         """Number, version and place of each part of a file, in whatever version."""
@@ -178,14 +183,14 @@ class Index:
 
     def open_for_writing(self) -> None:
         """Connect. Nothing is in the database for good before `commit`."""
-        self.writing = sqlite3.connect(self._path, timeout=5, isolation_level=None)
+        self.writing = sqlite3.connect(self._path, timeout=5, isolation_level=None).cursor()
         for pragma in ("synchronous=NORMAL", "wal_autocheckpoint=256", "cache_size=-4096"):
             self.writing.execute(f"PRAGMA {pragma}")
         self.writing.execute(f"PRAGMA journal_size_limit={1 << 20}")
 
-    def _writer(self) -> sqlite3.Connection:
+    def _writer(self) -> sqlite3.Cursor:
         assert self.writing is not None
-        if not self.writing.in_transaction:
+        if not self.writing.connection.in_transaction:
             self.writing.execute("BEGIN IMMEDIATE")
         return self.writing
 
@@ -241,22 +246,27 @@ class Index:
 
     def commit(self) -> None:
         """End the transaction: now a killed process leaves it behind."""
-        if self.writing is not None and self.writing.in_transaction:
+        if self.writing is not None and self.writing.connection.in_transaction:
             self.writing.execute("COMMIT")
 
     def roll_back(self) -> None:
         """Give the transaction up."""
-        if self.writing is not None and self.writing.in_transaction:
+        if self.writing is not None and self.writing.connection.in_transaction:
             self.writing.execute("ROLLBACK")
+
+    def shrink_writing(self) -> None:
+        """The same as `shrink_reading`, for the other connection."""
+        if self.writing is not None:
+            self.writing.execute("PRAGMA shrink_memory")
 
     def close_for_writing(self) -> None:
         """Close the writing connection."""
         if self.writing is not None:
-            self.writing.close()
+            self.writing.connection.close()
             self.writing = None
 
 
-def _rows(database: sqlite3.Connection, which: str, values: tuple[int, ...]) -> Iterator[PartRow]:
+def _rows(database: sqlite3.Cursor, which: str, values: tuple[int, ...]) -> Iterator[PartRow]:
     """Sound rows of parts. Of others only the number is told, with nothing in them."""
     for (
         number,

@@ -28,6 +28,7 @@ import trio
 from afsfuse.cache.disk.budget import SPARED, Budget
 from afsfuse.cache.disk.files import NO_FILE, DiskFile, NoFile
 from afsfuse.cache.disk.index import BROKEN, FileKey, Index
+from afsfuse.cache.disk.instances import Instance, Instances
 from afsfuse.cache.disk.journal import DiskJournal
 from afsfuse.cache.disk.parts import ABSENT, PART_SHIFT, Damaged, Descriptor, Part, path_of
 from afsfuse.cache.disk.writer import Writer
@@ -94,6 +95,9 @@ class NoDisk:
     def resize(self, limit: int) -> None:
         """Keep at most so many bytes from now on; what is too much goes in the background."""
 
+    def compact(self) -> None:
+        """Give back memory that only makes asking for the next things faster."""
+
 
 class DiskCache(NoDisk):
     """A room of the cache folder, used by one event loop and the thread of its `Writer`."""
@@ -110,8 +114,8 @@ class DiskCache(NoDisk):
         self.budget = Budget(limit, spare)
         self.index = Index(room.index, chunk_size)
         instance, number, used = self.index.last_numbers
-        self._volumes = self.index.volumes
-        self._instances = itertools.count(instance + 1)
+        self.instances = Instances(self.index.instance)
+        self._numbers = itertools.count(instance + 1)
         self._clock = itertools.count(used + 1)
         self.writer = Writer(self, number + 1)
         self.nowait = room.nowait()
@@ -178,16 +182,18 @@ class DiskCache(NoDisk):
 
     def _instance(self, volume: VolumeInstance) -> int:
         """The number under which a volume's files are kept, a new one if they are not the same."""
-        where = (volume.cell, volume.number)
-        known = self._volumes.get(where)
-        if known is not None and known[1] == volume.created:
-            return known[0]
-        old = None if known is None else known[0]
-        released = known is not None and volume.read_only and volume.created > known[1]
-        new = old if released and old is not None else next(self._instances)
-        self._volumes[where] = (new, volume.created)
-        self.writer.submit(partial(self.writer.replace_volume, old, new, *where, volume.created))
-        return new
+        known = self.instances.find(volume.cell, volume.number)
+        if known is not None and known.created == volume.created:
+            return known.number
+        released = known is not None and volume.read_only and volume.created > known.created
+        number = known.number if known is not None and released else next(self._numbers)
+        new = Instance(number, volume.created)
+        self.instances.enter(volume.cell, volume.number, new)
+        old = None if known is None else known.number
+        self.writer.submit(
+            partial(self.writer.replace_volume, old, new, volume.cell, volume.number)
+        )
+        return number
 
     def _find(self, key: FileKey) -> DiskFile:
         """Ask the index for the parts of a version. Those of other versions are of no use now."""
@@ -327,6 +333,13 @@ class DiskCache(NoDisk):
         """See `NoDisk`."""
         self.budget.limit, self.budget.spare = limit, limit // SPARED
         self._room_for_journal()
+
+    def compact(self) -> None:
+        """See `NoDisk`."""
+        if self.usable:
+            self.instances.compact()
+            self.index.shrink_reading()
+            self.writer.submit(self.index.shrink_writing)
 
     def statistics(self) -> DiskStatistics:
         """See `NoDisk`."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from afsfuse.cache.disk.files import DiskFile
+    from afsfuse.cache.disk.instances import Instance
     from afsfuse.cache.disk.store import DiskCache
     from afsfuse.cache.journal import Buffer
 
@@ -77,6 +78,7 @@ class Writer:
         self._number = first_number
         self._changed: dict[Part, None] = {}  # whose rows are not as they should be
         self._gone: set[int] = set()  # ... and which should not be there
+        self._volumes: dict[tuple[str, int], Instance] = {}  # whose rows are not in it for good
         self._commit_at = 0.0
         self._last: tuple[Part, Descriptor] | None = None
 
@@ -146,7 +148,8 @@ class Writer:
         """Write nothing for a while."""
         with suppress(sqlite3.Error):
             self._cache.index.roll_back()
-        self._commit_at = time.monotonic() + PAUSE_SECONDS if self._changed else 0.0
+        waiting = self._changed or self._volumes
+        self._commit_at = time.monotonic() + PAUSE_SECONDS if waiting else 0.0
         if not self._paused_until:
             # The text alone: whoever keeps the error keeps the open file of a part with it.
             log.warning(
@@ -185,6 +188,9 @@ class Writer:
         index = self._cache.index
         self._write_rows()
         index.commit()
+        for (cell, volume), instance in self._volumes.items():
+            self._cache.instances.settled(cell, volume, instance)
+        self._volumes.clear()
         self._changed.clear()
         self._gone.clear()
         self._cache.budget.index = index.size()
@@ -195,6 +201,8 @@ class Writer:
         All that changed since the last commit: the transaction may be a new one, after a failure.
         """
         index = self._cache.index
+        for (cell, volume), instance in self._volumes.items():
+            index.add_volume(instance.number, cell, volume, instance.created)
         index.delete(self._gone)
         index.put(
             PartRow(part.number, part.file.key, part.place, part.size, part.used, bytes(part.sums))
@@ -387,16 +395,13 @@ class Writer:
         if self._cache.budget.excess(0) > 0:
             self._make_room(0)
 
-    def replace_volume(
-        self, old: int | None, new: int, cell: str, volume: int, created: int
-    ) -> None:
-        """A volume is known as the instance `new`; what belongs to `old` goes, if it is another."""
-        index = self._cache.index
-        index.add_volume(new, cell, volume, created)
+    def replace_volume(self, old: int | None, new: Instance, cell: str, volume: int) -> None:
+        """A volume is known as `new`; what belongs to the instance `old` goes, if it is another."""
+        self._volumes[cell, volume] = new
         self.soon()
-        if old is not None and old != new:
+        if old is not None and old != new.number:
             self._write_rows()
-            for row in index.parts_of(old):
+            for row in self._cache.index.parts_of(old):
                 self._evict(row)
 
     def forget(self, numbers: Iterable[int]) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from afsfuse.memory import Allocator
+from afsfuse.memory import able
 
 PLAY = """
-import gc, sys
-from afsfuse.memory import Allocator
+import sys
+from afsfuse import memory
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -27,28 +27,21 @@ class Thing:
     def __init__(self, number):
         self.number, self.names, self.share = number, [str(number)], number / 3
 
-allocator = Allocator()
 early = [[number] for number in range(5000)]
 start = resident()
-if sys.argv[1] == "lend":
-    allocator.lend()
+used = sys.argv[1] == "ours" and memory.use_c_library()
 for each in early:
     each.extend(range(1000, 1040))  # grows from where it was made
 late = [Thing(number) for number in range(120_000)]
 most = resident()
 stay = late[::1000]
 late.clear()
-allocator.settle()
-assert not allocator.lent
-for each in early:
-    each.extend(range(1000, 1020))
-allocator.trim()
+memory.trim()
 left = resident()
-assert all(each == [number, *range(1000, 1040), *range(1000, 1020)]
-           for number, each in enumerate(early))
+assert all(each == [number, *range(1000, 1040)] for number, each in enumerate(early))
 assert [(each.number, each.names) for each in stay] == [
     (number, [str(number)]) for number in range(0, 120_000, 1000)]
-print({"able": allocator.able, "grown": most - start, "left": left - start})
+print({"used": used, "grown": most - start, "left": left - start})
 """
 
 
@@ -61,13 +54,11 @@ def play(*words: str, code: str = PLAY, options: tuple[str, ...] = (), **more: s
     return ast.literal_eval(done.stdout.decode())
 
 
-able = pytest.mark.skipif(not Allocator().able, reason="another Python, or another C library")
-
-
-@able
-def test_what_was_lent_comes_back_although_some_stays() -> None:
-    ours, own = play("lend"), play("own")
+@pytest.mark.skipif(not able(), reason="another Python, or another C library")
+def test_what_was_free_comes_back_although_some_stays() -> None:
+    ours, own = play("ours"), play("own")
     print(ours, own)
+    assert (ours["used"], own["used"]) == (True, False)
     for figures in (ours, own):
         assert figures["grown"] > 25 << 20, "so there was something to give back"
     assert own["left"] > own["grown"] / 2, "so few objects pin all"
@@ -75,11 +66,10 @@ def test_what_was_lent_comes_back_although_some_stays() -> None:
 
 
 UNABLE = """
-from afsfuse.memory import Allocator
-allocator = Allocator()
-allocator.lend()
-allocator.trim()
-print([allocator.able, allocator.lent])
+from afsfuse import memory
+used = memory.use_c_library()
+memory.trim()
+print([memory.able(), used])
 """
 
 
@@ -98,26 +88,18 @@ def test_whoever_has_chosen_is_left_alone(
     assert play(code=UNABLE, options=options, **environment) == [False, False]
 
 
-WATCHED = """
-import tracemalloc
-from afsfuse.memory import Allocator
-allocator = Allocator()
-tracemalloc.start()
-allocator.lend()
-answers = [allocator.lent]
-tracemalloc.stop()
-allocator.lend()
-answers.append(allocator.lent)
-tracemalloc.start()
-allocator.settle()
-answers.append(allocator.lent)
-tracemalloc.stop()
-allocator.settle()
-answers.append(allocator.lent)
-print(answers)
+NAMES = """
+import gc, sys
+from afsfuse import memory
+class Thing:
+    value = 1
+names = ["".join(["val", "ue"]) for _ in range(3000)]
+found = [getattr(Thing, name) for name in names]
+held = sum(sys.getrefcount(name) > 3 for name in names)
+memory.trim()
+print([held > 50, sum(sys.getrefcount(name) > 3 for name in names)])
 """
 
 
-@able
-def test_nobody_who_looks_on_is_pushed_out() -> None:
-    assert play(code=WATCHED) == [False, True, True, False]
+def test_names_that_the_interpreter_remembers_are_forgotten() -> None:
+    assert play(code=NAMES) == [True, 0]

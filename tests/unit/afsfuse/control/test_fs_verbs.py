@@ -25,7 +25,7 @@ from afsfuse.control.volumes import VolumeVerbs
 from afsfuse.errors import AfsError, ControlRefused, NotPermitted
 from afsfuse.model import Rights
 from afsfuse.vfs.forgetting import Forgetting
-from tests.unit.afsfuse.vfs.test_expiry import mounted
+from tests.unit.afsfuse.vfs.kernel import mounted
 from tests.unit.afsfuse.vfs.world import World
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from afsfuse.errors import ControlRefused, NotPermitted, StaleInode
 from afsfuse.model import Rights
 from afsfuse.vfs.mountpoints import MountPoint
 from tests.unit.afsfuse.control.test_trees import world_of_two
-from tests.unit.afsfuse.vfs.test_expiry import Kernel, mounted
+from tests.unit.afsfuse.vfs.kernel import Kernel, mounted
 
 if TYPE_CHECKING:
     from trio.testing import MockClock

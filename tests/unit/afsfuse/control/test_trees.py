@@ -13,7 +13,7 @@ from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.verbs import Peer
 from afsfuse.errors import ControlRefused
 from afsfuse.model import Rights
-from tests.unit.afsfuse.vfs.test_expiry import Kernel, mounted
+from tests.unit.afsfuse.vfs.kernel import Kernel, mounted
 from tests.unit.afsfuse.vfs.world import World
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,8 +16,9 @@ from afsfuse.cache import Vnode
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import Inode, VolumeType
 from afsfuse.vfs import ROOT_INODE
+from afsfuse.vfs.expiry import _sweep_timers
 from afsfuse.vfs.inodes import Mount
-from afsfuse.vfs.trees import CROWD, Keep, Survey
+from afsfuse.vfs.trees import Keep, Survey
 from tests.unit.afsfuse.vfs.kernel import EXPIRE, Kernel, cell_of, mounted, shown
 from tests.unit.afsfuse.vfs.world import World
 
@@ -353,65 +355,39 @@ async def test_trees_of_no_kernel_have_no_root_for_any_number(
         assert find(await kernel.walk("home.org/a/file")) is None
 
 
-class RecordedMemory:
-    """Notes what it does."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.lent = False
-
-    def lend(self) -> None:
-        self.lent = True
-        self.asked.append("lend")
-
-    def settle(self) -> None:
-        if self.lent:
-            self.lent = False
-            self.asked.append("settle")
-
-    def trim(self) -> None:
-        self.asked.append("trim")
-
-
-async def test_memory_for_a_crowd_is_lent_and_given_back(autojump_clock: MockClock) -> None:
-    world = World()
-    for number in range(2 * CROWD):
-        world.volume(f"v{number}")
-        world.home.mountpoint(b"v%d" % number, b"#v%d." % number)
+async def test_memory_is_given_back_when_more_has_gone_than_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    world, _ = cell_of(*(f"v{number}" for number in range(100)))
+    given: list[float] = []
     async with mounted(world) as kernel:
-        memory = kernel.m.fs.expiry.memory = RecordedMemory()
-        for first in (0, 30):
-            assert memory.asked == []
-            await walk_many(kernel, first, first + 30)
+        kernel.m.fs.expiry.give_back = lambda: given.append(trio.current_time())
+        for rounds in range(1, 3):
+            await walk_many(kernel, 0, 5)
+            await trio.sleep(EXPIRE * 3 + 100)
+            assert len(given) == 2 * (rounds - 1), "five are not worth it"
+            await walk_many(kernel, 0, 100)
+            assert len(given) == 2 * (rounds - 1), "nothing has gone"
             await trio.sleep(EXPIRE * 3 + 100)
             assert not shown(kernel)
-        assert memory.asked == ["trim"] * 2, "at once, and when all timers have gone"
-        memory.asked.clear()
-        for _ in range(2):
-            await walk_many(kernel, 0, 2 * CROWD)
-            assert memory.asked == ["lend"], "once, however many there are"
-            await trio.sleep(EXPIRE * 3 + 100)
-            assert not shown(kernel)
-            assert memory.asked == ["lend", "settle", "trim", "trim"]
-            memory.asked.clear()
+            assert len(given) == 2 * rounds, "at once, and a little later"
 
 
-async def test_memory_stays_lent_while_a_crowd_stays(autojump_clock: MockClock) -> None:
-    world = World()
-    count = CROWD + 100
-    for number in range(count):
-        world.volume(f"v{number}").file(b"file")
-        world.home.mountpoint(b"v%d" % number, b"#v%d." % number)
-    async with mounted(world) as kernel:
-        memory = kernel.m.fs.expiry.memory = RecordedMemory()
-        for number in range(count):
-            file = await kernel.walk(f"home.org/v{number}/file")
-            if number < CROWD:
-                await kernel.m.fs.open(file, 0, ANONYMOUS)
-                kernel.busy.add(file)
-        await trio.sleep(EXPIRE * 3 + 100)
-        assert len(shown(kernel)) == CROWD + 1, "and the one around them"
-        assert memory.asked == ["lend", "trim", "trim"]
+async def test_timers_of_the_past_are_swept_out(autojump_clock: MockClock) -> None:
+    scope = trio.CancelScope(deadline=trio.current_time() + 1000)
+    with scope:
+        await trio.sleep(1)
+    past = weakref.ref(scope)
+    with trio.CancelScope(deadline=trio.current_time() + 20) as present:
+        del scope
+        await trio.sleep(1)
+        gc.collect()
+        assert past() is not None, "trio's queue has it"
+        await _sweep_timers()
+        gc.collect()
+        assert past() is None
+        await trio.sleep(1000)
+    assert present.cancelled_caught, "those that count stay"
 
 
 async def walk_many(kernel: Kernel, first: int, last: int) -> None:

@@ -10,7 +10,7 @@ import trio
 from afsfuse.auth.identity import ANONYMOUS, Identity
 from afsfuse.model import Rights
 from afsfuse.vfs.whereabouts import Ending, Whereabouts
-from tests.unit.afsfuse.vfs.test_expiry import Kernel, mounted
+from tests.unit.afsfuse.vfs.kernel import Kernel, mounted
 from tests.unit.afsfuse.vfs.world import PROMISE, World
 
 if TYPE_CHECKING:

@@ -41,7 +41,8 @@ def test_what_is_put_is_seen_once_it_is_committed(index: Index, path: Path) -> N
     assert index.file(1, 4, 1) == [(12, KEY, 0)]
     assert index.file(1, 4, 2) == []
     again = Index(path, 32768)
-    assert again.volumes == {("test.afs", 5): (1, 1000)}
+    assert again.instance("test.afs", 5) == (1, 1000)
+    assert again.instance("test.afs", 6) is None
     assert again.last_numbers == (1, 12, 3)
     again.close()
 
@@ -102,7 +103,8 @@ def test_a_volume_that_was_changed_is_not_known(index: Index, path: Path) -> Non
     index.commit()
     change(path, "UPDATE volumes SET volume=6")
     again = Index(path, 32768)
-    assert again.volumes == {}
+    assert again.instance("test.afs", 5) is None
+    assert again.instance("test.afs", 6) is None
     again.close()
 
 

@@ -1,0 +1,165 @@
+"""What the daemon takes of memory while very much is looked at, and that it gives it back.
+
+A user's case: the daemon and a cell are processes of their own, and a program walks through the
+kernel. The start is the daemon after a first `ls` in a volume. What counts is the resident size, as
+`ps` and `top` show it; `RssAnon`, the part of it that is in no file, is printed, too.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from afsfuse.memory import able
+from tests.mount import inodesd, treesd
+from tests.mount.harness import ROOT, Children, clear, wait_until
+from tests.mount.usersmount import Process, loopback_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.mount,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to see all processes"),
+    pytest.mark.skipif(not able(), reason="another Python, or another C library"),
+]
+
+MIB = 1 << 20
+WALK = """
+import os, sys
+for volume in os.scandir(sys.argv[1]):
+    for entry in os.scandir(volume.path):
+        entry.stat(follow_symlinks=False)
+"""
+
+
+class Taken(NamedTuple):
+    """Bytes of memory of a process."""
+
+    resident: int
+    anonymous: int
+
+    def __str__(self) -> str:
+        return f"{self.resident / MIB:.1f} MiB ({self.anonymous / MIB:.1f} anonymous)"
+
+
+class Watched:
+    """A cell, a mount of it by the command, and the memory of the daemon."""
+
+    def __init__(self, folder: Path, children: Children, cell: str, words: tuple[int, ...]) -> None:
+        self._folder = folder
+        self._children = children
+        self.point = folder / "afs"
+        self._confdir = folder / "conf"
+        for each in (self.point, self._confdir):
+            each.mkdir()
+        self._address = loopback_address()
+        started = children.start(
+            sys.executable, "-m", cell, self._address, self._confdir, *map(str, words),
+            stdin=subprocess.PIPE, cwd=ROOT,
+        )  # fmt: skip
+        self.cell = Process(started, b"ready")
+
+    def mount(self, options: str) -> None:
+        words = f"confdir={self._confdir},bind={self._address.rpartition('.')[0]}.254"
+        words += f",logfile={self._folder / 'log'},{options}"
+        self._daemon = self._children.start(
+            sys.executable, "-m", "afsfuse", "mount", "afs", self.point, "-f", "-o", words, cwd=ROOT
+        )
+        wait_until(lambda: os.path.ismount(self.point), "the mount")
+
+    def taken(self) -> Taken:
+        """Source of the names: proc(5)."""
+        with open(f"/proc/{self._daemon.pid}/status", encoding="utf-8") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        resident, anonymous = (int(fields[name].split()[0]) << 10 for name in ("VmRSS", "RssAnon"))
+        return Taken(resident, anonymous)
+
+    def returned(self, start: Taken, share: float, seconds: float) -> Taken:
+        """Wait until the memory is within a share of its start, or tell that it is not."""
+        try:
+            wait_until(lambda: self.taken().resident <= start.resident * share, "less", seconds)
+        except AssertionError:
+            pytest.fail(f"{start} at the start, still {self.taken()} at the end")
+        return self.taken()
+
+
+@pytest.fixture
+def watched(tmp_path: Path, children: Children) -> Iterator[Callable[..., Watched]]:
+    folder = tmp_path.resolve()
+    yield lambda cell, *words: Watched(folder, children, cell, words)
+    children.end()
+    clear(folder / "afs")
+
+
+@pytest.mark.parametrize("cache", ["none", "disk"])
+@pytest.mark.parametrize(
+    ("volumes", "expire", "most"),
+    [
+        pytest.param(500, 3, 30_000, id="short"),
+        pytest.param(
+            10_000, 60, 16_000, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(1200)]
+        ),
+    ],
+)
+def test_volumes_that_expire_give_their_memory_back(
+    watched: Callable[..., Watched],
+    tmp_path: Path,
+    cache: str,
+    volumes: int,
+    expire: int,
+    most: int,
+) -> None:
+    """`most`: bytes of memory that one may take; few of them share what is taken once."""
+    w = watched(treesd.__name__, volumes)
+    cachedir = "none" if cache == "none" else f"{tmp_path / 'cache'},cachesize=1G"
+    w.mount(f"expire={expire},cachedir={cachedir}")
+    place = w.point / treesd.CELL / "v"
+    os.listdir(place / treesd.name_of(0))
+    start = w.taken()
+    subprocess.run([sys.executable, "-c", WALK, place], check=True)
+    peak = w.taken()
+    each = (peak.resident - start.resident) / volumes
+    print(f"{volumes} volumes, cache {cache}: {start} at the start, {peak} at the peak,", end=" ")
+    print(f"{each:.0f} bytes each")
+    assert 1000 < each < most
+    wait_until(lambda: w.cell.ask("('promises',)") == "0", "the trees go", 3 * expire + 60)
+    end = w.returned(start, 1.10, 60)
+    print(f"{end} at the end: {100 * (end.resident / start.resident - 1):.1f} % more")
+
+
+@pytest.mark.parametrize(
+    ("directories", "names", "most"),
+    [
+        pytest.param(4, 5_000, 120 * MIB, id="short"),
+        pytest.param(
+            15, 10_000, 600 * MIB, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]
+        ),
+    ],
+)
+def test_inodes_that_are_forgotten_give_their_memory_back(
+    watched: Callable[..., Watched], directories: int, names: int, most: int
+) -> None:
+    """`find` looks at all; then the volumes expire, and the kernel drops what it remembers."""
+    count = directories * names
+    expire = 5
+    w = watched(inodesd.__name__, directories, names)
+    w.mount(f"expire={expire},cachedir=none")
+    place = w.point / inodesd.CELL
+    os.listdir(place / "000")
+    start = w.taken()
+    find = subprocess.run(
+        ["find", place, "-type", "f", "-size", "0", "-printf", "."], check=True, capture_output=True
+    )
+    assert len(find.stdout) == count
+    peak = w.taken()
+    print(f"{count} inodes: {start} at the start, {peak} at the peak,", end=" ")
+    print(f"{(peak.resident - start.resident) / count:.0f} bytes each")
+    assert peak.resident < most
+    end = w.returned(start, 1.10, 3 * expire + 120)
+    print(f"{end} at the end: {100 * (end.resident / start.resident - 1):.1f} % more")
