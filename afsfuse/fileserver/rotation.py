@@ -294,7 +294,9 @@ class Rotation:
     ) -> T:
         """Try the addresses of one server in turn; `_Elsewhere` if none could do it."""
         health = self.health
-        if not (health.is_down(server) or health.is_crowded(server)):
+        if health.is_down(server):
+            health.wanted(server)
+        elif not health.is_crowded(server):
             others = len(servers) > 1 and any(
                 other is not server and not health.is_down(other) for other in servers
             )

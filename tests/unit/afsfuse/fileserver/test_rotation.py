@@ -139,6 +139,27 @@ async def test_a_dead_server_is_given_up_in_time_and_then_at_once(
         assert await timed(w) < 0.1
 
 
+@pytest.mark.parametrize("minutes", [10.0, 10.1, 10.2, 10.3, 10.4])
+async def test_who_cannot_wait_for_a_server_that_was_long_down_has_it_looked_at(
+    autojump_clock: MockClock, minutes: float
+) -> None:
+    async with world() as w:
+        await timed(w)
+        cut_off(w, 0)
+        await failing(w, ServerUnreachable)
+        await trio.sleep(minutes * 60)
+        w.network.heal()
+        healed = trio.current_time()
+        while True:
+            try:
+                await timed(w)
+            except ServerUnreachable:
+                await trio.sleep(1)
+            else:
+                break
+        assert trio.current_time() - healed < 10
+
+
 @pytest.mark.parametrize(("code", "kind"), [(110, VolumeBusy), (106, VolumeOffline)])
 async def test_a_shorter_time_bounds_every_wait(
     autojump_clock: MockClock, code: int, kind: type[AfsError]
