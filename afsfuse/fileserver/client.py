@@ -181,6 +181,10 @@ class FileServerClient:
     def slept(self) -> None:
         """This machine has slept: servers have forgotten our connections, NATs the way to us."""
         self._endpoint.reconnect()
+        self.look_at_all()
+
+    def look_at_all(self) -> None:
+        """Measure all servers at all their addresses now, and choose among these anew."""
         for server in self._rotation.health.servers():
             self._rotation.health.look_soon(server)
 

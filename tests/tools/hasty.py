@@ -24,6 +24,7 @@ def main() -> int:
         (Parameters, "nat_interval", keepalive),
     ):
         defaults = kind.__init__.__kwdefaults__
+        assert defaults
         assert field in defaults
         defaults[field] = float(value)
     return cli.main(arguments)

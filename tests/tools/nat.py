@@ -105,8 +105,8 @@ class Nat:
     def move(self) -> None:
         """Have the other address from now on, as after a new contract with the provider's line."""
         before, self._address = self._address, self._network.address(OTHER)
-        self._ip(self._pid, f"address add {self._address}/24 dev outside")
         self._ip(self._pid, f"address del {before}/24 dev outside")
+        self._ip(self._pid, f"address add {self._address}/24 dev outside")
         self.map()
 
     @property

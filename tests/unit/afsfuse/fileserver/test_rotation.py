@@ -7,10 +7,12 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from math import inf
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 import trio
 
+from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.volumes import Site, Volume
 from afsfuse.errors import (
     AfsError,
@@ -210,6 +212,25 @@ async def test_a_server_that_came_back_at_another_address(autojump_clock: MockCl
         assert await timed(w) < 20 + 3 + 1
         assert stand_in.calls["FetchStatus"] == 1
         assert w.locator.refreshes == 1
+
+
+async def test_a_server_that_got_a_second_address(autojump_clock: MockClock) -> None:
+    """The first one falls silent, and is not waited for once more when the second one is known."""
+    registry = ServerRegistry()
+    async with world(hosts=2) as w:
+        moved, stand_in = w.hosts
+        moved.server = registry.update("test.afs", UUID(int=9), 1, moved.listening)
+        w.volume.sites = (Site(moved.server, 0),)
+        await timed(w)
+        cut_off(w, 0)
+
+        def look(volume: Volume) -> None:
+            both = [*moved.listening, *stand_in.listening]
+            registry.update("test.afs", UUID(int=9), 2, both)
+
+        w.locator.on_refresh = look
+        assert await timed(w) < 20 + 3 + 3
+        assert stand_in.calls["FetchStatus"] == 1
 
 
 async def test_a_dead_cell_does_not_hold_up_who_finds_a_server_dead(
