@@ -215,6 +215,8 @@ def test_after_silence_a_new_connection_is_tried(timeouts: CallTimeouts, begun: 
     assert isinstance(call.error, CallTimeout)
     pair.on_server = echo
     assert pair.finish(pair.call(b"again"), limit=5.0) == b"again"
+    pair.run_for(pair.client.parameters.client_idle_time + 60.0)
+    assert pair.client.statistics(pair.now).client_connections == 0, "nothing is left of either"
 
 
 def test_a_call_that_only_took_long_costs_no_connection() -> None:
