@@ -21,7 +21,7 @@ import trio
 from afsfuse.interfaces.common import Fid
 from rxrpc import Endpoint
 from tests.cell.raw import RawClient
-from tests.interop.mounts import RealMount, mounted
+from tests.interop.mounts import RealMount, eventually, mounted
 from tests.realcell.afsio import Afsio
 from tests.realcell.network import Direction
 
@@ -36,6 +36,8 @@ pytestmark = [pytest.mark.realcell, pytest.mark.mount, pytest.mark.soak]
 CROWD = 64
 MOST = 560.0
 """Seconds: more than a server promises to one of a crowd."""
+BACK = 60.0
+"""Seconds from when breaks arrive again until all is right."""
 NAME = "scratch/slot25"
 CALLS = "udp sport 7000 @th,232,8 & 1 == 1"
 """What the file server sends in calls of its own: the flag CLIENT_INITIATED, in byte 21 of the Rx
@@ -60,23 +62,33 @@ async def test_nothing_old_is_read_after_the_end_of_a_promise(
                 await trio.to_thread.run_sync(
                     partial(afsio.overwrite, f"/afs/.test.afs/{NAME}", changed)
                 )
-                seen = await first_seen(path, before, changed, promised + MOST)
+                end, how = await end_of_the_old(path, before, changed, promised + MOST)
             finally:
                 real_cell.network.heal("client1")
-            print(f"old for {seen - promised:.0f} s after the promise")
-            assert seen - promised <= MOST
+            print(f"old for {end - promised:.0f} s after the promise, then {how}")
+            right = partial(eventually, lambda: contents(path) == changed, BACK)
+            assert await trio.to_thread.run_sync(right)
 
 
-async def first_seen(path: Path, before: bytes, after: bytes, until: float) -> float:
-    """When a file first shows what it is now; it shows nothing but that and what it was."""
-    while True:
-        text = await trio.to_thread.run_sync(path.read_bytes)
-        now = time.monotonic()
-        if text == after:
-            return now
-        assert text == before
-        assert now < until, "old contents after the end of the promise"
+def contents(path: Path) -> bytes | None:
+    """None when the server takes too long: it calls us in vain before it answers."""
+    try:
+        return path.read_bytes()
+    except TimeoutError:
+        return None
+
+
+async def end_of_the_old(
+    path: Path, before: bytes, after: bytes, until: float
+) -> tuple[float, str]:
+    """When a file was last shown as it was, and what came then."""
+    last = time.monotonic()
+    while (text := await trio.to_thread.run_sync(contents, path)) == before:
+        last = time.monotonic()
+        assert last < until, "old contents after the end of the promise"
         await trio.sleep(0.5)
+    assert text in (after, None)
+    return last, "new" if text else "ETIMEDOUT"
 
 
 def fid_of(mount: RealMount) -> Fid:

@@ -81,7 +81,7 @@ def test_a_nat_that_forgets_us_is_reminded(real_cell: RealCell, tmp_path: Path) 
 def test_a_nat_that_gives_us_another_port(real_cell: RealCell, tmp_path: Path) -> None:
     nat = Nat(real_cell, "client1")
     with behind(nat, real_cell, tmp_path / "afs", SHORT, 20.0) as mount:
-        change_places(real_cell, nat, mount, CHANGES["port"], SHORT)
+        change_places(real_cell, nat, mount, CHANGES["port"], SHORT + ANSWER)
 
 
 @pytest.mark.soak

@@ -72,10 +72,11 @@ class Nat:
         assert self._router is not None
         assert self._router.stdin is not None
         assert self._router.stdout is not None
-        links = json.loads(run([*self._enter(self._host.holder), "ip", "-json", "link"]))
-        if any(link["ifname"] == "nat0" for link in links):
-            # Its peer goes with it, and the router's other cable with the router.
-            self._ip(self._host.holder, "link del nat0")
+        # Each with its other end, and now: a namespace is taken apart some time after its end.
+        for holder, cable in ((self._host.holder, "nat0"), (self._network.lan, "p-nat")):
+            links = json.loads(run([*self._enter(holder), "ip", "-json", "link"]))
+            if any(link["ifname"] == cable for link in links):
+                self._ip(holder, f"link del {cable}")
         self._ip(self._host.holder, "link set eth0 up")
         self._router.stdin.close()
         self._router.wait()
