@@ -138,6 +138,7 @@ class CallTimeout(CallError):
     """
 
     TOO_LARGE = "too large"
+    SILENCE = frozenset({"dead peer", "forgotten"})
 
     def __init__(self, what: str) -> None:
         super().__init__(what)

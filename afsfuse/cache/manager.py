@@ -397,6 +397,7 @@ class CacheManager:
     def _slept(self, seconds: float) -> None:
         """The machine was asleep: the clock of all promises stood still meanwhile."""
         log.info("the machine slept for %.0f s; all files are checked", seconds)
+        self._client.slept()
         self.break_all()
         self.locks.slept(seconds)
 

@@ -84,7 +84,7 @@ class ServerRegistry:
         elif server.unique != unique or server.addresses != tuple(addresses):
             server.unique = unique
             server.addresses = tuple(addresses)
-            server.down_until = -inf
+            server.down_until = server.last_seen = -inf  # at which of them it answers is not known
         return server
 
 

@@ -53,4 +53,5 @@ class ServerPreferences:
         except ValueError as exc:
             raise ControlRefused(str(exc)) from None
         self._client.preferences.set(where, value)
+        self._client.look_at_all()
         log.info("the rank of %s is %s now", where, "as usual" if value is None else value)

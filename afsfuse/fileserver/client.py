@@ -185,6 +185,16 @@ class FileServerClient:
             self._rotation.health.look_soon(server)
             self._promises_lost(server)
 
+    def slept(self) -> None:
+        """This machine has slept: servers have forgotten our connections, NATs the way to us."""
+        self._endpoint.reconnect()
+        self.look_at_all()
+
+    def look_at_all(self) -> None:
+        """Measure all servers at all their addresses now, and choose among these anew."""
+        for server in self._rotation.health.servers():
+            self._rotation.health.look_soon(server)
+
     def on_promises_lost(self, told: Callable[[FileServer], None]) -> None:
         """Have `told` called when a server may have told us in vain of broken promises."""
         self._promises_lost = told

@@ -1,8 +1,9 @@
 """Which file servers answer: who waits for them, which count as down, when they are back.
 
-Every server that may be used is probed at all its addresses: every five minutes while it answers
-and has volumes that are in use, every few seconds when it has just gone down, and every half minute
-later on. The log tells when contact is lost and when it is found again, and nothing else.
+Every server that may be used is probed at all its addresses: every four minutes while it answers
+and has volumes that are in use, every few seconds when it has just gone down, or while anybody wants
+it, and every half minute else. The log tells when contact is lost and when it is found again, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -39,13 +40,17 @@ class HealthLimits:
     """A server of which waiting operations have not heard for so long is silent."""
 
     probe_interval: float = 5.0
-    """Between two probes of a server that was heard of less than two minutes ago."""
+    """Between two probes of a server that was heard of less than two minutes ago, or that is
+    wanted: however many want it, it is asked no more often.
+    """
 
     patient_interval: float = 30.0
-    """... and of one that has been down for longer. Source: fs_probe.c."""
+    """... and of one that has been down for longer, and that nobody wants. Source: fs_probe.c."""
 
-    answering_interval: float = 300.0
-    """... and of one that answers. Source: fs_probe.c."""
+    answering_interval: float = 240.0
+    """... and of one that answers. After a NAT on the way has given us another port, this is what
+    has servers call us back there: within 5 minutes, 20 s of which a server takes to believe it.
+    """
 
     first_look: float = 2.0
     """After so long a server that is new to us is measured."""
@@ -71,6 +76,7 @@ class _Record:
     __slots__ = (
         "address",
         "down",
+        "looked",
         "probe",
         "probe_at",
         "rtts",
@@ -87,7 +93,8 @@ class _Record:
         self.since = 0.0  # when the first of these began to wait
         self.probe: trio.Event | None = None  # a probe is under way
         self.thorough = False  # ... of all addresses
-        self.probe_at = probe_at  # when to probe next
+        self.probe_at = probe_at  # when to probe next; inf: that has begun
+        self.looked = -math.inf  # when the last probe began, or ended
         self.down = False
         self.unheard = False  # the last probe of a server that is not down had no answer
 
@@ -157,38 +164,54 @@ class Health:
         self._record(server)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Probe all servers, those that are down more often, until cancelled."""
+        """Probe all servers, those that are down more often, until cancelled. None of them waits
+        for the silence of another one.
+        """
         task_status.started()
-        while True:
-            self._news = trio.Event()
-            due = min((r.probe_at for r in self._records.values()), default=math.inf)
-            with trio.move_on_at(due):
-                await self._news.wait()  # another one may be due earlier
-                continue
-            now = trio.current_time()
-            await self._look_at(self._due(now))
-
-    def _due(self, now: float) -> list[FileServer]:
-        """The servers that are to be probed now."""
-        due = [
-            (server, record) for server, record in self._records.items() if record.probe_at <= now
-        ]
-        in_use = self.in_use()
-        wanted = [s for s, record in due if record.down or record.unheard or s in in_use]
-        for server, record in due:
-            if server not in wanted:
-                record.probe_at = now + self._limits.answering_interval
-        return wanted
-
-    async def _look_at(self, servers: Sequence[FileServer]) -> None:
-        """Measure servers at all their addresses, all at once."""
         async with trio.open_nursery() as nursery:
-            for server in servers:
-                nursery.start_soon(self._probe_one, server, True)
+            while True:
+                self._news = trio.Event()
+                due = min((r.probe_at for r in self._records.values()), default=math.inf)
+                with trio.move_on_at(due):
+                    await self._news.wait()  # another one may be due earlier
+                    continue
+                now = trio.current_time()
+                for server, record in self._due(now):
+                    record.probe_at = math.inf
+                    record.looked = now
+                    nursery.start_soon(self._look_at, server, record)
+
+    def _due(self, now: float) -> list[tuple[FileServer, _Record]]:
+        """The servers that are to be probed now; those that are let be come into it later."""
+        due: list[tuple[FileServer, _Record]] = []
+        in_use = self.in_use()
+        for server, record in self._records.items():
+            if record.probe_at > now:
+                continue
+            if record.down or record.unheard or server in in_use:
+                due.append((server, record))
+            else:
+                record.probe_at = now + self._limits.answering_interval
+        return due
+
+    async def _look_at(self, server: FileServer, record: _Record) -> None:
+        """Measure a server at all its addresses, and see to it that it is looked at again."""
+        await self._probe_one(server, True)
+        if record.probe_at == math.inf:  # somebody else's probe was under way, and given up
+            record.probe_at = trio.current_time() + self._limits.probe_interval
+        self._news.set()
 
     def is_down(self, server: FileServer) -> bool:
         """Whether calls to the server should not even be tried."""
         return server.down_until > trio.current_time()
+
+    def wanted(self, server: FileServer) -> None:
+        """Somebody has to do without a server that is down: see soon whether it is back."""
+        record = self._record(server)
+        due = record.looked + self._limits.probe_interval
+        if record.probe is None and due < record.probe_at:
+            record.probe_at = due
+            self._news.set()
 
     def is_crowded(self, server: FileServer) -> bool:
         """Whether enough operations wait already for a server that says nothing."""
@@ -319,6 +342,7 @@ class Health:
             return server.last_seen >= began
         finally:
             record.probe = None
+            record.looked = trio.current_time()
             done.set()
 
     def _best_address(self, server: FileServer, rtts: dict[Address, float]) -> Address:

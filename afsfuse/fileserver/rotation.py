@@ -102,7 +102,7 @@ class RetryLimits:
     """
 
     probe_time: float = 3.0
-    """How long a probe waits for its answer."""
+    """How long a probe waits for any word of its server."""
 
     readdress_time: float = 10.0
     """A record that is older than this is asked for again when no server of it answers."""
@@ -299,7 +299,9 @@ class Rotation:
     ) -> T:
         """Try the addresses of one server in turn; `_Elsewhere` if none could do it."""
         health = self.health
-        if not (health.is_down(server) or health.is_crowded(server)):
+        if health.is_down(server):
+            health.wanted(server)
+        elif not health.is_crowded(server):
             others = len(servers) > 1 and any(
                 other is not server and not health.is_down(other) for other in servers
             )
@@ -431,15 +433,16 @@ class Rotation:
     async def _probe(self, server: FileServer, address: tuple[str, int]) -> float | None:
         """The round trip to the server at this address, if it answers, be it with an abort.
 
-        Probes are anonymous: whether a server is there must not hang on anybody's token.
+        Probes are anonymous: whether a server is there must not hang on anybody's token. One that
+        takes its time but says that it is there is waited for: a file server that sees us at
+        another address looks for us at the old one first, for some 15 s (OpenAFS 1.8.9).
         """
         connection = self._connect(address)
-        limit = self.limits.probe_time
+        limits = self.limits
         began = trio.current_time()
+        timeouts = CallTimeouts(dead=limits.probe_time, hard=limits.dead_time)
         try:
-            await connection.call(
-                GET_CAPABILITIES, Void(), timeouts=CallTimeouts(dead=limit, hard=limit)
-            )
+            await connection.call(GET_CAPABILITIES, Void(), timeouts=timeouts)
         except CallAborted as exc:
             if judge(exc) is Verdict.UNREACHABLE:
                 return None

@@ -66,6 +66,7 @@ class Call(HotPath):
         self.dirty = False  # in the list of calls that may have something to send
         self.announced = False  # an event for the user is on its way
         self.heard = now  # when the peer last sent something sensible
+        self._bound = now  # when the call got its place
         self.receiving: Receiving
         self.sending: Sending
         self._packets: PacketWriter
@@ -94,11 +95,16 @@ class Call(HotPath):
         self.expect_packets()
         self.sending = Sending(connection.peer, self.context.parameters, now=now)
         self.packetizer.size = connection.payload_size
-        self.heard = self._clocks.pinged = now
+        self.heard = self._bound = self._clocks.pinged = now
         if not self.context.journal.every_packet:
             self.open_fast_path()
         started = CallStarted(self.address, connection.cid | channel, number)
         self.context.journal.record(now, started)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether nothing sensible has ever come for this call."""
+        return self.heard == self._bound
 
     def open_fast_path(self) -> None:
         """Have packets of this call come to `take` at once."""

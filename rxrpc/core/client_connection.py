@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rxrpc.core.connection import Connection
 from rxrpc.core.states import CallState
 from rxrpc.core.timers import NEVER
-from rxrpc.errors import CallAborted, SecurityError
+from rxrpc.errors import CallAborted, CallTimeout, SecurityError
 from rxrpc.trace import DropReason
 from rxrpc.wire.ack import AckReason, build_ack
 from rxrpc.wire.packet import CHANNELS, CLIENT_INITIATED, Header, PacketType
@@ -167,7 +167,7 @@ class ClientConnection(Connection):
         """A call has ended: its channel is for the next one."""
         super().on_call_over(call, now)
         self.peer.used = now
-        if self.exclusive:
+        if self.exclusive or _was_silence(call):
             self.bundle.remove(self)
         self._end_turn(now)
         if isinstance(call.error, CallAborted) and call.error.remote and not self.seeks_upgrade:
@@ -180,3 +180,15 @@ class ClientConnection(Connection):
         if self.exclusive:  # it only remembers that its reply was whole, while the server may ask
             return self.context.parameters.dead_time
         return self.context.parameters.client_idle_time
+
+
+def _was_silence(call: Call) -> bool:
+    """Whether a call ended since nothing came, so that its connection had better be a new one.
+
+    A NAT on the way may have given us another port or address: the server goes on answering at the
+    one that the connection began with. Source: rx.c, rxi_FindConnection.
+    """
+    error = call.error
+    if not isinstance(error, CallTimeout):
+        return False
+    return error.what in CallTimeout.SILENCE or (error.what == "hard" and call.unheard)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rxrpc.core.parameters import Parameters
     from rxrpc.core.peer import Peer
 
+_PROBES = 3  # of the end of a flight, before a timeout
 _REORDER_FRACTION = 0.25  # of the least round trip: how late a packet may be (RFC 8985)
 
 
@@ -75,7 +76,7 @@ class Sending:
         self._probe_at = NEVER
         self._reorder_at = NEVER
         self._hold_until = 0.0  # after a BUSY
-        self._probed = False  # since something new was acknowledged
+        self._probes = 0  # since something new was acknowledged, or the last timeout
         self._limited = False  # the congestion window held packets back
         self._at_once = False  # a loss was found: the first repetition does not wait (RFC 5681)
         self._ack_order: int | None = None  # serial of the latest ACK packet
@@ -306,8 +307,7 @@ class Sending:
                 self._reordering = True
         self.congestion.on_acked(len(new), limited=self._limited)
         self._limited = False
-        self._timeouts = 0
-        self._probed = False
+        self._timeouts = self._probes = 0
         self._hold_until = 0.0
         self.acked_at = now
         if self._in_flight or self._lost:
@@ -365,13 +365,14 @@ class Sending:
         if self._timeout_at <= now:
             self._on_timeout(now)
         elif self._probe_at <= now:
-            self._probe_at = NEVER
-            self._probed = True
+            self._probes += 1
+            self._probe_at = self._next_probe(now)
             return self.probe()
         return None
 
     def _on_timeout(self, now: float) -> None:
         self._timeouts += 1
+        self._probes = 0
         self.congestion.on_timeout(self._transmissions + 1, self._in_flight)
         self._mark_all_lost()
         self._restart_timers(now)
@@ -410,13 +411,22 @@ class Sending:
     def _restart_timers(self, now: float) -> None:
         timeout = self._peer.rtt.timeout(self._timeouts)
         self._timeout_at = now + timeout
+        self._probe_at = self._next_probe(now)
+
+    def _next_probe(self, now: float) -> float:
+        """When to probe, after the probes so far; `NEVER` when a timeout comes before.
+
+        Three before each timeout, each after twice the time of the one before, where RFC 8985 has
+        one before the first: at 20 % of loss each way one probe in three is in vain, and a timeout
+        is an age where round trips are short. Where they are long, there is no room for so many.
+        """
         delay = self._peer.rtt.probe_delay()
-        self._probe_at = NEVER
-        if delay is not None and not self._timeouts and not self._probed:
-            if self._sent and self._sent[-1].flags & LAST_PACKET:
-                delay += self._parameters.soft_ack_delay
-            if delay < timeout:
-                self._probe_at = now + delay
+        if delay is None or self._probes >= _PROBES:
+            return NEVER
+        delay *= 1 << self._probes
+        if self._sent and self._sent[-1].flags & LAST_PACKET and not self._probes:
+            delay += self._parameters.soft_ack_delay
+        return now + delay if now + delay < self._timeout_at else NEVER
 
     def _stop_timers(self) -> None:
         self._timeout_at = self._probe_at = self._reorder_at = NEVER

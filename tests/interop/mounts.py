@@ -51,17 +51,21 @@ class RealMount:
         point: Path,
         options: str,
         runtime: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "afsfuse"),
     ) -> None:
-        """`runtime`: where its tokens are, if not where those of the tests' own process are."""
+        """`runtime`: where its tokens are, if not where those of the tests' own process are.
+        `program`: what Python is to run, with the arguments of `afsfuse`.
+        """
         self.point = point
         self.log = point.with_suffix(".log")
         everything = f"confdir={cell.confdir}" + (f",{options}" if options else "")
-        command = [sys.executable, "-m", "afsfuse", "mount", source, str(point), "-f"]
+        command = [sys.executable, *program, "mount", source, str(point), "-f"]
+        env = {**(environment or {}), **({OVERRIDE: str(runtime)} if runtime else {})}
         with self.log.open("wb") as log:
             self.daemon = host.popen(
-                [*command, "-o", everything], mounts=False, stdout=log, stderr=log,
-                env={OVERRIDE: str(runtime)} if runtime else None,
-            )  # fmt: skip
+                [*command, "-o", everything], mounts=False, stdout=log, stderr=log, env=env
+            )
         self._cell = cell.name
 
     @property
@@ -115,10 +119,14 @@ def mounted(
     source: str = "afs",
     options: str = "",
     runtime: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "afsfuse"),
 ) -> Iterator[RealMount]:
     """A mount for the time of a test; it must end cleanly and leave nothing."""
     point.mkdir(parents=True, exist_ok=True)
-    mount = RealMount(cell, cell.clients[host], source, point, options, runtime)
+    mount = RealMount(
+        cell, cell.clients[host], source, point, options, runtime, environment, program
+    )
     try:
         mount.wait_until_mounted()
         yield mount

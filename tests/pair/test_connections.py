@@ -4,6 +4,7 @@ import errno
 
 import pytest
 
+from rxrpc.core.clocks import CallTimeouts
 from rxrpc.core.parameters import Parameters
 from rxrpc.core.services import ServiceEntry
 from rxrpc.errors import (
@@ -181,3 +182,49 @@ def test_connections_are_made_anew_when_our_address_is_another_one() -> None:
     pair.on_server = echo
     assert pair.finish(pair.call(b"again")) == b"again"
     assert before.isdisjoint(seen)
+
+
+def connections(datagrams: list[Flying]) -> set[int]:
+    """Which connections they belong to."""
+    return {datagram.header.cid & ~3 for datagram in datagrams}
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "begun"),
+    [
+        (CallTimeouts(dead=20.0), False),
+        (CallTimeouts(dead=20.0), True),
+        (CallTimeouts(dead=3.0, hard=3.0), False),
+    ],
+)
+def test_after_silence_a_new_connection_is_tried(timeouts: CallTimeouts, begun: bool) -> None:
+    """A NAT gave us another port: what the server answers goes where the connection began."""
+    pair = Pair(server=NO_REACH_CHECK)
+    pair.finish(pair.call(b"warm"))
+    lost = connections(pair.log)
+
+    def mislead(flying: Flying) -> tuple[Flying, ...]:
+        return () if flying.target == CLIENT and connections([flying]) <= lost else (flying,)
+
+    pair.on_server = silent
+    call = pair.call(b"lost", timeouts=timeouts)
+    if begun:
+        pair.run_for(1.0)  # the server acknowledges the request meanwhile
+    pair.mangle = mislead
+    pair.run(lambda: call.over)
+    assert isinstance(call.error, CallTimeout)
+    pair.on_server = echo
+    assert pair.finish(pair.call(b"again"), limit=5.0) == b"again"
+    pair.run_for(pair.client.parameters.client_idle_time + 60.0)
+    assert pair.client.statistics(pair.now).client_connections == 0, "nothing is left of either"
+
+
+def test_a_call_that_only_took_long_costs_no_connection() -> None:
+    pair = Pair(server=NO_REACH_CHECK)
+    pair.on_server = silent
+    call = pair.call(b"slow", timeouts=CallTimeouts(hard=10.0))
+    pair.run(lambda: call.over)
+    assert isinstance(call.error, CallTimeout)
+    pair.on_server = echo
+    assert pair.finish(pair.call(b"again")) == b"again"
+    assert len(connections(pair.log)) == 1

@@ -105,6 +105,10 @@ class Network:
         """One more address for a host."""
         self._in(self._holders[host], f"address add {address}/24 dev eth0\n")
 
+    def remove_address(self, host: str, address: str) -> None:
+        """Take that back."""
+        self._in(self._holders[host], f"address del {address}/24 dev eth0\n")
+
     def lose(
         self,
         host: str,
@@ -128,6 +132,29 @@ class Network:
         """
         self.heal(host)
         self._rules(host, "ether type ip counter drop", direction)
+
+    def sever(self, host: str, address: str) -> None:
+        """Cut a host off from one address, silently, and from no other."""
+        self.heal(host)
+        for way, end in ((Direction.IN, "saddr"), (Direction.OUT, "daddr")):
+            self._rules(host, f"ip {end} {address} counter drop", way)
+
+    def connect_second(self, host: str, address: str) -> None:
+        """Lay a second cable to a host, with an address in a network of its own."""
+        holder = self._holders[host]
+        self._in(
+            self.lan,
+            f"link add q-{host} type veth peer name eth1 netns {holder}\n"
+            f"link set q-{host} master br0 up\n",
+        )
+        # Both cables are in one bridge: each answers for its own address only.
+        enter = ["nsenter", "-t", str(holder), "--net", "--"]
+        run([*enter, "sysctl", "-q", "-w", "net.ipv4.conf.all.arp_ignore=1"])
+        self._in(holder, f"address add {address}/24 dev eth1\nlink set eth1 up\n")
+
+    def disconnect_second(self, host: str) -> None:
+        """Take the second cable of a host away."""
+        self._in(self.lan, f"link del q-{host}\n")
 
     def heal(self, host: str) -> None:
         """Take all faults of a host away."""

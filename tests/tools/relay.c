@@ -2,8 +2,10 @@
  * A long line between two network namespaces, as an Ethernet bridge in user space.
  *
  * Opens a TAP device in each namespace and carries frames between them, every one late by the
- * delay of its direction. IPv4 UDP frames may in addition be lost, doubled, or held back so that
- * later ones overtake them, all from one seeded generator. No address is changed.
+ * delay of its direction. With a rate they also wait for those before them to pass, and UDP frames
+ * that would wait for longer than the queue is are dropped, as by a modem. IPv4 UDP frames may in
+ * addition be lost, doubled, or held back so that later ones overtake them, all from one seeded
+ * generator. No address is changed.
  *
  * Started by relay.py. When both devices exist, one line "ready" is written; at SIGTERM one line
  * with counters, as JSON, and the end. It also ends when its standard input does.
@@ -41,6 +43,7 @@ struct frame {
 
 struct settings {
     int64_t delay, jitter, hold;        /* ns, each way */
+    int64_t rate, queue;                /* bit/s, 0: without bound; ns that a frame may wait */
     double loss, duplicate, reorder;    /* probabilities */
 };
 
@@ -48,6 +51,7 @@ static struct frame *heap[MAX_FRAMES];
 static struct frame *spare[MAX_FRAMES + 8];
 static int heap_count, spare_count;
 static uint64_t arrivals, random_state;
+static int64_t free_at[2];             /* when a side has sent what it was given so far */
 static uint64_t carried, lost, doubled, held, overflowed;
 static volatile sig_atomic_t stopping;
 
@@ -146,10 +150,30 @@ static int is_udp(const struct frame *frame)
     return frame->length >= 34 && data[12] == 0x08 && data[13] == 0x00 && data[23] == 17;
 }
 
+/* When a frame has passed a line of this rate; -1 when the queue before it is full. */
+static int64_t passed(const struct frame *frame, const struct settings *line, int64_t time)
+{
+    int64_t *free = &free_at[frame->to];
+    if (line->rate == 0)
+        return time;
+    if (*free < time)
+        *free = time;
+    if (*free - time > line->queue && is_udp(frame))
+        return -1;
+    *free += frame->length * 8 * NANOSECOND / line->rate;
+    return *free;
+}
+
 /* Decide the fate of a frame which was read just now. */
 static void admit(struct frame *frame, const struct settings *line, int64_t time)
 {
     int copies = 1;
+    time = passed(frame, line, time);
+    if (time < 0) {
+        overflowed++;
+        spare[spare_count++] = frame;
+        return;
+    }
     frame->due = time + line->delay;
     if (is_udp(frame)) {
         if (line->loss > 0 && chance() < line->loss) {
@@ -250,9 +274,9 @@ int main(int count, char **arguments)
 {
     struct settings line;
     int taps[2];
-    if (count != 12) {
+    if (count != 14) {
         fprintf(stderr, "usage: relay NS NAME NS NAME delay jitter hold loss duplicate reorder"
-                        " seed (ns, probabilities)\n");
+                        " seed rate queue (ns, probabilities, bit/s)\n");
         return 2;
     }
     line.delay = atoll(arguments[5]);
@@ -262,6 +286,8 @@ int main(int count, char **arguments)
     line.duplicate = atof(arguments[9]);
     line.reorder = atof(arguments[10]);
     random_state = strtoull(arguments[11], NULL, 10) * 2654435769ULL + 88172645463325252ULL;
+    line.rate = atoll(arguments[12]);
+    line.queue = atoll(arguments[13]);
     stay();
     prctl(PR_SET_TIMERSLACK, 1000UL);
     signal(SIGTERM, stop);

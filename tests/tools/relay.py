@@ -52,6 +52,12 @@ class Line:
     hold_ms: float = 5.0
     seed: int = 1
 
+    rate_kbit: float = 0.0
+    """Thousands of bits a second, Ethernet's headers with them; 0: as fast as it goes."""
+
+    queue_ms: float = 500.0
+    """How long a packet may wait for those before it where there is a rate; more are dropped."""
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -62,6 +68,7 @@ class Carried:
     doubled: int
     held: int
     overflowed: int
+    """Dropped by a full queue."""
 
 
 class Relay:
@@ -76,6 +83,8 @@ class Relay:
         self._folder = cell.folder
         self._line = line
         self._process: subprocess.Popen[bytes] | None = None
+        self.carried: Carried | None = None
+        """What the line carried, once it has been stopped."""
 
     def __enter__(self) -> Relay:
         self.start()
@@ -122,7 +131,8 @@ class Relay:
             self._process.kill()
             output, _ = self._process.communicate()
         self._in(self._host.holder, "link set eth0 up\n")
-        return Carried(**json.loads(output))
+        self.carried = Carried(**json.loads(output))
+        return self.carried
 
     def _lay(self, far: str, near: str) -> None:
         """Bring the new cable up with the old one's hardware address, so that no host has to
@@ -148,13 +158,15 @@ class Relay:
 
 def _arguments(line: Line) -> list[str]:
     times = (line.round_trip_ms / 2, line.jitter_ms, line.hold_ms)
+    slow = (line.rate_kbit * 1000, line.queue_ms * _NS_IN_MS)
     shares = (line.loss, line.duplicate, line.reorder)
-    if any(time < 0 for time in times) or any(not 0 <= share <= 1 for share in shares):
+    if any(number < 0 for number in times + slow) or any(not 0 <= share <= 1 for share in shares):
         raise ValueError(f"no line can do this: {line}")
     return [
         *(str(round(time * _NS_IN_MS)) for time in times),
         *(str(share) for share in shares),
         str(line.seed),
+        *(str(round(number)) for number in slow),
     ]
 
 

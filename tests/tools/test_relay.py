@@ -104,3 +104,14 @@ def test_impossible_lines_are_refused(own_cell: RealCell) -> None:
     for line in (Line(round_trip_ms=-1), Line(loss=1.5)):
         with pytest.raises(ValueError, match="no line"):
             Relay(own_cell, "client1", line).start()
+
+
+def test_a_slow_line_drops_what_has_no_room_to_wait(own_cell: RealCell) -> None:
+    """At 64 kbit/s with a queue of 100 ms: some of the first packets, and few of the rest."""
+    with Relay(own_cell, "client1", Line(round_trip_ms=2, rate_kbit=64, queue_ms=100)) as relay:
+        client = own_cell.clients["client1"]
+        arrived = exchange(client, own_cell.clients["client2"], PACKETS)
+        assert arrived == sorted(arrived)
+        assert 0 < len(arrived) < PACKETS / 2
+    assert relay.carried is not None
+    assert relay.carried.overflowed >= PACKETS - len(arrived)

@@ -264,7 +264,7 @@ FAULTS = (
     Fault("restart", "a file server is restarted in order", restarted, short=False, seconds=0.0),
     Fault("kill", "a file server is killed, and started anew", killed, seconds=0.0),
     Fault("gone", "a file server's network is cut, and healed", gone, short=False),
-    Fault("cut", "the client's network is cut, and healed", cut, seconds=180.0),
+    Fault("cut", "the client's network is cut, and healed", cut, seconds=600.0),
     Fault("address", "a file server comes back at another address", readdressed, seconds=0.0),
     Fault("move", "`vos move` to another server", moved, short=False, seconds=0.0),
     Fault("offline", "`vos offline`, `vos online`", offline),

@@ -362,6 +362,9 @@ class FakeClient(SmallFiles):
         await self._travel()
         self.given_up += 1
 
+    def slept(self) -> None:
+        self.calls.append(("slept",))
+
     def count(self, kind: str) -> int:
         """How many calls of a kind were made."""
         return sum(call[0] == kind for call in self.calls)

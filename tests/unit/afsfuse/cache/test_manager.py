@@ -298,6 +298,7 @@ async def test_promises_end_when_the_machine_has_slept(
         client.promising = False
         await trio.sleep(3)
         assert not any(vnode.valid(trio.current_time()) for vnode in vnodes)
+        assert client.count("slept") == 1
         nursery.cancel_scope.cancel()
 
 

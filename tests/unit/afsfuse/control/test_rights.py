@@ -78,6 +78,9 @@ class Client:
     def __init__(self) -> None:
         self.preferences = Preferences()
 
+    def look_at_all(self) -> None:
+        """There is none."""
+
     def servers(self) -> list[ServerStatus]:
         return []
 

@@ -64,7 +64,83 @@ async def test_a_server_that_went_down_is_probed_often_then_seldom(
         assert not health.is_down(server)
         count = len(prober.asked)
         await trio.sleep(600)
-        assert len(prober.asked) - count == 2  # every five minutes, while it answers
+        assert len(prober.asked) - count == 2  # every four minutes, while it answers
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_is_wanted_is_probed_often_however_long_it_is_down(
+    autojump_clock: MockClock,
+) -> None:
+    prober, health, server = make()
+
+    async def want() -> None:
+        while health.is_down(server):
+            health.wanted(server)
+            await trio.sleep(0.5)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        health.silent(server, trio.current_time())
+        await trio.sleep(600)
+        for _ in range(50):
+            nursery.start_soon(want)
+        before = len(prober.asked)
+        await trio.sleep(600)
+        times = [when for when, _ in prober.asked[before:]]
+        pauses = [b - a for a, b in itertools.pairwise(times)]
+        assert 5 <= min(pauses) <= max(pauses) < 9, "as often as that, and not once for each"
+        prober.alive.add(ADDRESSES[0])
+        await trio.sleep(9)
+        assert not health.is_down(server)
+        count = len(prober.asked)
+        await trio.sleep(470)
+        assert len(prober.asked) - count == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_is_wanted_at_last_is_probed_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    prober, health, server = make()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        health.silent(server, trio.current_time())
+        await trio.sleep(615)  # in the middle of a long pause
+        prober.alive.add(ADDRESSES[0])
+        health.wanted(server)
+        await trio.sleep(0.1)
+        assert not health.is_down(server)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_look_that_waits_for_a_probe_that_is_given_up_is_made_again(
+    autojump_clock: MockClock,
+) -> None:
+    prober, health, server = make()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        health.silent(server, trio.current_time())
+        await trio.sleep(62)  # a second before the second look, of 30 s after the end of the first
+        with trio.move_on_after(2):  # somebody asks, and loses his patience
+            await health.probe([server])
+        prober.alive.add(ADDRESSES[0])
+        await trio.sleep(9)
+        assert not health.is_down(server)
+        nursery.cancel_scope.cancel()
+
+
+async def test_silence_of_one_server_does_not_hold_up_the_look_at_another(
+    autojump_clock: MockClock,
+) -> None:
+    prober, health, one = make()
+    two = FileServer("test.afs", UUID(int=2), 1, [ADDRESSES[1]])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        health.look_soon(one)
+        await trio.sleep(0.1)
+        health.look_soon(two)
+        await trio.sleep(0.1)
+        assert [address for _, address in prober.asked] == [ADDRESSES[0], ADDRESSES[1]]
         nursery.cancel_scope.cancel()
 
 
@@ -135,7 +211,7 @@ async def test_contact_is_lost_after_two_probes_and_told_once(
         health.watch(server)
         await trio.sleep(10)
         prober.alive = set()
-        await trio.sleep(299)
+        await trio.sleep(239)
         assert not health.is_down(server)  # one probe was lost: it may be the network's humour
         await trio.sleep(10)
         assert health.is_down(server)

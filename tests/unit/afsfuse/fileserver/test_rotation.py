@@ -7,10 +7,12 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from math import inf
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 import trio
 
+from afsfuse.cell.servers import ServerRegistry
 from afsfuse.cell.volumes import Site, Volume
 from afsfuse.errors import (
     AfsError,
@@ -139,6 +141,43 @@ async def test_a_dead_server_is_given_up_in_time_and_then_at_once(
         assert await timed(w) < 0.1
 
 
+@pytest.mark.parametrize("minutes", [10.0, 10.1, 10.2, 10.3, 10.4])
+async def test_who_cannot_wait_for_a_server_that_was_long_down_has_it_looked_at(
+    autojump_clock: MockClock, minutes: float
+) -> None:
+    async with world() as w:
+        await timed(w)
+        cut_off(w, 0)
+        await failing(w, ServerUnreachable)
+        await trio.sleep(minutes * 60)
+        w.network.heal()
+        healed = trio.current_time()
+        while True:
+            try:
+                await timed(w)
+            except ServerUnreachable:
+                await trio.sleep(1)
+            else:
+                break
+        assert trio.current_time() - healed < 10
+
+
+async def test_after_a_sleep_servers_are_looked_at_over_new_connections(
+    autojump_clock: MockClock,
+) -> None:
+    async with world(hosts=2) as w:
+        await timed(w)
+        await trio.sleep(10)
+        before = [host.calls["GetCapabilities"] for host in w.hosts]
+        old = {connection.cid for connection in w.endpoint.snapshot().connections}
+        w.client.slept()
+        await trio.sleep(1)
+        assert [host.calls["GetCapabilities"] for host in w.hosts] == [n + 1 for n in before]
+        used = [c for c in w.endpoint.snapshot().connections if c.idle <= 1.0]
+        assert len(used) == 2
+        assert old.isdisjoint(connection.cid for connection in used)
+
+
 @pytest.mark.parametrize(("code", "kind"), [(110, VolumeBusy), (106, VolumeOffline)])
 async def test_a_shorter_time_bounds_every_wait(
     autojump_clock: MockClock, code: int, kind: type[AfsError]
@@ -175,6 +214,25 @@ async def test_a_server_that_came_back_at_another_address(autojump_clock: MockCl
         assert w.locator.refreshes == 1
 
 
+async def test_a_server_that_got_a_second_address(autojump_clock: MockClock) -> None:
+    """The first one falls silent, and is not waited for once more when the second one is known."""
+    registry = ServerRegistry()
+    async with world(hosts=2) as w:
+        moved, stand_in = w.hosts
+        moved.server = registry.update("test.afs", UUID(int=9), 1, moved.listening)
+        w.volume.sites = (Site(moved.server, 0),)
+        await timed(w)
+        cut_off(w, 0)
+
+        def look(volume: Volume) -> None:
+            both = [*moved.listening, *stand_in.listening]
+            registry.update("test.afs", UUID(int=9), 2, both)
+
+        w.locator.on_refresh = look
+        assert await timed(w) < 20 + 3 + 3
+        assert stand_in.calls["FetchStatus"] == 1
+
+
 async def test_a_dead_cell_does_not_hold_up_who_finds_a_server_dead(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +264,7 @@ async def test_the_waiters_of_a_dead_server_are_freed_together(autojump_clock: M
         async with trio.open_nursery() as nursery:
             for number in range(40):
                 nursery.start_soon(ask, number * 0.5)
-        assert max(ended) <= 24
+        assert max(ended) <= 25
         assert w.hosts[0].server.waiting == 0
 
 

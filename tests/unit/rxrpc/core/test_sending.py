@@ -206,22 +206,42 @@ def test_an_old_table_does_not_take_back_what_a_newer_one_said() -> None:
     assert sender.sending.all_arrived
 
 
-def test_the_end_of_a_flight_is_probed_once_then_times_out() -> None:
-    sender = Sender(3)
+@pytest.mark.parametrize(
+    ("rtt", "pauses"),
+    [(0.001, [0.11, 0.02, 0.04]), (0.1, [0.3])],
+    ids=["short", "long"],
+)
+def test_the_end_of_a_flight_is_probed_then_times_out(rtt: float, pauses: list[float]) -> None:
+    """A peer may hold the ACK for the end of a request back; where it was asked, it does not."""
+    sender = Sender(3, rtt=rtt)
     sender.transmit()
-    probe = sender.timer()
-    assert probe is not None
-    assert probe.seq == 3
-    sender.send(probe)
-    assert sender.timer() is None
+    before = sender.now
+    seen = []
+    while (probe := sender.timer()) is not None:
+        assert probe.seq == 3
+        sender.send(probe)
+        seen.append(sender.now - before)
+        before = sender.now
+    assert seen == pytest.approx(pauses)
     assert sender.sending.timeouts == 1
     assert seqs(sender.transmit()) == [1], "one packet, after a timeout"
-    first = sender.now
-    assert sender.timer() is None
-    assert sender.now - first == pytest.approx(2 * sender.peer.rtt.timeout(0))
     assert sender.ack(2)
     assert sender.sending.timeouts == 0
     assert seqs(sender.transmit()) == [2, 3]
+
+
+def test_between_timeouts_there_are_three_probes_at_most() -> None:
+    sender = Sender(3, rtt=0.001)
+    sender.transmit()
+    for timeouts in range(1, 6):
+        began, probes = sender.now, 0
+        while (probe := sender.timer()) is not None:
+            sender.send(probe)
+            probes += 1
+        assert probes == 3
+        assert sender.sending.timeouts == timeouts
+        assert sender.now - began >= sender.peer.rtt.timeout(timeouts - 1)
+        assert seqs(sender.transmit()) == [1]
 
 
 def test_a_probe_looks_past_what_has_arrived() -> None:
