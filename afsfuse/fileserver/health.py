@@ -1,9 +1,9 @@
 """Which file servers answer: who waits for them, which count as down, when they are back.
 
 Every server that may be used is probed at all its addresses: every four minutes while it answers
-and has volumes that are in use, every few seconds when it has just gone down, or while anybody wants
-it, and every half minute else. The log tells when contact is lost and when it is found again, and
-nothing else.
+and has volumes that are in use, every few seconds when it has just gone down, or while anybody
+wants it, and every half minute else. The log tells when contact is lost and when it is found again,
+and nothing else.
 """
 
 from __future__ import annotations

@@ -167,4 +167,4 @@ async def test_a_record_that_became_another_volumes(autojump_clock: trio.abc.Clo
     with pytest.raises(VolumeMissing):
         await world.locator.refresh(volume)
     assert (volume.id, volume.info.name) == (100, "root.cell")
-    assert {site.server.uuid for site in volume.sites} == {FS1}
+    assert {site.server.uuid for site in volume.sites} <= {FS1}

@@ -158,7 +158,7 @@ async def test_a_server_of_which_nothing_is_in_use_is_let_be(autojump_clock: Moc
         await trio.sleep(3000)
         assert len(prober.asked) == 1
         used.add(server)
-        await trio.sleep(310)
+        await trio.sleep(200)
         assert len(prober.asked) == 2
         used.clear()
         prober.alive.clear()
