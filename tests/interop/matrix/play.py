@@ -81,7 +81,7 @@ def play(stage: Stage, fault: Fault, seconds: float, folder: Path) -> list[Outco
             f"{fault.name}: the daemon grew by {samples.growth / (1 << 20):.1f} MiB "
             f"to {samples[-1] / (1 << 20):.0f} MiB"
         )
-        if samples.growth > GROWTH_MAX:
+        if seconds >= LONG and samples.growth > GROWTH_MAX:
             lost["idle"].append("the daemon's memory grows")
     if not answered:
         lost["idle"].append("the kernel still waits for something")
