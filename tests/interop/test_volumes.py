@@ -268,6 +268,23 @@ def test_a_volume_that_is_restored_over_itself(real_cell: RealCell, folder: Path
         assert did["fsync"] is None  # another file has the number of the one that is open
 
 
+def test_no_listing_of_the_volume_before_is_kept(real_cell: RealCell, folder: Path) -> None:
+    """Each time the root is of the same data version, and somebody has the listing before open."""
+    for number in range(2):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            before = sorted(os.listdir(opened))
+            assert names(folder) == names(folder) == before  # the kernel has it
+            name = b"name%d" % number
+            put(real_cell, Directory({name: File(Bytes(b"x")), b"held": File(Bytes(b"y"))}))
+            assert eventually(lambda: name in os.listdir(os.fsencode(folder)), AGAIN)  # noqa: B023
+            assert names(folder) == ["held", name.decode()]
+            assert sorted(os.listdir(opened)) == ["held", name.decode()]
+        finally:
+            os.close(opened)
+        assert names(folder) == names(folder) == ["held", name.decode()]
+
+
 def test_one_of_two_sites_is_removed_and_comes_back(real_cell: RealCell, tmp_path: Path) -> None:
     """Nobody who reads notices, though it is the preferred one."""
     first, second = (real_cell.servers[name].address for name in ("fs2", "fs1"))
