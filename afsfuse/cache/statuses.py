@@ -403,14 +403,19 @@ class StatusKeeper:
             status.data_version != known.data_version or status.length != known.length
         ):
             self._version_moved(vnode)
+        elif status.mtime != known.mtime and vnode.volume.type is not VolumeType.RW:
+            # Of the same version, but of another time: of a replica, which nobody can change, that
+            # is a release, and its volume can have been restored before. See `_check_instance`.
+            self._instance_moved(vnode, False)
         return True
 
     def _check_instance(self, shelf: Shelf, sync: VolSync, ticket: int) -> None:
         """See what it means that the volume was created at another time than known.
 
         A later time on a read-only volume is a release: everything must be asked for again, but
-        equal data versions still mean equal data. Any other move is a volume restored or replaced,
-        whose versions may have been counted up anew over other data. Source: validation.c.
+        equal data versions still mean equal data where the times are equal, too (see `_replace`).
+        Any other move is a volume restored or replaced, whose versions may have been counted up
+        anew over other data. Source: validation.c.
         """
         known, created = shelf.created, sync.creation_time
         if not created or (known and ticket <= shelf.seen):

@@ -82,6 +82,7 @@ class _Record:
         "rtts",
         "scopes",
         "since",
+        "soon",
         "thorough",
         "unheard",
     )
@@ -94,6 +95,7 @@ class _Record:
         self.probe: trio.Event | None = None  # a probe is under way
         self.thorough = False  # ... of all addresses
         self.probe_at = probe_at  # when to probe next; inf: that has begun
+        self.soon = False  # ... whether or not anything of it is in use
         self.looked = -math.inf  # when the last probe began, or ended
         self.down = False
         self.unheard = False  # the last probe of a server that is not down had no answer
@@ -188,7 +190,8 @@ class Health:
         for server, record in self._records.items():
             if record.probe_at > now:
                 continue
-            if record.down or record.unheard or server in in_use:
+            if record.soon or record.down or record.unheard or server in in_use:
+                record.soon = False
                 due.append((server, record))
             else:
                 record.probe_at = now + self._limits.answering_interval
@@ -374,8 +377,12 @@ class Health:
         return list(self._records)
 
     def look_soon(self, server: FileServer) -> None:
-        """Something has changed: probe the server now, be it down or not."""
-        self._record(server).probe_at = trio.current_time()
+        """Something has changed: probe the server now, be it down or not, and in use or not: what
+        was measured before the change would decide who is asked first when it is used again.
+        """
+        record = self._record(server)
+        record.soon = True
+        record.probe_at = trio.current_time()
         self._news.set()
 
     def statuses(self) -> list[ServerStatus]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from afsfuse.model import Inode
-from afsfuse.vfs.inodes import NO_PAGES, Node, holders
+from afsfuse.vfs.inodes import MIXED_PAGES, NO_PAGES, Node, holders
 from afsfuse.vfs.names import SYS_SUFFIX
 
 if TYPE_CHECKING:
@@ -71,9 +71,17 @@ class KernelInvalidator:
         return vnode.holder is not None
 
     def promise_broken(self, vnode: Vnode) -> None:
-        """The attributes may be different from now on."""
+        """The attributes may be different from now on.
+
+        So may be the names of a directory that somebody has open. Whoever lists it again from the
+        start asks the kernel, which looks at the time of the last change, in whole seconds, and
+        does not wait for us to find out what has changed.
+        """
         for node in holders(vnode):
-            self._notifier.invalidate_attributes(node.inode)
+            if node.handles and node.is_directory and node.pages_version != NO_PAGES:
+                self._notifier.invalidate_data(node.inode)
+            else:
+                self._notifier.invalidate_attributes(node.inode)
 
     def data_changed(self, vnode: Vnode) -> None:
         """Pages of the old version must go, if it was ever opened."""
@@ -91,7 +99,7 @@ class KernelInvalidator:
         changed = None if names is None else list(names)
         for node in holders(directory):
             if node.pages_version != NO_PAGES:
-                self._notifier.invalidate_data(node.inode)
+                _outdated(self._notifier, node)
             stale = _suspects(node, directory) if changed is None else self._with_sys(changed)
             for name in stale:
                 if self._nodes.unhold(node, name):
@@ -194,6 +202,9 @@ def _outdated(notifier: KernelNotifier, node: Node) -> None:
     if node.pages_version == NO_PAGES:
         notifier.invalidate_attributes(node.inode)
     else:
+        # Whoever opens it before the kernel is told must not find it kept, be it that the version
+        # is the same, as it can be in a volume that was restored.
+        node.pages_version = MIXED_PAGES
         notifier.invalidate_data(node.inode)
 
 

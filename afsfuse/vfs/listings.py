@@ -121,10 +121,12 @@ class DirectoryHandle:
     async def read(self, offset: int, room: int) -> list[Listing]:
         """At most `room` entries from `offset` on; none at the end.
 
-        Reading from the start again shows the directory as it is now, otherwise it stays as it
-        was when it was opened, but for what was changed through this mount.
+        Reading from the start shows the directory as it is now, as far as that is known; from then
+        on it stays as it was, but for what was changed through this mount. What changed between
+        opening and the first reading has to be seen, too: the kernel has been told of that already,
+        and would keep what it lists now.
         """
-        if offset == 0 and self._begun:
+        if offset == 0 and (self._begun or self._outdated()):
             cache = self._reader.cache
             self._restart(await cache.directory(self._mount.volume, self._fid, self.who))
         self._begun = True
@@ -139,6 +141,10 @@ class DirectoryHandle:
             if page := self._page(window, index, room, rights):
                 return page
             offset = window.entries[min(index + room, len(window.entries)) - 1].slot + 1
+
+    def _outdated(self) -> bool:
+        vnode = self._reader.cache.peek(self._mount.volume, self._fid)
+        return vnode is not None and vnode.data_version != self._directory.data_version
 
     def _restart(self, directory: Directory) -> None:
         self._cancel()
@@ -195,8 +201,11 @@ class DirectoryHandle:
                     self._mount, self._fid.volume, dirent, window.vnodes[position], now, keep
                 )
                 offered.append(node)
+                if entry is None or isinstance(node, MountPoint):
+                    # The kernel is to list it again: that shows what is known then, and keeps
+                    # names of mount points, each of whose trees would be used by a LOOKUP.
+                    self.node.pages_version = MIXED_PAGES
                 if entry is None:
-                    self.node.pages_version = MIXED_PAGES  # the kernel is to list it again
                     entry = unknown(node, dirent.vnode)
             page.append(Listing(name, entry, dirent.slot + 1))
         return page

@@ -21,7 +21,7 @@ from tests.interop import insider
 from tests.interop.mounts import eventually, mounted
 from tests.realcell import dump
 from tests.realcell.configuration import CELL
-from tests.realcell.contents import Bytes, Directory, File, MountPoint, PseudoRandom
+from tests.realcell.contents import EPOCH, Bytes, Directory, File, MountPoint, PseudoRandom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -266,6 +266,52 @@ def test_a_volume_that_is_restored_over_itself(real_cell: RealCell, folder: Path
         assert did["list"] == ["new"]
         assert went(did, "stat", "read") == {"ENOENT"}
         assert did["fsync"] is None  # another file has the number of the one that is open
+
+
+def test_no_listing_of_the_volume_before_is_kept(real_cell: RealCell, folder: Path) -> None:
+    """Each time the root is of the same data version, and somebody has the listing before open."""
+    for number in range(2):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            before = sorted(os.listdir(opened))
+            assert names(folder) == names(folder) == before  # the kernel has it
+            name = b"name%d" % number
+            put(real_cell, Directory({name: File(Bytes(b"x")), b"held": File(Bytes(b"y"))}))
+            assert eventually(lambda: name in os.listdir(os.fsencode(folder)), AGAIN)  # noqa: B023
+            assert names(folder) == ["held", name.decode()]
+            assert sorted(os.listdir(opened)) == ["held", name.decode()]
+        finally:
+            os.close(opened)
+        assert names(folder) == names(folder) == ["held", name.decode()]
+
+
+def test_a_volume_that_is_restored_and_released(real_cell: RealCell, tmp_path: Path) -> None:
+    """Its replicas are told apart from those before by nothing but times: the numbers, versions and
+    lengths are the same.
+    """
+
+    def put_named(name: bytes, mtime: int) -> None:
+        put(real_cell, Directory({name: File(Bytes(name + b"\n"), mtime=mtime)}, mtime=mtime))
+
+    put_named(b"older", EPOCH)
+    try:
+        real_cell.volumes.replicate(VOLUME)
+        point = tmp_path / "afs"
+        with mounted(real_cell, "client1", point, source=f"#{CELL}:{VOLUME}.") as mount:
+            opened = os.open(mount.point, os.O_RDONLY)
+            try:
+                assert names(mount.point) == os.listdir(opened) == ["older"]
+                assert (mount.point / "older").read_text() == "older\n"
+                put_named(b"newer", EPOCH + 1)
+                real_cell.volumes.release(VOLUME)
+                assert eventually(lambda: names(mount.point) == ["newer"], AGAIN)
+                assert os.listdir(opened) == ["newer"]
+                assert (mount.point / "newer").read_text() == "newer\n"
+                assert not (mount.point / "older").exists()
+            finally:
+                os.close(opened)
+    finally:
+        remove(real_cell, VOLUME)
 
 
 def test_one_of_two_sites_is_removed_and_comes_back(real_cell: RealCell, tmp_path: Path) -> None:

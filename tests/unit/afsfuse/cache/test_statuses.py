@@ -356,6 +356,21 @@ async def test_a_release_ends_promises_but_keeps_data(
     assert replies.listener.data == []
 
 
+@pytest.mark.parametrize(("type", "kept"), [(VolumeType.RO, False), (VolumeType.RW, True)])
+async def test_a_replica_of_another_time_is_of_a_volume_that_was_restored(
+    autojump_clock: MockClock, client: FakeClient, type: VolumeType, kept: bool
+) -> None:
+    """Nobody can set a time there. In a read-write volume that is what `touch` does."""
+    replies = Replies(client, type)
+    vnode = replies.apply(make_status(), replies.log.begin())
+    vnode.link = (1, b"older")
+    status = make_status()
+    replies.apply(status._replace(mtime=status.mtime + 1), replies.log.begin())
+    assert (vnode.link is not None) is kept
+    assert replies.listener.data == ([] if kept else [vnode])
+    assert vnode.valid(trio.current_time())
+
+
 @pytest.mark.parametrize(
     ("type", "created"), [(VolumeType.RW, 2000), (VolumeType.RW, 500), (VolumeType.RO, 500)]
 )

@@ -174,6 +174,24 @@ async def test_a_server_of_which_nothing_is_in_use_is_let_be(autojump_clock: Moc
         nursery.cancel_scope.cancel()
 
 
+async def test_a_look_that_is_asked_for_is_taken_at_servers_that_are_let_be_too(
+    autojump_clock: MockClock,
+) -> None:
+    """After a move to another network the old measures would say who is asked first."""
+    prober, health, server = make()
+    prober.alive.add(ADDRESSES[0])
+    health.in_use = set
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        health.watch(server)
+        await trio.sleep(1000)
+        assert prober.asked == []
+        health.look_soon(server)
+        await trio.sleep(1000)
+        assert len(prober.asked) == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_all_addresses_are_probed_at_once_and_measured(autojump_clock: MockClock) -> None:
     prober, health, server = make(addresses=3)
     prober.alive = {ADDRESSES[0], ADDRESSES[2]}

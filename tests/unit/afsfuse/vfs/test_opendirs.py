@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from afsfuse.auth.identity import ANONYMOUS
+from afsfuse.cache import Vnode
 from afsfuse.vfs import ROOT_INODE
 from afsfuse.vfs.entry import KEPT, LISTED
 from afsfuse.vfs.inodes import MIXED_PAGES
 from tests.unit.afsfuse.vfs.world import Mounted, World, io_error
 
 if TYPE_CHECKING:
+    import pytest
     from trio.testing import MockClock
 
     from afsfuse.model import Inode
@@ -110,6 +112,111 @@ async def test_two_versions_are_never_kept_together(autojump_clock: MockClock) -
         assert await marks(m) == 0
         m.fs.releasedir(again)
         assert await marks(m) == LISTED
+
+
+async def test_what_changed_before_it_was_first_read_is_listed(autojump_clock: MockClock) -> None:
+    """The kernel has been told of the change already, and would keep the old listing."""
+    world = a_world()
+    async with world.mounted(**VOLUME) as m:
+        handle = await m.fs.opendir(ROOT_INODE, ANONYMOUS)
+        world.home.file(b"new", b"x")
+        m.break_callback([world.home.root])
+        await trio.sleep(1)
+        page = await m.fs.readdir(handle, 0, 2 * FILES)
+        assert b"new" in {listing.name for listing in page}
+        m.fs.releasedir(handle)
+
+
+async def test_a_listing_of_unknown_things_is_put_together_with_no_other(
+    autojump_clock: MockClock,
+) -> None:
+    world = a_world()
+    world.home.file(b"broken", b"x").error = io_error()
+    async with world.mounted(**VOLUME) as m:
+        first = await m.fs.opendir(ROOT_INODE, ANONYMOUS)
+        assert first & LISTED
+        await m.fs.readdir(first, 0, 2 * FILES)
+        assert await marks(m) == 0
+        m.fs.releasedir(first)
+        assert await marks(m) == LISTED
+
+
+async def test_a_volume_restored_at_the_same_version_is_listed_anew(
+    autojump_clock: MockClock,
+) -> None:
+    """Data versions are counted up from the dump's, over other names."""
+    world = a_world()
+    async with world.mounted(**VOLUME) as m:
+        await m.names(ROOT_INODE)
+        assert await marks(m) == LISTED | KEPT
+        slow = await m.fs.opendir(ROOT_INODE, ANONYMOUS)
+        root, version = world.home.root, world.home.root.version
+        world.home.unlink(b"f7")
+        world.home.file(b"new", b"x")
+        root.version, world.home.created = version, 2
+        m.break_callback([root])
+        assert await marks(m) == 0  # the old names are listed, too
+        m.fs.releasedir(slow)
+        assert await marks(m) == LISTED
+        assert b"new" in await m.names(ROOT_INODE)
+        assert await marks(m) == LISTED | KEPT
+
+
+async def test_two_volumes_at_one_place_are_never_kept_together(autojump_clock: MockClock) -> None:
+    world = World()
+    world.home.mountpoint(b"m", b"#v.")
+    world.volume("v").file(b"old", b"x")
+    async with world.mounted(target_lifetime=5.0, **VOLUME) as m:
+        point = await m.walk(b"m")
+        await m.names(point)
+        slow = await m.fs.opendir(point, ANONYMOUS)
+        assert slow & LISTED
+        del world.volumes["home.org", "v"]
+        world.volume("v").file(b"new", b"x")
+        await trio.sleep(6)
+        assert await marks(m, point) == 0
+        m.fs.releasedir(slow)
+        assert await marks(m, point) == LISTED
+
+
+async def test_who_has_it_open_is_told_before_the_change_is_found_out(
+    autojump_clock: MockClock,
+) -> None:
+    """Listing it from the start again may be no question to us: it can be of the same second."""
+    world = a_world()
+    async with world.mounted(**VOLUME) as m:
+        await m.names(ROOT_INODE)
+        handle = await m.fs.opendir(ROOT_INODE, ANONYMOUS)
+        world.notifier.take()
+        m.break_callback([world.home.root])
+        assert ("data", ROOT_INODE) in world.notifier.take()
+        m.fs.releasedir(handle)
+        assert await marks(m) == LISTED | KEPT  # nothing was changed
+        world.notifier.take()
+        m.break_callback([world.home.root])
+        assert ("data", ROOT_INODE) not in world.notifier.take()
+
+
+async def test_opening_a_huge_directory_looks_at_few_of_its_names(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs open one to have a descriptor, too, and to make it durable."""
+    count, looked = 20 * FILES, 0
+    world = World()
+    for number in range(count):
+        world.home.file(b"f%d" % number, b"x")
+    async with world.mounted(**VOLUME) as m:
+        await m.names(ROOT_INODE)
+        valid = Vnode.valid
+
+        def seen(vnode: Vnode, now: float) -> bool:
+            nonlocal looked
+            looked += 1
+            return valid(vnode, now)
+
+        monkeypatch.setattr(Vnode, "valid", seen)
+        assert await marks(m) == LISTED | KEPT
+        assert looked < count // 2
 
 
 async def test_a_volume_in_place_of_another_is_listed_anew(autojump_clock: MockClock) -> None:

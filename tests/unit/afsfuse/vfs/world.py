@@ -125,6 +125,8 @@ class FakeVolume:
     files: dict[tuple[int, int], FakeFile] = field(default_factory=dict)
     next_vnode: int = 2
     quota: int = 5000
+    created: int = 1
+    """When this instance of it was made, in seconds."""
 
     @property
     def root(self) -> FakeFile:
@@ -223,7 +225,7 @@ class FakeClient(SmallFiles):
             return not_permitted()
         server = cast("Any", volume.sites[0].server)
         promise = Promise(trio.current_time() + PROMISE, server)
-        sync = VolSync(1)
+        sync = VolSync(volume.created)
         return StatusReply(file.status(who), promise, sync, server)
 
     async def fetch_status(self, volume: Any, fid: Fid, who: Identity = NOBODY) -> StatusReply:
