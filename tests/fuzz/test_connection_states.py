@@ -44,7 +44,7 @@ STAGES = (
     "opened",  # the first call is under way
     "answered",  # it is over, just now
     "again",  # another call is under way
-    "another",  # this is another connection of the same two
+    "another", "another over",  # this is another connection of the same two; and given up
     "over unheard", "over challenged",  # the client has given up
     "settled", "idle",  # nothing happens any more, for a moment and for long
     "closed",  # it is forgotten
@@ -110,8 +110,10 @@ class Scene:
             pair.run(lambda: bool(pair.incoming))
         else:
             assert pair.finish(call) == b"first"
-        if stage in ("again", "another"):
-            call = self.go_on(exclusive=stage == "another")
+        if stage in ("again", "another", "another over"):
+            call = self.go_on(exclusive=stage != "again")
+            if stage == "another over":
+                call.abort(1, pair.now)
         pair.run_for({"settled": 5.0, "idle": 60.0, "closed": 1500.0}.get(stage, 0.0))
         assert call.connection is not None
         self.ours = call.connection
