@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GROUPS = 4  # bulk calls in flight for revalidation
+_FILES_MAX = 4096
+"""Vnodes in the queue beyond which files are not asked about any more, but for by who uses them."""
 
 
 class Revalidator:
@@ -33,6 +35,10 @@ class Revalidator:
     under way loses its promise by the break, so nothing is believed that the break made void. One
     that is broken all the time has to wait (`pacing`); meanwhile the kernel holds nothing of it,
     and comes to us with what it is asked for.
+
+    So it is with files beyond a number, too. A server takes all promises back when it has no room
+    for more of them. To ask about everything then would have it make them all again, and have to
+    take them back for the next file that somebody looks at, for ever.
     """
 
     def __init__(self, statuses: StatusKeeper, listings: Listings) -> None:
@@ -57,6 +63,9 @@ class Revalidator:
         if pause or vnode in self._later:
             self._distrust(vnode, self._listener)
             self._later.setdefault(vnode, now + pause)
+        elif len(self._queue) >= _FILES_MAX and vnode.status.kind is not FileKind.DIRECTORY:
+            self._distrust(vnode, self._listener)
+            return
         else:
             self._queue[vnode] = None
         self._wake.set()

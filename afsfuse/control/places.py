@@ -167,14 +167,16 @@ def _connect(folder: Path, name: str, seconds: float = ANSWER_SECONDS) -> socket
 
 
 def _converse(connection: socket.socket, line: bytes) -> bytes:
-    """Send a line, and wait for one. Raises OSError."""
+    """Send a line, and wait for one. Raises OSError, `ControlRefused` if that is too long."""
     with contextlib.suppress(BrokenPipeError):  # it may have refused us before it read the line
         connection.sendall(line)
     answer = bytearray()
     while not answer.endswith(b"\n"):
-        if not (chunk := connection.recv(1 << 16)) or len(answer) > ANSWER_MAX:
+        if not (chunk := connection.recv(1 << 16)):
             raise ConnectionResetError
         answer += chunk
+        if len(answer) > ANSWER_MAX:
+            raise ControlRefused("the daemon's answer is too long")
     return bytes(answer)
 
 

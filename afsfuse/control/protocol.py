@@ -18,7 +18,8 @@ from afsfuse.errors import ControlRefused
 VERSION = 1
 LINE_MAX = 1 << 16
 """Bytes of one request. Answers may be longer: they come from somebody who is trusted."""
-ANSWER_MAX = 1 << 24
+ANSWER_MAX = 1 << 26
+"""Bytes of one answer: some 50,000 trees with all that may be told of each."""
 
 
 def request_line(verb: str, **arguments: object) -> bytes:

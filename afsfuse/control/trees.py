@@ -77,6 +77,7 @@ class TreeVerbs:
             "server": servers[0] if servers else None,
             "idle": round(report.idle, 1),
             "kept_by": [self._keep(keep, peer) for keep in report.keeps],
+            "kept": report.kept,
             "nodes": report.nodes,
             "memory": report.memory,
             "data": report.data,

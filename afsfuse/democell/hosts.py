@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 MAX_HOSTS = 1000
 MAX_PROMISES = 50_000
-"""To one client; after that it is promised nothing more."""
+"""To one client, beside those of calls under way; then all are taken back at once."""
 CALL_SECONDS = 15.0
 """A client that does not answer within this is left alone until it calls again."""
 VOLUME_PROMISE = 7200
@@ -92,21 +92,19 @@ class HostTable:
                 self._forget(next(iter(self._hosts.values())))
             host = self._hosts[call.peer] = Host(call.peer, call.epoch)
         self._hosts.move_to_end(call.peer)
-        if host.met and host.epoch == call.epoch:
+        if host.met and host.epoch == call.epoch and len(host.fids) < MAX_PROMISES:
             return host
         async with host.meeting:
             if not host.met or host.epoch != call.epoch:
                 await self._introduce(host, call.epoch)
+            elif len(host.fids) >= MAX_PROMISES:
+                await self._make_room(host)
         return host
 
     def promise(self, host: Host, fid: Fid) -> CallBack:
         """Promise a client to tell it when a vnode, or a whole volume, changes."""
         if not host.reachable or self._hosts.get(host.address) is not host:
             return NO_PROMISE
-        if fid not in host.fids and len(host.fids) >= MAX_PROMISES:
-            self._expire(host)
-            if len(host.fids) >= MAX_PROMISES:
-                return NO_PROMISE
         holders = self._holders.setdefault(fid, {})
         if fid.vnode:
             eights = len(holders) // 8
@@ -213,10 +211,23 @@ class HostTable:
         assert self._endpoint is not None
         return self._endpoint.connect(host.address, cb.SERVICE_ID)
 
-    def _expire(self, host: Host) -> None:
-        """Drop promises that hold no longer."""
+    async def _make_room(self, host: Host) -> None:
+        """Drop promises that hold no longer, or else take all of them back.
+
+        A client that was promised nothing would have to ask about each file each time. Source:
+        GetSomeSpace_r, which comes to the client that calls when no other one has any.
+        """
         now = trio.current_time()
         self.give_up(host, [fid for fid, until in host.fids.items() if until <= now])
+        if len(host.fids) <= MAX_PROMISES // 2:
+            return
+        self.give_up_all(host)
+        try:
+            with trio.fail_after(CALL_SECONDS):
+                await self._reset(host)
+        except (RxError, trio.TooSlowError) as exc:
+            log.info("client %s:%d was not told to ask anew: %s", *host.address, exc)
+            host.met = False  # it will be told when it calls next
 
     def _drop(self, host: Host, fid: Fid) -> None:
         if host.fids.pop(fid, None) is None:

@@ -64,17 +64,17 @@ def row(tree: dict[str, Any]) -> tuple[str, ...]:
         tree["server"] or "-",
         duration(tree["idle"]),
         size(tree["memory"] + tree["data"]),
-        keepers(tree["kept_by"]),
+        keepers(tree["kept_by"], tree["kept"]),
     )
 
 
-def keepers(keeps: list[dict[str, str]]) -> str:
-    """What keeps a tree, in a few words."""
+def keepers(keeps: list[dict[str, str]], count: int) -> str:
+    """What keeps a tree, in a few words; these are the first of so many."""
     if not keeps:
         return "-"
     shown = [printable(f"{keep['what']} {keep['who']}".rstrip()) for keep in keeps[:_KEEPS_SHOWN]]
-    if len(keeps) > _KEEPS_SHOWN:
-        shown.append(f"{len(keeps) - _KEEPS_SHOWN} more")
+    if count > len(shown):
+        shown.append(f"{count - len(shown)} more")
     return ", ".join(shown)
 
 

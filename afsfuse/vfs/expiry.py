@@ -43,6 +43,10 @@ _LATER = 20.0  # seconds until memory is given back once more: not all dies with
 _TIMERS = 2000
 """More than the timers of the past that trio's queue keeps until it sweeps them out. Source:
 `DEADLINE_HEAP_MIN_PRUNE_THRESHOLD` in trio's `_run.py`."""
+KEEPS_TOLD = 8
+"""Of what keeps a tree. A process that cannot be looked into may keep all trees, and there may be
+hundreds of those; and below one tree there may be thousands."""
+_AT_A_TIME = 256  # trees told of, until others may have their turn
 _SWEEP = 15.0  # seconds between two looks at which trees are used, at most
 _NODE_COST = 450  # bytes of a node with its names; measured with tracemalloc
 _TREE_COST = 1500  # ... of a mount, its mount point and its volume
@@ -100,7 +104,10 @@ class TreeReport(NamedTuple):
     idle: float
     """Seconds since it was last seen in use."""
     keeps: list[Keep]
-    """What keeps it, trees below it included; empty: it goes when it was idle for long enough."""
+    """What keeps it, trees below it included, `KEEPS_TOLD` of them; empty: it goes when it was idle
+    for long enough."""
+    kept: int
+    """By how many things."""
     nodes: int
     memory: int
     """Roughly how many bytes of the daemon's memory, without file data."""
@@ -336,19 +343,28 @@ class Expiry:
         self._trees.sweep(now)
         children = self._trees.children()
         reports = []
-        for tree in sorted(self._trees, key=depth):
-            keeps = list(kept.get(tree, ()))
-            keeps += [Keep("tree below", child.point.path()) for child in children.get(tree, ())]
-            held = self._cache.leaving.footprint(tree.volume)
-            reports.append(
-                TreeReport(
-                    tree.point.path(),
-                    tree,
-                    now - tree.idle_since,
-                    keeps,
-                    len(tree.nodes) + 1,
-                    _TREE_COST + _NODE_COST * (len(tree.nodes) + 1) + held.vnodes_bytes,
-                    held.data_bytes,
-                )
-            )
+        for number, tree in enumerate(sorted(self._trees, key=depth), 1):
+            if number % _AT_A_TIME == 0:
+                await trio.lowlevel.checkpoint()
+            if tree in self._trees:
+                reports.append(self._told(tree, now, kept.get(tree, ()), children.get(tree, ())))
         return reports
+
+    def _told(
+        self, tree: Mount, now: float, keeps: Sequence[Keep], children: Sequence[Mount]
+    ) -> TreeReport:
+        shown = list(keeps[:KEEPS_TOLD])
+        for child in children[: KEEPS_TOLD - len(shown)]:
+            shown.append(Keep("tree below", child.point.path()))
+        held = self._cache.leaving.footprint(tree.volume)
+        nodes = len(tree.nodes) + 1
+        return TreeReport(
+            tree.point.path(),
+            tree,
+            now - tree.idle_since,
+            shown,
+            len(keeps) + len(children),
+            nodes,
+            _TREE_COST + _NODE_COST * nodes + held.vnodes_bytes,
+            held.data_bytes,
+        )

@@ -131,7 +131,11 @@ class Lookups:
         if vnode is not None and vnode.valid(trio.current_time()):
             return vnode
         mount, fid = await self.place(node, who)
-        vnode = await self._cache.status(mount.volume, fid, who)
+        above = node.parent.vnode if isinstance(node, VnodeNode) and node.parent else None
+        if above is None or above.directory is None or above.volume is not mount.volume:
+            vnode = await self._cache.status(mount.volume, fid, who)
+        else:
+            vnode = await self._ahead.status(mount.volume, above.fid, above.directory, fid, who)
         self._nodes.show(node, vnode)
         return vnode
 

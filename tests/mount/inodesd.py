@@ -3,7 +3,8 @@
     /afs/inodes.test/000/000/00000   a volume, a directory in it, one of NAMES empty files
                      001/...         volumes of at most `PER_VOLUME` directories each
 
-It prints `ready`, and serves until its standard input ends.
+It prints `ready`, and serves until its standard input ends. To each line that comes in, the name
+of a procedure, it says how many calls of that there were.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ def make_cell(address: str, directories: int, names: int) -> DemoCell:
 
 
 async def main(address: str, directories: int, names: int) -> None:
-    async with make_cell(address, directories, names).serving():
+    cell = make_cell(address, directories, names)
+    async with cell.serving():
         print("ready", flush=True)
-        await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            print(cell.faults.counts[line.strip()], flush=True)
 
 
 if __name__ == "__main__":

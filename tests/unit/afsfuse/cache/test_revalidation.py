@@ -131,6 +131,34 @@ async def test_many_breaks_are_asked_about_in_bulk(autojump_clock: MockClock) ->
         assert w.listener.data == []
 
 
+async def test_a_server_without_room_is_not_asked_about_everything(
+    autojump_clock: MockClock,
+) -> None:
+    """It took all promises back, and would have to again if we had it make them all again."""
+    count = 6000
+    async with world() as w:
+        fids = [fid(number) for number in range(2, 2 * count + 2, 2)]
+        for where in fids:
+            w.client.put(where, b"")
+        folder = fid(2 * count + 3)
+        w.client.put_directory(folder, many(10))
+        await w.cache.statuses(VOLUME, ROOT, fids)
+        await w.cache.status(VOLUME, folder)
+        before = w.client.count("bulk")
+        w.cache.break_all()
+        assert len(w.listener.broken) == count + 2
+        assert w.cache.statistics().revalidation_queue <= 4096 + 2
+        await w.settle()
+        assert w.client.count("bulk") - before <= 4096 // 50 + 2
+        now = trio.current_time()
+        assert w.vnode(folder.vnode).valid(now)
+        left = [vnode for vnode in map(w.vnode, (f.vnode for f in fids)) if not vnode.valid(now)]
+        assert 0 < len(left) <= count - 4000
+        assert set(left) == set(w.listener.data)
+        await w.cache.status(VOLUME, left[0].fid)
+        assert left[0].valid(now)
+
+
 async def test_what_cannot_be_checked_is_dropped(autojump_clock: MockClock) -> None:
     async with world() as w:
         await w.cache.status(VOLUME, FILE)

@@ -147,6 +147,20 @@ def test_a_daemon_that_ends_in_the_middle_is_passed_over(
     thread.join()
 
 
+def test_an_answer_that_is_too_long_is_told_of(
+    store: TokenStore, silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its daemon is not dead, and what it serves is not nothing."""
+    monkeypatch.setattr(places, "ANSWER_MAX", 100)
+    thread = answering(silent, b'{"v": 1, "o' + 200 * b"x", b'{"v": 1, "o' + 200 * b"x")
+    place = Place(store.folder)
+    with pytest.raises(ControlRefused, match="too long"):
+        place.ask("hello")
+    with pytest.raises(ControlRefused, match="too long"):
+        place.ask_each("hello")
+    thread.join()
+
+
 def test_a_socket_of_somebody_else_gets_no_token(
     store: TokenStore, silent: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,13 @@ import pytest
 import trio
 
 from afsfuse.auth.identity import ANONYMOUS, Identity
+from afsfuse.control.protocol import ANSWER_MAX, answer_line
 from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.verbs import Peer
 from afsfuse.errors import ControlRefused
 from afsfuse.model import Rights
+from afsfuse.vfs.expiry import KEEPS_TOLD
+from afsfuse.vfs.trees import Keep, Survey
 from tests.unit.afsfuse.vfs.kernel import Kernel, mounted
 from tests.unit.afsfuse.vfs.world import World
 
@@ -88,8 +91,64 @@ async def test_what_is_told_of_a_tree(autojump_clock: MockClock) -> None:
         assert tree == {
             "path": "/afs/home.org/open", "volume": "open.volume", "cell": "home.org",
             "type": "read-write", "server": "192.0.2.1", "idle": 7.0, "kept_by": [],
-            "nodes": 2, "data": 0,
+            "kept": 0, "nodes": 2, "data": 0,
         }  # fmt: skip
+
+
+async def test_the_answer_has_a_bound_for_each_tree(autojump_clock: MockClock) -> None:
+    """However many processes may be in any of them, and however many are below one."""
+    trees, processes = 300, 1000
+    world = World()
+    for number in range(trees):
+        world.volume(f"v.{number}")
+        world.home.mountpoint(b"%d" % number, b"#v.%d." % number)
+    async with mounted(world, expire=0.0) as kernel:
+        for number in range(trees):
+            await kernel.list(f"home.org/{number}")
+        unseen = [Keep("process that cannot be looked into", str(n)) for n in range(processes)]
+
+        async def survey() -> Survey:
+            return Survey([], [], unseen)
+
+        kernel.m.fs.expiry.survey = survey
+        told_all = await verbs_of(kernel).verbs["trees"]({}, ROOT)
+        assert len(told_all["trees"]) == trees + 1
+        for tree in told_all["trees"]:
+            below = trees if tree["path"] == "/afs/home.org" else 0
+            assert tree["kept"] == processes + below
+            assert len(tree["kept_by"]) == KEEPS_TOLD
+        assert len(answer_line(told_all)) < 1500 * (trees + 1) < ANSWER_MAX / 50
+
+
+async def test_others_have_their_turn_while_very_many_are_told_of(
+    autojump_clock: MockClock,
+) -> None:
+    """And one of them may let trees go meanwhile."""
+    trees = 600
+    world = World()
+    for number in range(trees):
+        world.volume(f"v.{number}")
+        world.home.mountpoint(b"%d" % number, b"#v.%d." % number)
+    async with mounted(world, expire=0.0) as kernel:
+        for number in range(trees):
+            inode = await kernel.walk(f"home.org/{number}")
+            await kernel.list(f"home.org/{number}")
+        expiry = kernel.m.fs.expiry
+        last = expiry.find(inode)
+        assert last is not None
+
+        async def survey() -> Survey:
+            nursery.start_soon(let_go)
+            return Survey([], [], [])
+
+        async def let_go() -> None:
+            kernel.m.nodes.trees.left(last)
+
+        expiry.survey = survey
+        async with trio.open_nursery() as nursery:
+            paths = (await told(verbs_of(kernel), ROOT)).keys()
+        assert len(paths) == trees
+        assert f"/afs/home.org/{trees - 1}" not in paths
 
 
 async def test_only_root_and_the_owner_let_a_tree_go(autojump_clock: MockClock) -> None:

@@ -121,11 +121,43 @@ async def test_there_is_a_bound_on_clients_and_promises(
     table = site.cell.servers["fs1"].hosts
     async with raw_client(site) as first, raw_client(site) as second, raw_client(site) as third:
         replies = [await first.call(fs.FETCH_STATUS, fs.FidArgs(fid)) for fid in fids(site)[:7]]
-        assert [bool(reply.callback.expiration) for reply in replies] == [True] * 5 + [False] * 2
+        assert all(reply.callback.expiration for reply in replies)
+        assert (first.resets, table.promises) == (2, 2)
         await second.status(fids(site)[0])
         await third.status(fids(site)[0])
         assert len(table) == 2
         assert table.promises == 2
+
+
+async def test_promises_that_ended_make_room(
+    site: InProcess, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "MAX_PROMISES", 5)
+    table = site.cell.servers["fs1"].hosts
+    async with raw_client(site) as client:
+        *old, young, last = fids(site)[:6]
+        for fid in old:
+            reply = await client.call(fs.FETCH_STATUS, fs.FidArgs(fid))
+        await trio.sleep(reply.callback.expiration)
+        await client.status(young)
+        await client.status(last)
+        assert (client.resets, table.promises) == (1, 2)
+
+
+async def test_a_client_that_misses_its_reset_has_another(
+    site: InProcess, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "MAX_PROMISES", 5)
+    table = site.cell.servers["fs1"].hosts
+    async with raw_client(site) as client:
+        for fid in fids(site)[:5]:
+            await client.status(fid)
+        monkeypatch.setattr(hosts, "CALL_SECONDS", 0.0)
+        await client.status(fids(site)[5])
+        assert client.resets == 1
+        monkeypatch.undo()
+        await client.status(fids(site)[6])
+        assert (client.resets, table.promises) == (2, 1)
 
 
 async def test_a_lock_ends_by_itself(site: InProcess, autojump_clock: MockClock) -> None:

@@ -52,6 +52,62 @@ async def test_all_names_cost_about_as_much_as_a_listing(
         assert await look_up(m, numbers) <= 28
 
 
+@pytest.mark.parametrize("order", ["forward", "shuffled"])
+async def test_looking_at_all_again_costs_about_as_much(
+    autojump_clock: MockClock, order: str
+) -> None:
+    """After the server took back all that it had promised, more than is asked about at once."""
+    count = 6000
+    numbers = list(range(count))
+    if order == "shuffled":
+        random.Random(6).shuffle(numbers)
+    world = crowded(count)
+    async with world.mounted(**VOLUME) as m:
+        await m.names(ROOT_INODE)
+        nodes = m.nodes.get(ROOT_INODE).names
+        assert nodes is not None
+        inodes = [nodes[b"f%d" % number].inode for number in numbers]
+        calls = world.client.calls
+        before = calls["bulk_status"] + calls["fetch_status"]
+        m.cache.break_all()
+        for inode in inodes:
+            assert (await m.fs.getattr(inode, ANONYMOUS)).size == 0
+        assert calls["bulk_status"] + calls["fetch_status"] - before < count / 24
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_server_that_promises_nothing_is_asked_for_what_is_wanted(
+    autojump_clock: MockClock, again: bool
+) -> None:
+    count = 100
+    world = crowded(count)
+    world.client.promise = 0.0
+    async with world.mounted(**VOLUME) as m:
+        inodes = [await m.walk(b"f%d" % number) for number in range(count)]
+        before = world.client.statuses
+        for number, inode in enumerate(inodes):
+            if again:
+                await m.fs.getattr(inode, ANONYMOUS)
+            else:
+                await m.walk(b"f%d" % number)
+        assert world.client.statuses - before <= 4 * count
+
+
+async def test_many_at_a_time_bring_few_along(autojump_clock: MockClock) -> None:
+    """A dead server would be asked for everything by everybody else."""
+    count = 400
+    world = crowded(count)
+    async with world.mounted(**VOLUME) as m:
+        inodes = [await m.walk(b"f%d" % number) for number in range(count)]
+        m.cache.break_all()
+        before = world.client.calls["bulk_status"], world.client.statuses
+        async with trio.open_nursery() as nursery:
+            for inode in inodes:
+                nursery.start_soon(m.fs.getattr, inode, ANONYMOUS)
+        assert world.client.calls["bulk_status"] - before[0] < 24
+        assert world.client.statuses - before[1] < 3 * count
+
+
 async def test_a_name_now_and_then_brings_nothing_along(autojump_clock: MockClock) -> None:
     world = crowded(500)
     async with world.mounted(**VOLUME) as m:

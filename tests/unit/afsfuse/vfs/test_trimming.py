@@ -8,6 +8,7 @@ from trio.testing import MockClock
 from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.model import Inode
 from afsfuse.vfs import ROOT_INODE
+from tests.unit.afsfuse.vfs import kernel as kernels
 from tests.unit.afsfuse.vfs.world import Mounted, World
 
 VOLUME: dict[str, Any] = {"source": "#root.cell."}
@@ -95,3 +96,30 @@ async def test_the_kernel_is_not_pressed(autojump_clock: MockClock) -> None:
         await trio.sleep(1)
         await m.names(ROOT_INODE)
         assert 50 < len(world.notifier.take()) < 160
+
+
+async def test_a_walk_over_many_costs_what_its_beginning_does(autojump_clock: MockClock) -> None:
+    """Names that a walker is about to look at are not those that go."""
+    folders, files, limit = 12, 300, 700
+    world = World()
+    for folder in range(folders):
+        at = world.home.directory(b"d%d" % folder)
+        for number in range(files):
+            world.home.file(b"f%d" % number, at=at)
+    async with kernels.mounted(world, **VOLUME, node_limit=limit) as kernel:
+        m = kernel.m
+        m.cache._table.limit = files
+        for folder in range(folders):
+            names = await kernel.list(f"d{folder}")
+            assert len(names) == files
+            for name in names:
+                here = await kernel.walk(f"d{folder}")
+                known = kernel.children[here].get(name)
+                inode = Inode(known) if known else await kernel.walk(f"d{folder}/{name.decode()}")
+                await m.fs.getattr(inode, ANONYMOUS)
+            await trio.sleep(1)
+            assert m.fs.statistics().nodes.nodes <= limit + files + folders + 1
+            assert len(m.cache._table) <= limit + 2 * files + folders + 1
+        calls = world.client.calls
+        assert calls["bulk_status"] + calls["fetch_status"] < folders * files / 24
+        assert kernel.order.count(b"f0") > folders // 2

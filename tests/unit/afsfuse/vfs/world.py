@@ -194,6 +194,10 @@ class FakeClient(SmallFiles):
     def __init__(self, world: "World") -> None:
         self.world = world
         self.calls: Counter[str] = Counter()
+        self.statuses = 0
+        """That were told, one by one or in bulk."""
+        self.promise = PROMISE
+        """Seconds; 0: nothing is promised."""
         self.callers: Counter[Identity] = Counter()
         self.tokens: set[Identity] = set()
         self.returned: list[Fid] = []
@@ -224,12 +228,13 @@ class FakeClient(SmallFiles):
         if file.refuses(who, data=data):
             return not_permitted()
         server = cast("Any", volume.sites[0].server)
-        promise = Promise(trio.current_time() + PROMISE, server)
+        promise = Promise(trio.current_time() + self.promise, server) if self.promise else None
         sync = VolSync(volume.created)
         return StatusReply(file.status(who), promise, sync, server)
 
     async def fetch_status(self, volume: Any, fid: Fid, who: Identity = NOBODY) -> StatusReply:
         await self._reach(volume, "fetch_status", who)
+        self.statuses += 1
         reply = self._reply(volume, fid, who)
         if isinstance(reply, AfsError):
             raise reply
@@ -240,6 +245,7 @@ class FakeClient(SmallFiles):
     ) -> list[StatusReply | AfsError]:
         assert len(fids) <= 50
         await self._reach(volume, "bulk_status", who)
+        self.statuses += len(fids)
         return [self._reply(volume, fid, who) for fid in fids]
 
     async def fetch_data(
