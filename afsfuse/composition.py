@@ -40,8 +40,8 @@ from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
 from afsfuse.control.why import Why
 from afsfuse.fileserver.client import FileServerClient
+from afsfuse.fileserver.limits import RetryLimits
 from afsfuse.fileserver.preferences import Preferences
-from afsfuse.fileserver.rotation import RetryLimits
 from afsfuse.fuse.mount import MountOptions
 from afsfuse.fuse.notify import KernelNotifier
 from afsfuse.fuse.session import FuseSession, SessionLimits
