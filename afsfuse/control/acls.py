@@ -18,12 +18,12 @@ from afsfuse.errors import AfsError, ControlRefused
 from afsfuse.vfs.xattrs import set_acl
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
 
     from afsfuse.cache import CacheManager
     from afsfuse.cell.people import People
     from afsfuse.control.paths import Paths
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.interfaces.common import Fid
     from afsfuse.vfs.behind import Behind
@@ -44,7 +44,7 @@ class AclVerbs:
         self._cache = cache
         self._people = people
         self._locks: KeyLocks[Fid] = KeyLocks()  # of directories whose lists are being changed
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "acl": self._acl,
             "set-acl": self._set,
             "clean-acl": self._clean,

@@ -12,11 +12,9 @@ from afsfuse.errors import ControlRefused
 from afsfuse.interfaces import vldb
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from afsfuse.cell.directory import Cell, CellDirectory
     from afsfuse.cell.volumes import VolumeLocator
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.vfs.forgetting import Forgetting
 
@@ -40,7 +38,7 @@ class CellVerbs:
         self._locator = locator
         self._client = client
         self._forgetting = forgetting
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "cells": self._list,
             "new-cell": self._new_cell,
             "new-alias": self._new_alias,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from afsfuse.control.acls import AclVerbs
 from afsfuse.control.caching import CacheVerbs
@@ -12,8 +12,6 @@ from afsfuse.control.settings import SettingVerbs
 from afsfuse.control.volumes import VolumeVerbs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from afsfuse.auth.security import Credentials
     from afsfuse.cache import CacheManager
     from afsfuse.cell.directory import CellDirectory
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from afsfuse.cell.volumes import VolumeLocator
     from afsfuse.control.paths import Paths
     from afsfuse.control.settings import Known
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Verb
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.vfs.filesystem import FileSystem
     from afsfuse.vfs.forgetting import Forgetting
@@ -38,7 +36,7 @@ def fs_verbs(
     credentials: Credentials,
     known: Known,
     forgetting: Forgetting,
-) -> dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]]:
+) -> dict[str, Verb]:
     """The verbs of one mount; `known` has the UUID by which servers know it."""
     return {
         **AclVerbs(paths, client, cache, people).verbs,

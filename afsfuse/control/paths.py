@@ -14,10 +14,10 @@ from afsfuse.errors import ControlRefused
 from afsfuse.model import Inode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from afsfuse.auth.identity import Identity
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.vfs.behind import Behind
     from afsfuse.vfs.filesystem import FileSystem
     from afsfuse.vfs.inodes import Node
@@ -40,7 +40,7 @@ class Paths:
         self._directory = directory
         self._device = device
         self.identify = identify
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "serves": self._serves,
         }
 

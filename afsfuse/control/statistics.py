@@ -20,13 +20,13 @@ from afsfuse.refusals import counted
 from rxrpc.wire.packet import PacketType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from afsfuse.auth.identity import Identity
     from afsfuse.cache import CacheManager
     from afsfuse.cache.figures import CacheStatistics
     from afsfuse.control.outlets import Outlet
-    from afsfuse.control.verbs import Peer, Request, Stream, Verbs
+    from afsfuse.control.verbs import Peer, Request, Stream, Verb, Verbs
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.fileserver.figures import OperationStatistics, Running
     from afsfuse.fileserver.health import ServerStatus
@@ -114,7 +114,7 @@ class Overview:
         self._directory = directory
         self._began = trio.current_time()
         self._since = time.time()
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "statistics": self._statistics,
         }
         self.streams: dict[str, Stream] = {"watch": self._watch}

@@ -9,11 +9,9 @@ from afsfuse.control.protocol import raw
 from afsfuse.errors import ControlRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from afsfuse.cell.volumes import Volume
     from afsfuse.control.paths import Paths
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.vfs.space import Spaces
 
@@ -32,7 +30,7 @@ class VolumeVerbs:
         self._paths = paths
         self._client = client
         self._spaces = spaces
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "what": self._what,
             "volume": self._volume,
             "set-volume": self._set,

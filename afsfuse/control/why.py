@@ -19,7 +19,7 @@ from afsfuse.errors import ControlRefused
 from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from afsfuse.auth.identity import Identity
     from afsfuse.auth.store import TokenStore
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
     from afsfuse.control.unstored import UnstoredFiles
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.fileserver.refusals import Refusal
     from afsfuse.vfs.filesystem import FileSystem
@@ -67,7 +67,7 @@ class Why:
         self._identify = identify
         self._directory = directory
         self._clock = clock
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "why": self._why,
         }
 
