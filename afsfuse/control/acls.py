@@ -20,7 +20,6 @@ from afsfuse.vfs.xattrs import set_acl
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from afsfuse.cache import CacheManager
     from afsfuse.cell.people import People
     from afsfuse.control.paths import Paths
     from afsfuse.control.verbs import Peer, Request, Verb
@@ -36,12 +35,10 @@ _ENTRIES_MAX = 20  # ACL_MAXENTRIES: servers refuse more
 class AclVerbs:
     """Answers for one mount."""
 
-    def __init__(
-        self, paths: Paths, client: FileServerClient, cache: CacheManager, people: People
-    ) -> None:
+    def __init__(self, paths: Paths, client: FileServerClient, people: People) -> None:
         self._paths = paths
         self._client = client
-        self._cache = cache
+        self._cache = paths.mounted.cache
         self._people = people
         self._locks: KeyLocks[Fid] = KeyLocks()  # of directories whose lists are being changed
         self.verbs: dict[str, Verb] = {

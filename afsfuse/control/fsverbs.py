@@ -13,7 +13,6 @@ from afsfuse.control.volumes import VolumeVerbs
 
 if TYPE_CHECKING:
     from afsfuse.auth.security import Credentials
-    from afsfuse.cache import CacheManager
     from afsfuse.cell.directory import CellDirectory
     from afsfuse.cell.people import People
     from afsfuse.cell.volumes import VolumeLocator
@@ -21,14 +20,11 @@ if TYPE_CHECKING:
     from afsfuse.control.settings import Known
     from afsfuse.control.verbs import Verb
     from afsfuse.fileserver.client import FileServerClient
-    from afsfuse.vfs.filesystem import FileSystem
     from afsfuse.vfs.forgetting import Forgetting
 
 
 def fs_verbs(
     paths: Paths,
-    filesystem: FileSystem,
-    cache: CacheManager,
     client: FileServerClient,
     locator: VolumeLocator,
     cells: CellDirectory,
@@ -39,10 +35,10 @@ def fs_verbs(
 ) -> dict[str, Verb]:
     """The verbs of one mount; `known` has the UUID by which servers know it."""
     return {
-        **AclVerbs(paths, client, cache, people).verbs,
-        **VolumeVerbs(paths, client, filesystem.spaces).verbs,
-        **MountPointVerbs(paths, filesystem, cache, locator, forgetting).verbs,
-        **CacheVerbs(paths, cache, forgetting).verbs,
+        **AclVerbs(paths, client, people).verbs,
+        **VolumeVerbs(paths, client).verbs,
+        **MountPointVerbs(paths, locator, forgetting).verbs,
+        **CacheVerbs(paths, forgetting).verbs,
         **CellVerbs(cells, locator, client, forgetting).verbs,
         **SettingVerbs(credentials, client, known, forgetting).verbs,
     }

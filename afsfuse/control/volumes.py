@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from afsfuse.control.paths import Paths
     from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
-    from afsfuse.vfs.space import Spaces
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +25,10 @@ MESSAGE_MAX = 255
 class VolumeVerbs:
     """Answers for one mount."""
 
-    def __init__(self, paths: Paths, client: FileServerClient, spaces: Spaces) -> None:
+    def __init__(self, paths: Paths, client: FileServerClient) -> None:
         self._paths = paths
         self._client = client
-        self._spaces = spaces
+        self._spaces = paths.mounted.filesystem.spaces
         self.verbs: dict[str, Verb] = {
             "what": self._what,
             "volume": self._volume,
