@@ -101,9 +101,9 @@ class CellVerbs:
         fast = request.get("fast") is True
         of_files = await self._client.silent_servers({cell.name for cell in cells}, ask=not fast)
         down = [
-            {"cell": server.cell, "kind": "file server", "address": server.addresses[0][0]}
+            {"cell": server.cell, "kind": "file server", "address": server.host}
             for server in of_files
-            if server.addresses
+            if server.host
         ]
         if not fast:
             for cell in cells:

@@ -206,15 +206,11 @@ class Overview:
                 "path": self._mounted.shown(tree.point.path()),
                 "volume": tree.volume.name,
                 "cell": tree.volume.cell.name,
-                "servers": [
-                    site.server.addresses[0][0]
-                    for site in tree.volume.sites
-                    if site.server.addresses
-                ],
+                "servers": [site.server.host for site in tree.volume.sites if site.server.host],
                 "refused": {
-                    server.addresses[0][0]: refusal.word
+                    server.host: refusal.word
                     for server, refusal in self._client.refusals.of(tree.volume).items()
-                    if server.addresses
+                    if server.host
                 },
                 "nodes": len(tree.nodes) + 1,
             }
@@ -230,7 +226,7 @@ def call(running: Running) -> dict[str, Any]:
         "name": operation.name,
         "cell": operation.volume.cell.name,
         "volume": operation.volume.name,
-        "server": server.addresses[0][0] if server is not None and server.addresses else None,
+        "server": None if server is None else server.host,
         "identity": operation.who.text,
         "lasting": round(trio.current_time() - running.since, 3),
     }

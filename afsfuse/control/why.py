@@ -178,7 +178,7 @@ class Why:
             else {
                 "left": round(vnode.expires - now, 1),
                 "counts": vnode.valid(now),
-                "server": server.addresses[0][0] if server and server.addresses else None,
+                "server": None if server is None else server.host,
             },
             "rights": None
             if rights is None

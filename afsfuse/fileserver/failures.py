@@ -24,16 +24,15 @@ class About(TypedDict):
 
 def about(volume: Volume, server: FileServer) -> About:
     """What an error says of where it happened."""
-    host = server.addresses[0][0] if server.addresses else None
-    return {"cell": volume.cell.name, "volume": volume.name, "server": host}
+    return {"cell": volume.cell.name, "volume": volume.name, "server": server.host}
 
 
 def locate(error: AfsError, volume: Volume, server: FileServer | None) -> None:
     """Complete what an error says of where it happened."""
     error.cell = error.cell or volume.cell.name
     error.volume = error.volume or volume.name
-    if server is not None and server.addresses:
-        error.server = error.server or server.addresses[0][0]
+    if server is not None:
+        error.server = error.server or server.host
 
 
 def explain(verdict: Verdict, exc: CallError, volume: Volume, server: FileServer) -> AfsError:
