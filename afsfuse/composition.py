@@ -31,6 +31,7 @@ from afsfuse.cell.usernumbers import ProtectionService, UserNumbers
 from afsfuse.cell.volumes import VolumeLocator
 from afsfuse.control.fsverbs import fs_verbs
 from afsfuse.control.loglevels import LogLevels
+from afsfuse.control.mounted import Mounted
 from afsfuse.control.paths import Paths
 from afsfuse.control.servers import ServerPreferences
 from afsfuse.control.statistics import Overview
@@ -40,8 +41,8 @@ from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Verbs
 from afsfuse.control.why import Why
 from afsfuse.fileserver.client import FileServerClient
+from afsfuse.fileserver.limits import RetryLimits
 from afsfuse.fileserver.preferences import Preferences
-from afsfuse.fileserver.rotation import RetryLimits
 from afsfuse.fuse.mount import MountOptions
 from afsfuse.fuse.notify import KernelNotifier
 from afsfuse.fuse.session import FuseSession, SessionLimits
@@ -160,8 +161,9 @@ def compose(
     forgetting = Forgetting(
         nodes, notifier, sysnames, partial(notifier.settled, timeout=SETTLE_SECONDS)
     )
-    _answer_fs(config, servers, cache, filesystem, callbacks, session, forgetting, verbs)
-    overview = _look_inside(config, servers, cache, filesystem, session, unstored, verbs)
+    mounted = Mounted(filesystem, cache, config.directory, lambda: session.device, verbs.identity)
+    _answer_fs(config, mounted, servers, callbacks, forgetting, verbs)
+    overview = _look_inside(config, mounted, servers, session, unstored, verbs)
     return Parts(
         servers.locator, servers.client, cache, filesystem, callbacks, session, tokens,
         servers.credentials, UserNumbers(endpoint, servers.cells, tokens, servers.credentials),
@@ -183,26 +185,21 @@ def _servers(endpoint: rxrpc.Endpoint, config: Config, credentials: Credentials 
 
 def _answer_fs(
     config: Config,
+    mounted: Mounted,
     servers: Servers,
-    cache: CacheManager,
-    filesystem: FileSystem,
     callbacks: CallbackService,
-    session: FuseSession,
     forgetting: Forgetting,
     verbs: Verbs,
 ) -> None:
     """Let commands ask about paths, and change what is behind them."""
-    directory = config.directory
-
-    def device() -> str | None:
-        return session.device
-
-    trees = TreeVerbs(filesystem, directory, device, verbs.identity, config.expire)
-    paths = Paths(filesystem, directory, device, verbs.identity)
+    trees = TreeVerbs(
+        mounted.filesystem, mounted.directory, mounted.device, mounted.identify, config.expire
+    )
+    paths = Paths(mounted)
     protection = ProtectionService(servers.endpoint, NUMBER_LIMITS, servers.credentials)
     asked = fs_verbs(
-        paths, filesystem, cache, servers.client, servers.locator, servers.cells,
-        People(protection), servers.credentials, callbacks, forgetting,
+        paths, servers.client, servers.locator, servers.cells, People(protection),
+        servers.credentials, callbacks, forgetting,
     )  # fmt: skip
     for noun in (trees.verbs, paths.verbs, asked):
         verbs.add(noun)
@@ -210,23 +207,16 @@ def _answer_fs(
 
 def _look_inside(
     config: Config,
+    mounted: Mounted,
     servers: Servers,
-    cache: CacheManager,
-    filesystem: FileSystem,
     session: FuseSession,
     unstored: UnstoredFiles,
     verbs: Verbs,
 ) -> Overview:
     """Let commands see what goes on."""
     endpoint, client, requests = servers.endpoint, servers.client, session.interrupts
-    overview = Overview(
-        endpoint, client, cache, filesystem, requests.statistics, verbs,
-        source=config.source, directory=config.directory,
-    )  # fmt: skip
-    why = Why(
-        endpoint, servers.cells, client, cache, filesystem, unstored, servers.tokens,
-        verbs.identity, directory=config.directory,
-    )  # fmt: skip
+    overview = Overview(mounted, endpoint, client, requests.statistics, verbs, config.source)
+    why = Why(mounted, endpoint, servers.cells, client, unstored, servers.tokens)
     tracing = Tracing(
         endpoint, client.operations, requests, why.volume_of, client.servers, process_of
     )

@@ -57,7 +57,7 @@ def describe(vnode: Vnode, held: bool, now: float) -> CacheEntry:
         cell=vnode.volume.cell.name,
         length=vnode.status.length,
         data_version=vnode.data_version,
-        server=vnode.server.addresses[0][0] if promised and vnode.server is not None else None,
+        server=vnode.server.host if promised and vnode.server is not None else None,
         expires_in=vnode.expires - now if promised else 0.0,
         held=held,
         read_only=vnode.volume.type is not VolumeType.RW,

@@ -10,7 +10,7 @@ import trio
 from afsfuse.cache.chunks import Chunk, Run
 from afsfuse.cache.readahead import Pace
 from afsfuse.errors import AfsError, DataCorrupt
-from afsfuse.fileserver.rotation import locate
+from afsfuse.fileserver.failures import locate
 from afsfuse.fileserver.transfers import SmallFile
 
 if TYPE_CHECKING:

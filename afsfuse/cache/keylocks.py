@@ -8,7 +8,6 @@ import trio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
 K = TypeVar("K")
 
@@ -85,12 +84,7 @@ class Holding(Generic[K]):
             self._release()
             raise
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._release()
 
     def _release(self) -> None:

@@ -19,7 +19,7 @@ from afsfuse.cache.doors import LOOK
 from afsfuse.cache.listener import NullListener
 from afsfuse.cell.tables import compacted
 from afsfuse.errors import AfsError, DataCorrupt
-from afsfuse.fileserver.rotation import locate
+from afsfuse.fileserver.failures import locate
 from afsfuse.model import FileKind
 
 if TYPE_CHECKING:

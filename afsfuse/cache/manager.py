@@ -73,13 +73,11 @@ class CacheManager:
         journal: Journal | None = None,
     ) -> None:
         """Bounds are in bytes, but for the number of vnodes that the kernel does not hold.
-
         `dirty_bytes` bounds what is written and not stored yet, beside `data_bytes`.
 
         `channels` is how many calls the client can have in flight to one server; `patience` the
         seconds for which one that fell silent over a change is waited for (`cache.outcomes`).
-        `listener` may also be assigned later, before `run` starts. Without `disk` file data is
-        kept in memory only.
+        `listener` may be assigned later, before `run`. Without `disk` data is in memory only.
         """
         self._disk = disk or NoDisk()
         self.listener: KernelListener = listener or NullListener()

@@ -11,7 +11,7 @@ import trio
 from afsfuse.auth.identity import NOBODY
 from afsfuse.cache.vnodes import PROMISE_MARGIN, Vnode
 from afsfuse.errors import AfsError, DataCorrupt, NotPermitted
-from afsfuse.fileserver.rotation import locate
+from afsfuse.fileserver.failures import locate
 from afsfuse.interfaces.common import FIDS_MAX
 from afsfuse.model import FileKind, Rights, VolumeType
 

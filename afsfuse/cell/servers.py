@@ -42,6 +42,11 @@ class FileServer:
         self.waiting = 0
         """Callers that wait for it."""
 
+    @property
+    def host(self) -> str | None:
+        """The address that people are told; None while none is known."""
+        return self.addresses[0][0] if self.addresses else None
+
     def __repr__(self) -> str:
         hosts = ", ".join(host for host, _ in self.addresses)
         return f"<FileServer {self.uuid} of {self.cell} at {hosts}>"

@@ -18,12 +18,11 @@ from afsfuse.errors import AfsError, ControlRefused
 from afsfuse.vfs.xattrs import set_acl
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
 
-    from afsfuse.cache import CacheManager
     from afsfuse.cell.people import People
     from afsfuse.control.paths import Paths
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.interfaces.common import Fid
     from afsfuse.vfs.behind import Behind
@@ -36,15 +35,13 @@ _ENTRIES_MAX = 20  # ACL_MAXENTRIES: servers refuse more
 class AclVerbs:
     """Answers for one mount."""
 
-    def __init__(
-        self, paths: Paths, client: FileServerClient, cache: CacheManager, people: People
-    ) -> None:
+    def __init__(self, paths: Paths, client: FileServerClient, people: People) -> None:
         self._paths = paths
         self._client = client
-        self._cache = cache
+        self._cache = paths.mounted.cache
         self._people = people
         self._locks: KeyLocks[Fid] = KeyLocks()  # of directories whose lists are being changed
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "acl": self._acl,
             "set-acl": self._set,
             "clean-acl": self._clean,

@@ -9,11 +9,8 @@ from afsfuse.control.verbs import require_owner
 from afsfuse.errors import ControlRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from afsfuse.cache import CacheManager
     from afsfuse.control.paths import Paths
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.vfs.forgetting import Forgetting
 
 log = logging.getLogger(__name__)
@@ -27,11 +24,11 @@ class CacheVerbs:
     may see a path may have it forgotten, and everybody may have all of it.
     """
 
-    def __init__(self, paths: Paths, cache: CacheManager, forgetting: Forgetting) -> None:
+    def __init__(self, paths: Paths, forgetting: Forgetting) -> None:
         self._forgetting = forgetting
         self._paths = paths
-        self._cache = cache
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self._cache = paths.mounted.cache
+        self.verbs: dict[str, Verb] = {
             "flush": self._flush,
             "flush-volume": self._flush_volume,
             "flush-all": self._flush_all,

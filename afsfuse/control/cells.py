@@ -12,11 +12,9 @@ from afsfuse.errors import ControlRefused
 from afsfuse.interfaces import vldb
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from afsfuse.cell.directory import Cell, CellDirectory
     from afsfuse.cell.volumes import VolumeLocator
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.vfs.forgetting import Forgetting
 
@@ -40,7 +38,7 @@ class CellVerbs:
         self._locator = locator
         self._client = client
         self._forgetting = forgetting
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "cells": self._list,
             "new-cell": self._new_cell,
             "new-alias": self._new_alias,
@@ -103,9 +101,9 @@ class CellVerbs:
         fast = request.get("fast") is True
         of_files = await self._client.silent_servers({cell.name for cell in cells}, ask=not fast)
         down = [
-            {"cell": server.cell, "kind": "file server", "address": server.addresses[0][0]}
+            {"cell": server.cell, "kind": "file server", "address": server.host}
             for server in of_files
-            if server.addresses
+            if server.host
         ]
         if not fast:
             for cell in cells:

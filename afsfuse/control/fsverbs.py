@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from afsfuse.control.acls import AclVerbs
 from afsfuse.control.caching import CacheVerbs
@@ -12,25 +12,19 @@ from afsfuse.control.settings import SettingVerbs
 from afsfuse.control.volumes import VolumeVerbs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from afsfuse.auth.security import Credentials
-    from afsfuse.cache import CacheManager
     from afsfuse.cell.directory import CellDirectory
     from afsfuse.cell.people import People
     from afsfuse.cell.volumes import VolumeLocator
     from afsfuse.control.paths import Paths
     from afsfuse.control.settings import Known
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Verb
     from afsfuse.fileserver.client import FileServerClient
-    from afsfuse.vfs.filesystem import FileSystem
     from afsfuse.vfs.forgetting import Forgetting
 
 
 def fs_verbs(
     paths: Paths,
-    filesystem: FileSystem,
-    cache: CacheManager,
     client: FileServerClient,
     locator: VolumeLocator,
     cells: CellDirectory,
@@ -38,13 +32,13 @@ def fs_verbs(
     credentials: Credentials,
     known: Known,
     forgetting: Forgetting,
-) -> dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]]:
+) -> dict[str, Verb]:
     """The verbs of one mount; `known` has the UUID by which servers know it."""
     return {
-        **AclVerbs(paths, client, cache, people).verbs,
-        **VolumeVerbs(paths, client, filesystem.spaces).verbs,
-        **MountPointVerbs(paths, filesystem, cache, locator, forgetting).verbs,
-        **CacheVerbs(paths, cache, forgetting).verbs,
+        **AclVerbs(paths, client, people).verbs,
+        **VolumeVerbs(paths, client).verbs,
+        **MountPointVerbs(paths, locator, forgetting).verbs,
+        **CacheVerbs(paths, forgetting).verbs,
         **CellVerbs(cells, locator, client, forgetting).verbs,
         **SettingVerbs(credentials, client, known, forgetting).verbs,
     }

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 from afsfuse.errors import ControlRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ class LogLevels:
         self._directory = directory
         self._usual = {name: logging.getLogger(name).level for part in PARTS.values()
                        for name in part}  # fmt: skip
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "log-levels": self._levels,
         }
 

@@ -10,33 +10,22 @@ from afsfuse.errors import CellUnknown, ControlRefused, VolumeMissing
 from afsfuse.vfs.mountpoints import MountPoint, parse_mountpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from afsfuse.cache import CacheManager
     from afsfuse.cell.volumes import VolumeLocator
     from afsfuse.control.paths import Paths
-    from afsfuse.control.verbs import Peer, Request
-    from afsfuse.vfs.filesystem import FileSystem
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.vfs.forgetting import Forgetting
 
 
 class MountPointVerbs:
     """Answers for one mount."""
 
-    def __init__(
-        self,
-        paths: Paths,
-        filesystem: FileSystem,
-        cache: CacheManager,
-        locator: VolumeLocator,
-        forgetting: Forgetting,
-    ) -> None:
+    def __init__(self, paths: Paths, locator: VolumeLocator, forgetting: Forgetting) -> None:
         self._paths = paths
-        self._filesystem = filesystem
-        self._cache = cache
+        self._filesystem = paths.mounted.filesystem
+        self._cache = paths.mounted.cache
         self._locator = locator
         self._forgetting = forgetting
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "mount-point": self._mount_point,
             "remove-mount-point": self._remove,
             "flush-mount-point": self._flush,

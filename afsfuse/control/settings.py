@@ -12,11 +12,10 @@ from afsfuse.control.verbs import require_owner
 from afsfuse.errors import ControlRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from typing import Protocol
 
     from afsfuse.auth.security import Credentials
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.vfs.forgetting import Forgetting
 
@@ -49,7 +48,7 @@ class SettingVerbs:
         self._known = known
         self._forgetting = forgetting
         self._usual = _PACKAGE.level
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "sysname": self._sysname,
             "crypt": self._crypt,
             "uuid": self._uuid,

@@ -20,19 +20,18 @@ from afsfuse.refusals import counted
 from rxrpc.wire.packet import PacketType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from afsfuse.auth.identity import Identity
-    from afsfuse.cache import CacheManager
     from afsfuse.cache.figures import CacheStatistics
+    from afsfuse.control.mounted import Mounted
     from afsfuse.control.outlets import Outlet
-    from afsfuse.control.verbs import Peer, Request, Stream, Verbs
+    from afsfuse.control.verbs import Peer, Request, Stream, Verb, Verbs
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.fileserver.figures import OperationStatistics, Running
     from afsfuse.fileserver.health import ServerStatus
     from afsfuse.refusals import Refused
     from afsfuse.vfs.figures import VfsStatistics
-    from afsfuse.vfs.filesystem import FileSystem
     from rxrpc import Endpoint
     from rxrpc.core.statistics import PeerStatistics, Statistics
 
@@ -93,28 +92,23 @@ class Overview:
 
     def __init__(
         self,
+        mounted: Mounted,
         endpoint: Endpoint,
         client: FileServerClient,
-        cache: CacheManager,
-        filesystem: FileSystem,
         requests: Callable[[], Requests],
         verbs: Verbs,
-        *,
         source: str,
-        directory: str,
     ) -> None:
-        """`source` is mounted at `directory`."""
+        """`source` is what the mount table says that is mounted."""
+        self._mounted = mounted
         self._endpoint = endpoint
         self._client = client
-        self._cache = cache
-        self._filesystem = filesystem
         self._requests = requests
         self._verbs = verbs
         self._source = source
-        self._directory = directory
         self._began = trio.current_time()
         self._since = time.time()
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "statistics": self._statistics,
         }
         self.streams: dict[str, Stream] = {"watch": self._watch}
@@ -131,8 +125,8 @@ class Overview:
             requests=self._requests(),
             operations=self._client.operations.statistics(),
             running=len(self._client.operations.under_way()),
-            cache=self._cache.statistics(),
-            vfs=self._filesystem.statistics(),
+            cache=self._mounted.cache.statistics(),
+            vfs=self._mounted.filesystem.statistics(),
             network=self._endpoint.statistics(),
             servers=tuple(self._client.servers()),
             waiting=waiting,
@@ -157,7 +151,7 @@ class Overview:
         now = self.statistics()
         asked = {"do": "", "all": False}
         return {
-            "mount": self._directory,
+            "mount": self._mounted.directory,
             "source": self._source,
             "pid": os.getpid(),
             "identity": who.text,
@@ -206,25 +200,22 @@ class Overview:
 
     def _volumes(self, who: Identity | None) -> list[dict[str, Any]]:
         """The volumes in use, as far as an identity may know of them."""
+        filesystem = self._mounted.filesystem
         return [
             {
-                "path": self._directory.rstrip("/") + tree.point.path().rstrip("/") or "/",
+                "path": self._mounted.shown(tree.point.path()),
                 "volume": tree.volume.name,
                 "cell": tree.volume.cell.name,
-                "servers": [
-                    site.server.addresses[0][0]
-                    for site in tree.volume.sites
-                    if site.server.addresses
-                ],
+                "servers": [site.server.host for site in tree.volume.sites if site.server.host],
                 "refused": {
-                    server.addresses[0][0]: refusal.word
+                    server.host: refusal.word
                     for server, refusal in self._client.refusals.of(tree.volume).items()
-                    if server.addresses
+                    if server.host
                 },
                 "nodes": len(tree.nodes) + 1,
             }
-            for tree in self._filesystem.trees
-            if who is None or self._filesystem.may_see(tree.point, who)
+            for tree in filesystem.trees
+            if who is None or filesystem.may_see(tree.point, who)
         ]
 
 
@@ -235,7 +226,7 @@ def call(running: Running) -> dict[str, Any]:
         "name": operation.name,
         "cell": operation.volume.cell.name,
         "volume": operation.volume.name,
-        "server": server.addresses[0][0] if server is not None and server.addresses else None,
+        "server": None if server is None else server.host,
         "identity": operation.who.text,
         "lasting": round(trio.current_time() - running.since, 3),
     }

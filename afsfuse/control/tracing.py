@@ -284,8 +284,7 @@ def _named(running: Running) -> dict[str, Any]:
 
 
 def _host(running: Running) -> str | None:
-    server = running.server
-    return server.addresses[0][0] if server is not None and server.addresses else None
+    return None if running.server is None else running.server.host
 
 
 def _is_words(value: object) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from afsfuse.control.unstored import UnstoredFiles
 
     Request = dict[str, Any]
+    Verb = Callable[[Request, "Peer"], Awaitable[dict[str, Any]]]
     Stream = Callable[[Request, "Peer", Outlet], Awaitable[dict[str, Any]]]
 
 
@@ -87,13 +88,11 @@ class Verbs:
             "discard": self._discard,
             "serverprefs": self._serverprefs,
         }
-        self._slow: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {}
+        self._slow: dict[str, Verb] = {}
         self.streams: dict[str, Stream] = {}
         """What tells by and by, until it is cancelled or has no more to tell."""
 
-    def add(
-        self, verbs: Mapping[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]]
-    ) -> None:
+    def add(self, verbs: Mapping[str, Verb]) -> None:
         """Know these, too: what takes a mount, and some time."""
         self._slow.update(verbs)
 

@@ -9,13 +9,10 @@ from afsfuse.control.protocol import raw
 from afsfuse.errors import ControlRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from afsfuse.cell.volumes import Volume
     from afsfuse.control.paths import Paths
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
-    from afsfuse.vfs.space import Spaces
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +25,11 @@ MESSAGE_MAX = 255
 class VolumeVerbs:
     """Answers for one mount."""
 
-    def __init__(self, paths: Paths, client: FileServerClient, spaces: Spaces) -> None:
+    def __init__(self, paths: Paths, client: FileServerClient) -> None:
         self._paths = paths
         self._client = client
-        self._spaces = spaces
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self._spaces = paths.mounted.filesystem.spaces
+        self.verbs: dict[str, Verb] = {
             "what": self._what,
             "volume": self._volume,
             "set-volume": self._set,

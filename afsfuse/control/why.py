@@ -19,19 +19,17 @@ from afsfuse.errors import ControlRefused
 from afsfuse.model import FileKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from afsfuse.auth.identity import Identity
     from afsfuse.auth.store import TokenStore
-    from afsfuse.cache import CacheManager, Vnode
+    from afsfuse.cache import Vnode
     from afsfuse.cell.directory import Cell, CellDirectory
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
+    from afsfuse.control.mounted import Mounted
     from afsfuse.control.unstored import UnstoredFiles
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.fileserver.refusals import Refusal
-    from afsfuse.vfs.filesystem import FileSystem
     from afsfuse.vfs.mountpoints import MountPoint
     from rxrpc import Endpoint
 
@@ -44,49 +42,40 @@ class Why:
 
     def __init__(
         self,
+        mounted: Mounted,
         endpoint: Endpoint,
         cells: CellDirectory,
         client: FileServerClient,
-        cache: CacheManager,
-        filesystem: FileSystem,
         unstored: UnstoredFiles,
         tokens: TokenStore,
-        identify: Callable[[Peer], Identity],
-        *,
-        directory: str,
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        """`directory` is where the mount is."""
+        self._mounted = mounted
+        self._tracker = mounted.filesystem.tracker
         self._endpoint = endpoint
         self._cells = cells
         self._client = client
-        self._cache = cache
-        self._filesystem = filesystem
         self._unstored = unstored
         self._tokens = tokens
-        self._identify = identify
-        self._directory = directory
-        self._clock = clock
-        self.verbs: dict[str, Callable[[Request, Peer], Awaitable[dict[str, Any]]]] = {
+        self.verbs: dict[str, Verb] = {
             "why": self._why,
         }
 
     def volume_of(self, request: Request, peer: Peer) -> Volume:
         """The volume of a path, as far as it is known. Raises `ControlRefused`."""
-        found = self._filesystem.tracker.follow(_path(request), self._identify(peer))
+        found = self._tracker.follow(_path(request), self._mounted.identify(peer))
         if found.volume is None or found.rest:
             raise ControlRefused("it is not known in which volume this is: try `afsfuse why`")
         return found.volume
 
     async def _why(self, request: Request, peer: Peer) -> dict[str, Any]:
-        who = self._identify(peer)
-        found = self._filesystem.tracker.follow(_path(request), who)
+        who = self._mounted.identify(peer)
+        found = self._tracker.follow(_path(request), who)
         volume, vnode = found.volume, found.vnode
         cell = self._cell(found.volume, found.point)
         shown = os.fsdecode(found.path)
         answer: dict[str, Any] = {
-            "mount": self._directory,
-            "path": self._directory.rstrip("/") + (shown.rstrip("/") or "") or "/",
+            "mount": self._mounted.directory,
+            "path": self._mounted.shown(shown),
             "rest": os.fsdecode(found.rest),
             "ending": found.ending.value,
             "identity": who.text,
@@ -178,7 +167,7 @@ class Why:
 
     def _of_vnode(self, vnode: Vnode, who: Identity) -> dict[str, Any]:
         now = trio.current_time()
-        rights = self._cache.doors.known_rights(vnode, who)
+        rights = self._mounted.cache.doors.known_rights(vnode, who)
         server = vnode.server
         data = vnode.data
         return {
@@ -189,7 +178,7 @@ class Why:
             else {
                 "left": round(vnode.expires - now, 1),
                 "counts": vnode.valid(now),
-                "server": server.addresses[0][0] if server and server.addresses else None,
+                "server": None if server is None else server.host,
             },
             "rights": None
             if rights is None
@@ -210,7 +199,7 @@ class Why:
         return {
             "client": token.client,
             "end": token.end,
-            "expired": token.expired(self._clock()),
+            "expired": token.expired(time.time()),
         }
 
 

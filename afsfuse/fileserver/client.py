@@ -15,6 +15,7 @@ from afsfuse.auth.identity import NOBODY
 from afsfuse.auth.security import Credentials
 from afsfuse.errors import AfsError, DataCorrupt, from_abort
 from afsfuse.fileserver.changes import Changes
+from afsfuse.fileserver.failures import about
 from afsfuse.fileserver.operation import VOLUME_CODES, Operation, Verdict, judge
 from afsfuse.fileserver.ownaddress import OwnAddresses
 from afsfuse.fileserver.procedures import Procedures, too_old
@@ -25,7 +26,7 @@ from afsfuse.fileserver.replies import (
     VolumeStatusReply,
     promise_of,
 )
-from afsfuse.fileserver.rotation import Rotation, about
+from afsfuse.fileserver.rotation import Rotation
 from afsfuse.fileserver.transfers import SMALL, receive_long, receive_old, receive_small
 from afsfuse.interfaces.common import FIDS_MAX
 from afsfuse.interfaces.fileserver import (
@@ -59,10 +60,10 @@ if TYPE_CHECKING:
     from afsfuse.cell.volumes import Volume, VolumeLocator
     from afsfuse.fileserver.figures import Operations
     from afsfuse.fileserver.health import ServerStatus
+    from afsfuse.fileserver.limits import RetryLimits
     from afsfuse.fileserver.operation import Site
     from afsfuse.fileserver.preferences import Preferences
     from afsfuse.fileserver.refusals import Refusals
-    from afsfuse.fileserver.rotation import RetryLimits
     from afsfuse.fileserver.transfers import Outcome, SmallFile
     from afsfuse.interfaces.common import CallBack, Fid
     from afsfuse.interfaces.fileserver import BulkStatusReply, FetchStatusReply

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -24,7 +24,6 @@ from afsfuse.auth.security import Credentials
 from afsfuse.errors import (
     AfsError,
     CellUnreachable,
-    DataCorrupt,
     NotPermitted,
     OutcomeUnknown,
     ReadOnlyVolume,
@@ -33,8 +32,10 @@ from afsfuse.errors import (
     VolumeMissing,
     from_abort,
 )
+from afsfuse.fileserver.failures import about, explain, locate
 from afsfuse.fileserver.figures import Operations
-from afsfuse.fileserver.health import Health, HealthLimits
+from afsfuse.fileserver.health import Health
+from afsfuse.fileserver.limits import RetryLimits
 from afsfuse.fileserver.operation import Effect, Operation, Site, Verdict, judge
 from afsfuse.fileserver.refusals import Refusals
 from afsfuse.fileserver.search import FIRST_PAUSE, Search
@@ -63,76 +64,6 @@ _CONNECTIONS_MAX = 256  # ways that are kept; with one goes a token that may be 
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryLimits:
-    """How long and how often. Times are seconds."""
-
-    dead_time: float = 20.0
-    """A call at the only server left ends when that sends no packet for so long."""
-
-    failover_time: float = 6.0
-    """... and at a server that another one can stand in for."""
-
-    pace: float = 128.0
-    """Bytes a second that a server must send or take on average, once it has begun, or the call
-    ends. 64 calls that share a line of 256 kbit/s have four times as much each."""
-
-    stall_time: float = 6.0
-    """After so long without a byte of an answer, though the server lives, what asks is asked once
-    more in packets that pass everywhere (see `rxrpc.core.pathsize`).
-    """
-
-    busy_time: float = 30.0
-    """How long an operation waits in all while the volume is busy at every site."""
-
-    offline_time: float = 3.0
-    """... and while it is off line at every site, or not there: a move or a restart may be all
-    that it is.
-    """
-
-    pause: float = 1.0
-    """Between two rounds over all sites, at most."""
-
-    moving_time: float = 15.0
-    """How long it goes on asking where the volume is while that is on its way (see `search`), from
-    the last time at which the record named another server. From one step of a move to the next a
-    busy server takes seconds; in all it goes on as long as for a busy volume.
-    """
-
-    probe_time: float = 3.0
-    """How long a probe waits for any word of its server."""
-
-    readdress_time: float = 10.0
-    """A record that is older than this is asked for again when no server of it answers."""
-
-    health: HealthLimits = field(default_factory=HealthLimits)
-    """When servers are given up, and asked again."""
-
-    @classmethod
-    def within(cls, seconds: float) -> RetryLimits:
-        """The usual limits, cut to what is left of them when all is to be over after this long.
-
-        A call has a few seconds to be answered at all, whatever is asked for.
-        """
-        usual = cls()
-        silence = max(seconds, usual.probe_time)
-        return cls(
-            dead_time=min(usual.dead_time, silence),
-            failover_time=min(usual.failover_time, silence),
-            busy_time=min(usual.busy_time, seconds),
-            offline_time=min(usual.offline_time, seconds),
-            moving_time=min(usual.moving_time, seconds),
-        )
-
-
-class About(TypedDict):
-    """What an error says of where it happened."""
-
-    cell: str
-    volume: str
-    server: str | None
 
 
 class _Elsewhere(Exception):
@@ -470,32 +401,3 @@ class Rotation:
             raise ServerUnreachable(
                 "the file server does not answer", cell=server.cell, server=address[0]
             ) from exc
-
-
-def about(volume: Volume, server: FileServer) -> About:
-    """What an error says of where it happened."""
-    host = server.addresses[0][0] if server.addresses else None
-    return {"cell": volume.cell.name, "volume": volume.name, "server": host}
-
-
-def locate(error: AfsError, volume: Volume, server: FileServer | None) -> None:
-    """Complete what an error says of where it happened."""
-    error.cell = error.cell or volume.cell.name
-    error.volume = error.volume or volume.name
-    if server is not None and server.addresses:
-        error.server = error.server or server.addresses[0][0]
-
-
-def explain(verdict: Verdict, exc: CallError, volume: Volume, server: FileServer) -> AfsError:
-    """The error for the caller; raised at once if no other server would say otherwise."""
-    where = about(volume, server)
-    if isinstance(exc, CallAborted) and verdict is not Verdict.BROKEN:
-        error = from_abort(exc.code, **where)
-        if verdict in (Verdict.REFUSED, Verdict.TOKEN):
-            raise error from exc
-        return error
-    if verdict is Verdict.BUSY:
-        return ServerUnreachable("the file server has no room for the call", **where)
-    if verdict is Verdict.CLOSED:
-        raise AfsError("the daemon is stopping", **where) from exc
-    raise DataCorrupt(f"the file server broke the protocol: {exc}", **where) from exc

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume, VolumeLocator
-    from afsfuse.fileserver.rotation import RetryLimits
+    from afsfuse.fileserver.limits import RetryLimits
 
 FIRST_PAUSE = 0.05  # seconds; each pause is twice as long as the one before
 

@@ -45,8 +45,6 @@ _FLAGS = {
     **{"noexec": 8, "noatime": 1024, "nodiratime": 2048, "nosymfollow": 256},
     **{"sync": 16, "dirsync": 128},
 }
-
-PASSED_OPTIONS = frozenset(_FLAGS)
 """Options of mount(8) that reach the kernel."""
 
 
@@ -70,7 +68,7 @@ class MountOptions:
     read_only: bool = False
     """Have the kernel refuse every change with EROFS."""
     flags: tuple[str, ...] = ()
-    """Of `PASSED_OPTIONS`."""
+    """Further ones, by the names that mount(8) has for them: `config.MOUNT_FLAGS`."""
 
     @property
     def type(self) -> str:

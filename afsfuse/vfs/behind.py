@@ -81,12 +81,3 @@ class Finder:
             error = exc.again()
             error.message = error.message.removeprefix(f"{node.path()}: ")
             raise error from None
-
-    def known(self, path: bytes, who: Identity) -> Node | None:
-        """The node that the kernel holds at a path from the mount's root, or the last one on the
-        way there that `who` may see, without asking anybody; None if not even the first.
-        """
-        node = self._nodes.at(path)
-        while node is not None and not self._lookups.sight.path_is_open(node, who):
-            node = node.parent
-        return node

@@ -42,7 +42,7 @@ from afsfuse.vfs.writing import WRITING, FileWriting
 from afsfuse.vfs.xattrs import ExtendedAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from afsfuse.auth.identity import Caller, Identity
     from afsfuse.cache import CacheManager, Vnode
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from afsfuse.fileserver.client import FileServerClient
     from afsfuse.model import Inode
     from afsfuse.vfs.entry import Attributes, Entry, Listing, OpenFile, VolumeSpace
+    from afsfuse.vfs.expiry import Use
     from afsfuse.vfs.inodes import Node, NodeTable, VnodeNode
     from afsfuse.vfs.invalidation import KernelNotifier, Settle
     from afsfuse.vfs.options import VfsOptions
@@ -102,12 +103,9 @@ class FileSystem:
         self._files = Files(cache, nodes, self._file_handles, self._holders)
         own = OwnChanges(nodes, notifier, options.sysnames, settle)
         self._orphans = Orphans(
-            cache,
-            locator,
-            own,
-            self._background,
+            cache, locator, own, self._background,
             Leftovers(None) if leftovers is None else leftovers,
-        )
+        )  # fmt: skip
         self.dirops = DirectoryOperations(cache, nodes, self._lookups, own, self._orphans)
         self._locking = Locking(cache.locks, self._file_handles)
         self._writing = FileWriting(cache, notifier)
@@ -118,16 +116,17 @@ class FileSystem:
         self.mender = Mender(nodes, self._lookups, self._background, notifier, settle)
         self.expiry = Expiry(nodes, cache, locator, notifier, self.mender, options.expire)
         """The background task that lets idle trees go; to be run beside `run`."""
-        self.expiry.keepers += [
-            lambda: opened_nodes("open file", self._file_handles),
-            lambda: opened_nodes("open directory", self._directories.handles),
-            lambda: busy_volumes(cache),
-        ]
+        self.expiry.keepers += [self._opened, lambda: busy_volumes(cache)]
         self._trimmer = Trimmer(nodes, notifier, options.node_limit)
         self._root = self._make_root(cells, options)
         nodes.plant(self._root)
         self.tracker = Tracker(self._root, self._roots, cache)
         """Follows paths without asking anybody."""
+
+    def _opened(self) -> Iterator[Use]:
+        """What is open, and by whom: it keeps its tree."""
+        yield from opened_nodes("open file", self._file_handles)
+        yield from opened_nodes("open directory", self._directories.handles)
 
     def _make_root(self, cells: CellDirectory, options: VfsOptions) -> Node:
         if options.source == DYNAMIC_ROOT:

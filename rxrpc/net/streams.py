@@ -11,8 +11,6 @@ from rxrpc.rpc import RxgenCode
 from rxrpc.xdr import decode
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rxrpc.core.call import Call
     from rxrpc.core.clocks import CallTimeouts
     from rxrpc.errors import CallError
@@ -277,12 +275,7 @@ class ByteCall(CallStream):
         """The call was begun already."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """End the call if it is not over."""
         self.close()
 

@@ -21,6 +21,7 @@ from afsfuse.democell import DemoCell
 from afsfuse.democell.acl import ALL_RIGHTS, READ_RIGHTS, AccessList
 from afsfuse.democell.trees import Link, MountPoint, plant
 from afsfuse.interfaces.protection import ADMINISTRATORS, ANYUSER
+from tests.mount.usersmount import beside
 
 if TYPE_CHECKING:
     from afsfuse.democell.trees import Tree
@@ -66,7 +67,7 @@ async def example(addresses: list[str]) -> DemoCell:
 
 async def main(point: str, confdir: str, addresses: list[str]) -> None:
     cell = await example(addresses)
-    words = f"confdir={confdir},bind={addresses[0].rpartition('.')[0]}.254,cachedir=none"
+    words = f"confdir={confdir},bind={beside(addresses[0])},cachedir=none"
     config = settings.pick("afs", point, [words], foreground=True)
 
     async def watch_input() -> None:

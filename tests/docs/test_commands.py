@@ -33,7 +33,7 @@ from tests.docs.shell import (
 )
 from tests.docs.vocabulary import COMMANDS, OTHERS, Need, commands, understand
 from tests.mount.harness import clear
-from tests.mount.usersmount import loopback_address
+from tests.mount.usersmount import beside, loopback_address
 from tests.unit.rxrpc.programs.commands import listening
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The cell example.org, mounted."""
     folder = tmp_path_factory.mktemp("documentation").resolve()
     servers = loopback_address(), loopback_address()
-    client = f"{servers[0].rpartition('.')[0]}.254"
+    client = beside(servers[0])
     point, confdir, home = folder / "afs", folder / "conf", folder / "home"
     for path in (point, confdir, home, home / "project"):
         path.mkdir()
@@ -116,7 +116,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (home / "password").write_text(f"{PASSWORD}\n")
     write_stand_ins(folder / "bin", confdir)
     env = environment(home, folder / "bin", **{OVERRIDE: str(folder / "run")})
-    network = f"{servers[0].rpartition('.')[0]}.0"
+    network = beside(servers[0], 0)
     addresses = dict(zip(ADDRESSES, (*servers, client, network, servers[0]), strict=True))
     names = Names({"/afs": str(point), "~": str(home), **addresses})
     with (folder / "log").open("w+b") as log:

@@ -26,7 +26,7 @@ from afsfuse.interfaces.common import Fid
 from rxrpc import NULL, Endpoint
 from tests.cell.raw import RawClient
 from tests.mount.harness import ROOT
-from tests.mount.usersmount import Process, loopback_address
+from tests.mount.usersmount import Process, beside, loopback_address
 from tests.realcell.configuration import ADMIN_PASSWORD, USER_IDS, USERS
 from tests.realcell.tokens import kerberos_ticket
 
@@ -82,7 +82,7 @@ class Demo:
 
     def __init__(self, folder: Path) -> None:
         self._address = loopback_address()
-        self.options = f"bind={self._address.rpartition('.')[0]}.254"
+        self.options = f"bind={beside(self._address)}"
         self.confdir = folder / "conf"
         self.confdir.mkdir()
         (self.confdir / "ThisCell").write_text(f"{self.name}\n")
@@ -105,7 +105,7 @@ class Demo:
         return self._address
 
     def endpoint(self) -> Endpoint:
-        return Endpoint(bind=(f"{self._address.rpartition('.')[0]}.253", 0))
+        return Endpoint(bind=(beside(self._address, 253), 0))
 
     def volume_id(self, name: str) -> int:
         return int(self._lines.ask(f"volume {name}"))

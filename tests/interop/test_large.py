@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.interop.mounts import mounted
+from tests.interop.test_contents import digest_of_file
 from tests.realcell.configuration import CELL
 from tests.realcell.contents import PseudoRandom
 
@@ -57,7 +58,7 @@ def test_a_full_file_comes_back(
                     assert file.write(piece) == len(piece)
             other = two.point / "file"
             assert other.stat().st_size == length
-            assert digest(other) == expected.hexdigest()
+            assert digest_of_file(other) == expected.hexdigest()
             assert digest_at_the_server(real_cell, length) == expected.hexdigest()
 
             with path.open("r+b", buffering=0) as file:
@@ -75,19 +76,10 @@ def test_a_full_file_comes_back(
         real_cell.volumes.remove("large", "fs2")
 
 
-def digest(path: Path) -> str:
-    """Read in order, to the end."""
-    sha = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(STEP):
-            sha.update(piece)
-    return sha.hexdigest()
-
-
 def digest_at_the_server(cell: RealCell, length: int) -> str:
     """The only file of that length below the server's partition."""
     partition = cell.servers["fs2"].root / "vicepa/AFSIDat"
     (stored,) = (
         path for path in partition.rglob("*") if path.is_file() and path.stat().st_size == length
     )
-    return digest(stored)
+    return digest_of_file(stored)

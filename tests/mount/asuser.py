@@ -47,9 +47,7 @@ def as_user(action: Callable[[], object], uid: int = NOBODY, *, at: Path | None 
         if at is not None:
             at.chmod(0o755)  # pytest makes it for root alone
             os.chdir(at)
-        os.setgroups([])
-        os.setgid(uid)
-        os.setuid(uid)
+        become(uid)
         try:
             answer = action()
         except OSError as exc:
@@ -63,6 +61,13 @@ def as_user(action: Callable[[], object], uid: int = NOBODY, *, at: Path | None 
         text = pipe.readline()
     os.waitpid(child, 0)
     return json.loads(text)
+
+
+def become(uid: int) -> None:
+    """Make this process the user's for good."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
 
 
 def command(*arguments: str) -> Callable[[], object]:

@@ -29,6 +29,17 @@ def open_fusectl(minor: str) -> int:
         os.close(context)
 
 
+def number_of(minor: str, name: str) -> int:
+    """What the kernel counts of a connection, such as the requests that are `waiting`."""
+    directory = open_fusectl(minor)
+    try:
+        descriptor = os.open(f"{minor}/{name}", os.O_RDONLY, dir_fd=directory)
+        with os.fdopen(descriptor) as file:
+            return int(file.read())
+    finally:
+        os.close(directory)
+
+
 def _syscall(number: int, *arguments: bytes | int | None) -> int:
     """A system call for which the C library has no name yet."""
     call = ctypes.CDLL(None, use_errno=True).syscall

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.fuse import mount
-from tests.mount.fusectl import open_fusectl
+from tests.mount.fusectl import number_of, open_fusectl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,14 +150,7 @@ class ToyMount:
     def connection(self, name: str) -> int:
         """A number of the kernel's about the connection, such as `waiting`."""
         assert self.device is not None
-        minor = self.device.partition(":")[2]
-        directory = open_fusectl(minor)
-        try:
-            descriptor = os.open(f"{minor}/{name}", os.O_RDONLY, dir_fd=directory)
-            with os.fdopen(descriptor) as file:
-                return int(file.read())
-        finally:
-            os.close(directory)
+        return number_of(self.device.partition(":")[2], name)
 
     def abort(self) -> None:
         """The last resort: the kernel answers whatever waits with an error."""

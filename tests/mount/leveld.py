@@ -24,6 +24,7 @@ from afsfuse.democell import DemoCell
 from afsfuse.democell.acl import AccessList
 from afsfuse.democell.trees import plant
 from rxrpc.security.base import SecurityLevel
+from tests.mount.usersmount import beside
 
 CELL = "level.test"
 ALICE = 1001
@@ -54,7 +55,7 @@ def give_token(cell: DemoCell) -> None:
 async def main(point: str, confdir: str, address: str, level: str) -> None:
     cell = make_cell(address)
     give_token(cell)
-    bind = f"{address.rpartition('.')[0]}.254"
+    bind = beside(address)
     options = f"confdir={confdir},bind={bind},crypt={level}"
     config = settings.pick("afs", point, [options], foreground=True)
     logs.set_up(foreground=True, logfile=None, debug=True)

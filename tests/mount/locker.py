@@ -13,7 +13,7 @@ import struct
 import sys
 
 LAYOUT = "hhqqi4x"  # struct flock of 64-bit Linux
-F_OFD_GETLK, F_OFD_SETLK = 36, 37
+F_OFD_SETLK = 37
 TYPES = {"r": fcntl.F_RDLCK, "w": fcntl.F_WRLCK, "u": fcntl.F_UNLCK}
 NAMES = {number: name for name, number in TYPES.items()}
 HOW = {"sh": fcntl.LOCK_SH, "ex": fcntl.LOCK_EX, "un": fcntl.LOCK_UN}

@@ -16,7 +16,7 @@ import pytest
 
 from tests.mount.diskcelld import CELL, contents
 from tests.mount.harness import ROOT, SECONDS, Children, clear, wait_until
-from tests.mount.usersmount import Process, loopback_address
+from tests.mount.usersmount import Process, beside, loopback_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Machine:
     def mount(self, *more: str) -> None:
         """Start a daemon, and list the directory."""
         options = (
-            f"confdir={self._confdir}", f"bind={self._address.rpartition('.')[0]}.254",
+            f"confdir={self._confdir}", f"bind={beside(self._address)}",
             f"cachedir={self.cache}", f"logfile={self.log}", *more,
         )  # fmt: skip
         self.daemon = self._children.start(

@@ -17,7 +17,7 @@ import pytest
 from afsfuse.memory import able
 from tests.mount import inodesd, treesd
 from tests.mount.harness import ROOT, Children, clear, wait_until
-from tests.mount.usersmount import Process, loopback_address
+from tests.mount.usersmount import Process, beside, loopback_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +66,7 @@ class Watched:
         self.cell = Process(started, b"ready")
 
     def mount(self, options: str) -> None:
-        words = f"confdir={self._confdir},bind={self._address.rpartition('.')[0]}.254"
+        words = f"confdir={self._confdir},bind={beside(self._address)}"
         words += f",logfile={self._folder / 'log'},{options}"
         self._daemon = self._children.start(
             sys.executable, "-m", "afsfuse", "mount", "afs", self.point, "-f", "-o", words, cwd=ROOT

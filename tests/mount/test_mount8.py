@@ -18,6 +18,7 @@ import pytest
 
 from tests.docs.pages import blocks
 from tests.mount.harness import ROOT, environment, state_of
+from tests.mount.usersmount import beside
 from tests.mount.writesd import CELL
 from tests.mount.writing import WritableMount
 
@@ -228,7 +229,7 @@ def test_one_volume_of_a_cell_that_is_there(clean: Machine, tmp_path: Path) -> N
     try:
         conf = tmp_path.resolve() / "conf"
         address = (conf / "CellServDB").read_text().split()[1]
-        options = f"ro,crypt=auth,confdir={conf},bind={address.rpartition('.')[0]}.253"
+        options = f"ro,crypt=auth,confdir={conf},bind={beside(address, 253)}"
         source = f"#{CELL}:root.cell."
         clean("mount", "-t", "fuse.afs", source, clean.directory, "-o", options)
         assert clean.shown().startswith(f"{source} fuse.afs ro,")

@@ -19,7 +19,7 @@ import pytest
 
 from tests.mount.celld import CELL
 from tests.mount.harness import ROOT, Children, clear, wait_until
-from tests.mount.usersmount import Process, loopback_address
+from tests.mount.usersmount import Process, beside, loopback_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ class NamesMount:
         self.start()
 
     def start(self) -> None:
-        bind = f"{self._address.rpartition('.')[0]}.254"
+        bind = beside(self._address)
         options = f"confdir={self.conf},bind={bind}"
         with (self._folder / "log").open("ab") as log:
             self.daemon = subprocess.Popen(

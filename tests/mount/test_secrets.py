@@ -30,7 +30,7 @@ from afsfuse.control.protocol import request_line
 from afsfuse.errors import AfsError
 from tests.leaks import found_in, pieces
 from tests.mount.harness import ROOT, Children, clear, wait_until
-from tests.mount.usersmount import CELL, Process, loopback_address
+from tests.mount.usersmount import CELL, Process, beside, loopback_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ class Daemon:
             ),
             b"ready",
         )  # fmt: skip
-        options = f"confdir={confdir},bind={address.rpartition('.')[0]}.254,debug,crypt=crypt"
+        options = f"confdir={confdir},bind={beside(address)},debug,crypt=crypt"
         self.process = children.start(
             sys.executable, "-m", "afsfuse", "mount", "afs", self.point, "-f",
             "-o", f"{options},logfile={self.log}", cwd=folder,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.mount.harness import ROOT, wait_until
 from tests.mount.treesd import CELL
-from tests.mount.usersmount import Process, loopback_address
+from tests.mount.usersmount import Process, beside, loopback_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ class TreesMount:
         self.cell_process = cell.pid
         self._cell = Process(cell, b"ready")
         self.log = folder / "log"
-        words = f"confdir={confdir},bind={address.rpartition('.')[0]}.254,logfile={self.log}"
+        words = f"confdir={confdir},bind={beside(address)},logfile={self.log}"
         words += f",cachedir={folder / 'cache'}"
         self._options = f"{words},{options}"
         self.start()

@@ -31,6 +31,7 @@ from afsfuse.interfaces.common import Fid
 from afsfuse.interfaces.protection import ANYUSER
 from afsfuse.vfs import access, attributes
 from rxrpc import NULL
+from tests.mount.usersmount import beside
 
 if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity
@@ -118,7 +119,7 @@ def leak() -> None:
 
 async def main(point: str, confdir: str, address: str) -> None:
     cell = make_cell(address)
-    options = f"confdir={confdir},bind={address.rpartition('.')[0]}.254,allow_other"
+    options = f"confdir={confdir},bind={beside(address)},allow_other"
     config = settings.pick("afs", point, [options], foreground=True)
 
     async def follow_orders() -> None:

@@ -28,6 +28,11 @@ def loopback_address() -> str:
     return f"127.{100 + high % 100}.{1 + low}.{1 + next(_hosts) % 250}"
 
 
+def beside(address: str, last: int = 254) -> str:
+    """Another address of the same network, such as that of a client of the cell at `address`."""
+    return f"{address.rpartition('.')[0]}.{last}"
+
+
 class Process:
     """A process that answers each line with one."""
 

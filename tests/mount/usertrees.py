@@ -26,10 +26,10 @@ import afsfuse.logs
 import afsfuse.tools.mounts  # noqa: F401 (all are for the processes that are forked below)
 from afsfuse import cli
 from afsfuse.auth.folders import OVERRIDE
-from tests.mount.asuser import NOBODY, as_user, open_device
+from tests.mount.asuser import NOBODY, as_user, become, open_device
 from tests.mount.harness import ROOT, wait_until
 from tests.mount.treesd import CELL
-from tests.mount.usersmount import Process, loopback_address
+from tests.mount.usersmount import Process, beside, loopback_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +46,7 @@ class User:
         mine, its = os.pipe(), os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            os.setgroups([])
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
+            become(NOBODY)
             ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0 if closed else 1, 0, 0, 0)
             os.close(its[1])
             os.close(mine[0])
@@ -110,9 +108,7 @@ def mount(point: Path, options: str) -> int:
     """The pid of a daemon of the user's."""
     pid = os.fork()
     if pid == 0:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        become(NOBODY)
         ctypes.CDLL(None).prctl(_SET_DUMPABLE, 1, 0, 0, 0)
         os._exit(cli.main(["mount", "afs", str(point), "-f", "-o", options]))
     wait_until(lambda: str(point) in Path("/proc/mounts").read_text(), "the mount")
@@ -143,7 +139,7 @@ def told_by(scratch: Path, folders: dict[str, Path], address: str) -> dict[str, 
     older = User(os.getcwd, closed=True)
     time.sleep(0.1)  # the kernel tells the beginning of processes in hundredths of a second
     log = f"{folders['run']}/log"
-    local = f"{address.rpartition('.')[0]}.254"
+    local = beside(address)
     words = f"confdir={folders['conf']},bind={local},logfile={log},expire={EXPIRE}"
     daemon = mount(folders["afs"], words)
     try:

@@ -40,6 +40,7 @@ from afsfuse.interfaces.common import Fid
 from afsfuse.interfaces.protection import ANYUSER
 from afsfuse.model import Rights
 from rxrpc.net.sockets import UdpSocket
+from tests.mount.usersmount import beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,7 +152,7 @@ def obey(cell: DemoCell, verb: str, *rest: Any) -> object:
 
 async def main(point: str, confdir: str, address: str, options: str) -> None:
     cell = make_cell(address)
-    words = f"confdir={confdir},bind={address.rpartition('.')[0]}.254,{options}"
+    words = f"confdir={confdir},bind={beside(address)},{options}"
     config = settings.pick("afs", point, [words], foreground=True)
 
     async def follow_orders() -> None:

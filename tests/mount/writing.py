@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import os
 import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.fuse.mount import device_of as find_device
-from tests.mount.fusectl import open_fusectl
+from tests.mount.fusectl import number_of
 from tests.mount.harness import ROOT, SECONDS, clear, environment
 from tests.mount.usersmount import loopback_address
 from tests.mount.writesd import CELL
@@ -63,14 +62,7 @@ class WritableMount:
         """How many requests of the kernel have no answer."""
         device = find_device(str(self.point))
         assert device is not None
-        minor = device.partition(":")[2]
-        directory = open_fusectl(minor)
-        try:
-            descriptor = os.open(f"{minor}/waiting", os.O_RDONLY, dir_fd=directory)
-            with os.fdopen(descriptor) as file:
-                return int(file.read())
-        finally:
-            os.close(directory)
+        return number_of(device.partition(":")[2], "waiting")
 
     def unmount(self) -> str:
         """End it as init would; its log."""

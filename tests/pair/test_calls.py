@@ -10,10 +10,6 @@ from rxrpc.wire.packet import Header, PacketFlag, PacketType
 from tests.pair.world import NO_REACH_CHECK, SERVER, SERVICE, Flying, Pair, drop_nth, silent
 
 
-def data_packets(pair: Pair) -> list[Flying]:
-    return [d for d in pair.log if d.header.type is PacketType.DATA]
-
-
 def acks(pair: Pair) -> list[Ack]:
     return [Ack.parse(d.body) for d in pair.log if d.header.type is PacketType.ACK]
 

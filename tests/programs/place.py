@@ -21,7 +21,7 @@ from tests.cell.raw import RawClient, code_name
 from tests.cell.site import ROOT
 from tests.mount.harness import ROOT as CHECKOUT
 from tests.mount.harness import environment
-from tests.mount.usersmount import loopback_address
+from tests.mount.usersmount import beside, loopback_address
 from tests.realcell.configuration import CELL
 from tests.realcell.dumpreader import Dump, DumpedVnode
 
@@ -85,7 +85,7 @@ class LocalCell:
 
     def options(self) -> str:
         """Mount options that give each daemon an address of its own."""
-        return f"bind={self.address.rpartition('.')[0]}.{next(_LAST)}"
+        return f"bind={beside(self.address, next(_LAST))}"
 
     def end(self) -> None:
         self._process.communicate(timeout=30)

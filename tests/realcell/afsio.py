@@ -44,9 +44,6 @@ class Afsio:
         """Replace the first bytes of a file that exists."""
         self._run(["write", "-file", os.fsdecode(path), "-force"], data)
 
-    def overwrite_fid(self, fid: tuple[int, int, int], data: bytes) -> None:
-        self._run(["fidwrite", "-vnode", ".".join(map(str, fid)), "-force"], data)
-
     def append(self, path: str | bytes, data: bytes) -> None:
         """Add to the end of a file that exists."""
         self._run(["append", "-file", os.fsdecode(path)], data, after_crashes=False)

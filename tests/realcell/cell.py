@@ -21,7 +21,6 @@ from tests.realcell.volumes import Volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import TracebackType
 
 FOLDER_PREFIX = "afsfuse-realcell-"
 FACTS = "facts.json"
@@ -111,12 +110,7 @@ class RealCell:
     def __enter__(self) -> RealCell:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.down()
 
     def down(self) -> None:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 from tests.realcell.network import run
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from tests.realcell.cell import RealCell
 
 OUTSIDE, OTHER = 190, 191
@@ -59,16 +57,11 @@ class Nat:
             self._lay()
             self.map()
         except BaseException:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._router is not None
         assert self._router.stdin is not None
         assert self._router.stdout is not None

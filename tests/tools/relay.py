@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING
 from tests.realcell.network import run
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from tests.realcell.cell import RealCell
 
 _SOURCE = Path(__file__).with_suffix(".c")
@@ -90,12 +88,7 @@ class Relay:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property

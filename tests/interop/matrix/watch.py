@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.mount.fusectl import open_fusectl
+from tests.mount.fusectl import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,16 +24,7 @@ _RSS_ANON = re.compile(r"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
 
 def waiting(mount: RealMount) -> int:
     """Requests of the kernel that have no answer."""
-    minor = str(os.minor(os.stat(mount.point).st_dev))
-    directory = open_fusectl(minor)
-    try:
-        file = os.open(f"{minor}/waiting", os.O_RDONLY, dir_fd=directory)
-        try:
-            return int(os.read(file, 100))
-        finally:
-            os.close(file)
-    finally:
-        os.close(directory)
+    return number_of(str(os.minor(os.stat(mount.point).st_dev)), "waiting")
 
 
 def memory(mount: RealMount) -> int:

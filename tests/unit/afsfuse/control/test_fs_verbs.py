@@ -18,13 +18,13 @@ from afsfuse.control.acls import AclVerbs
 from afsfuse.control.caching import CacheVerbs
 from afsfuse.control.cells import CellVerbs
 from afsfuse.control.mountpoints import MountPointVerbs
-from afsfuse.control.paths import Paths
 from afsfuse.control.settings import SettingVerbs
 from afsfuse.control.verbs import Peer
 from afsfuse.control.volumes import VolumeVerbs
 from afsfuse.errors import AfsError, ControlRefused, NotPermitted
 from afsfuse.model import Rights
 from afsfuse.vfs.forgetting import Forgetting
+from tests.unit.afsfuse.control.test_paths import DEVICE, paths_of
 from tests.unit.afsfuse.vfs.kernel import mounted
 from tests.unit.afsfuse.vfs.world import World
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from afsfuse.model import Inode
 
-DEVICE = "0:53"
 OWNER, OTHER = Peer(os.geteuid(), os.getegid(), 1), Peer(1001, 1001, 1)
 
 OWNERS: dict[str, dict[str, Any]] = {
@@ -134,17 +133,17 @@ async def asked(world: World, folder: Path) -> AsyncIterator[tuple[dict[str, Any
         client = Client(world)
         fake: Any = client
         forgetting = Forgetting(m.nodes, world.notifier, [])
-        paths = Paths(m.fs, "/afs", lambda: DEVICE, lambda peer: Identity(uid=peer.uid))
+        paths = paths_of(kernel)
         known = Known()
         people = People(cast("Any", None))
         people.unknown = nobody  # type: ignore[method-assign]
         verbs: dict[str, Any] = {}
         for noun in (
             paths,
-            AclVerbs(paths, fake, m.cache, people),
-            VolumeVerbs(paths, fake, m.fs.spaces),
-            MountPointVerbs(paths, m.fs, m.cache, cast("Any", world.locator), forgetting),
-            CacheVerbs(paths, m.cache, forgetting),
+            AclVerbs(paths, fake, people),
+            VolumeVerbs(paths, fake),
+            MountPointVerbs(paths, cast("Any", world.locator), forgetting),
+            CacheVerbs(paths, forgetting),
             CellVerbs(world.cell_directory(), cast("Any", Locator(world)), fake, forgetting),
             SettingVerbs(TokenCredentials(store), fake, cast("Any", known), forgetting),
         ):

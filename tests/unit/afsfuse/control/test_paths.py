@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from afsfuse.auth.identity import ANONYMOUS, Identity
+from afsfuse.control.mounted import Mounted
 from afsfuse.control.paths import Paths
 from afsfuse.control.verbs import Peer
 from afsfuse.errors import ControlRefused, NotPermitted, StaleInode
@@ -25,7 +26,10 @@ DEVICE = "0:53"
 
 
 def paths_of(kernel: Kernel) -> Paths:
-    return Paths(kernel.m.fs, "/afs", lambda: DEVICE, lambda peer: Identity(uid=peer.uid))
+    m = kernel.m
+    return Paths(
+        Mounted(m.fs, m.cache, "/afs", lambda: DEVICE, lambda peer: Identity(uid=peer.uid))
+    )
 
 
 async def test_what_is_behind_a_path(autojump_clock: MockClock) -> None:
@@ -39,7 +43,7 @@ async def test_what_is_behind_a_path(autojump_clock: MockClock) -> None:
         found = await paths.find({"device": DEVICE, "inode": file}, OTHER)
         assert found.mount.volume.name == "open.volume"
         assert found.vnode.fid == found.fid
-        assert paths.shown(found.node) == "/afs/home.org/open/file"
+        assert paths.mounted.shown(found.node.path()) == "/afs/home.org/open/file"
         entered = await paths.find({"device": DEVICE, "inode": point}, OTHER)
         assert (entered.mount.volume.name, entered.fid.vnode) == ("open.volume", 1)
         assert isinstance(await paths.node({"device": DEVICE, "inode": point}, OTHER), MountPoint)
@@ -56,19 +60,13 @@ async def test_who_guesses_a_number_is_told_nothing(autojump_clock: MockClock) -
     async with mounted(world, expire=0.0) as kernel:
         file = await kernel.walk("home.org/shut/inner")
         paths = paths_of(kernel)
-        request = {"device": DEVICE, "inode": file, "path": "/home.org/shut/inner"}
+        request = {"device": DEVICE, "inode": file}
         found = await paths.find(request, INSIDER)
         assert found.vnode.status.length == len(b"text")
-        known = paths.known(request, INSIDER)
-        assert known is not None
-        assert known.inode == file
         for ask in (paths.find, paths.node):
             with pytest.raises(NotPermitted) as refused:
                 await ask(request, OTHER)
             assert "inner" not in str(refused.value)
-        known = paths.known(request, OTHER)
-        assert known is not None
-        assert known.path() == "/home.org/shut"
 
 
 async def test_requests_that_make_no_sense(autojump_clock: MockClock) -> None:
@@ -82,5 +80,3 @@ async def test_requests_that_make_no_sense(autojump_clock: MockClock) -> None:
         ):  # type: tuple[dict[str, object], type[AfsError]]
             with pytest.raises(error):
                 await paths.find(request, OTHER)
-        with pytest.raises(ControlRefused, match="path below"):
-            paths.known({}, OTHER)

@@ -57,7 +57,7 @@ class Parts:
         """A request of a thread leads to an operation with one call."""
         self.watchers[-1].asked(thread)
         running = self.operations.begin(Operation("FetchStatus", on, unused, NOBODY))
-        running.server = SimpleNamespace(addresses=((address, 7000),))  # type: ignore[assignment]
+        running.server = SimpleNamespace(host=address)  # type: ignore[assignment]
         self.tracing.record(1.0, CallStarted((address, 7000), cid, 1))
         self.tracing.record(2.0, CallEnded((address, 7000), cid, 1, "complete"))
         self.operations.end(running, None)

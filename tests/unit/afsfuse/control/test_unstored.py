@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from afsfuse.auth.identity import Identity
-from afsfuse.auth.store import TokenStore
 from afsfuse.cache.writeback import Unstored
 from afsfuse.control.unstored import UnstoredFiles
 from afsfuse.control.verbs import Peer, Verbs
 from afsfuse.errors import ControlRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
+    from afsfuse.auth.store import TokenStore
     from tests.conftest import ExpectedWarnings
 
 ALICE, BOB, ROOT = (Peer(uid, uid, os.getpid()) for uid in (1000, 1001, 0))
@@ -44,14 +41,6 @@ class FakeWrites:
     def discard(self, path: str, who: Identity) -> int:
         self.left = [one for one in self.left if (one.path, one.who) != (path, who)]
         return 0
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[TokenStore]:
-    store = TokenStore(tmp_path / "run")
-    store.load()
-    yield store
-    store.close()
 
 
 @pytest.fixture

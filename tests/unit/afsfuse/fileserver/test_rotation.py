@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 from ipaddress import IPv4Network
 from math import inf
 from typing import TYPE_CHECKING
@@ -22,21 +21,10 @@ from afsfuse.errors import (
     ServerUnreachable,
     StaleInode,
     VolumeBusy,
-    VolumeMissing,
     VolumeOffline,
 )
 from afsfuse.fileserver import RetryLimits
-from afsfuse.fileserver.operation import Verdict, judge
 from afsfuse.fileserver.preferences import Preferences
-from rxrpc import (
-    CallAborted,
-    CallBusy,
-    CallError,
-    CallTimeout,
-    EndpointClosed,
-    NetworkError,
-    ProtocolError,
-)
 from tests.unit.afsfuse.fileserver.servers import FILE, World, world
 
 if TYPE_CHECKING:
@@ -399,107 +387,6 @@ async def test_an_offline_volume_is_given_up_soon(autojump_clock: MockClock) -> 
         assert error.code == 106
 
 
-@pytest.mark.parametrize("code", [103, 111])
-async def test_a_moved_volume_is_found_again(autojump_clock: MockClock, code: int) -> None:
-    async with world(hosts=2) as w:
-        old, new = w.hosts
-        w.volume.sites = (Site(old.server, 0),)
-        old.abort = lambda: code
-
-        def move(volume: Volume) -> None:
-            volume.sites = (Site(new.server, 0),)
-
-        w.locator.on_refresh = move
-        assert await timed(w) < 0.1
-        assert w.locator.refreshes == 1
-
-
-@pytest.mark.parametrize(("code", "locked"), [(111, False), (103, True)])
-async def test_a_volume_on_its_way_is_waited_for(
-    autojump_clock: MockClock, code: int, locked: bool
-) -> None:
-    """Its old server has it no more before the record says where to; either says that it moves."""
-    async with world(hosts=2) as w:
-        old, new = w.hosts
-        began = trio.current_time()
-
-        def move(volume: Volume) -> None:
-            volume.info = replace(volume.info, locked=locked)
-            if trio.current_time() > began + 6:
-                volume.sites = (Site(new.server, 0),)
-
-        w.volume.sites = (Site(old.server, 0),)
-        old.abort = lambda: code
-        w.locator.on_refresh = move
-        assert 6 < await timed(w) < 7.5
-        w.volume.sites = (Site(old.server, 0),)
-        w.locator.on_refresh = lambda volume: None
-        error, elapsed = await failing(w, VolumeMissing)
-        assert 14 < elapsed < 17
-        assert error.code == code
-
-
-async def test_a_volume_that_moves_again_and_again_is_caught(autojump_clock: MockClock) -> None:
-    """Wherever it stays for a moment; a client that asks once a second would always be late."""
-    async with world(hosts=2) as w:
-        began = trio.current_time()
-
-        def place() -> int:
-            return int((trio.current_time() - began) / 1.1) % 2
-
-        for number, host in enumerate(w.hosts):
-            host.abort = lambda number=number: 0 if place() == number else 111  # type: ignore[misc]
-
-        def look(volume: Volume) -> None:
-            volume.sites = (Site(w.hosts[place()].server, 0),)
-
-        w.locator.on_refresh = look
-        for _ in range(40):
-            await trio.sleep(1.05)
-            assert await timed(w) < 0.5
-
-
-async def test_a_volume_that_is_never_where_it_is_said_to_be(autojump_clock: MockClock) -> None:
-    """Each record names another server, and none of them has it: that ends, too."""
-    async with world(hosts=2) as w:
-        for host in w.hosts:
-            host.abort = lambda: 111
-
-        def look(volume: Volume) -> None:
-            volume.sites = (Site(w.hosts[w.locator.refreshes % 2].server, 0),)
-
-        w.locator.on_refresh = look
-        _, elapsed = await failing(w, VolumeMissing)
-        assert 29 < elapsed < 32
-
-
-async def test_a_volume_that_is_nowhere_is_missing(autojump_clock: MockClock) -> None:
-    async with world() as w:
-        w.hosts[0].abort = lambda: 103
-        error, elapsed = await failing(w, VolumeMissing)
-        assert w.locator.refreshes < 10
-        assert 3 <= elapsed < 5
-        assert error.errno == errno.ENODEV
-
-
-async def test_a_volume_without_sites_is_missing(autojump_clock: MockClock) -> None:
-    async with world() as w:
-        w.volume.sites = ()
-        error, _ = await failing(w, VolumeMissing)
-        assert error.volume == "test.volume"
-
-
-async def test_a_deleted_volume_is_what_the_locator_says(autojump_clock: MockClock) -> None:
-    def gone(volume: Volume) -> None:
-        raise VolumeMissing("the volume does not exist any more")
-
-    async with world() as w:
-        w.hosts[0].abort = lambda: 103
-        w.locator.on_refresh = gone
-        error, _ = await failing(w, VolumeMissing)
-        assert "does not exist" in str(error)
-
-
 @pytest.mark.parametrize(
     ("code", "kind", "number"),
     [
@@ -529,33 +416,6 @@ async def test_the_weightier_failure_is_told(autojump_clock: MockClock) -> None:
         w.hosts[1].abort = lambda: 106
         cut_off(w, 0)
         await failing(w, VolumeOffline)
-
-
-@pytest.mark.parametrize(
-    ("error", "verdict"),
-    [
-        (CallAborted(-1, remote=True), Verdict.UNREACHABLE),
-        (CallAborted(-3, remote=True), Verdict.UNREACHABLE),
-        (CallAborted(105, remote=True), Verdict.UNREACHABLE),
-        (CallTimeout("dead peer"), Verdict.UNREACHABLE),
-        (CallTimeout(CallTimeout.TOO_LARGE), Verdict.AGAIN),
-        (NetworkError(errno.ECONNREFUSED), Verdict.UNREACHABLE),
-        (CallBusy(), Verdict.BUSY),
-        (CallAborted(-100, remote=True), Verdict.BUSY),
-        (CallAborted(101, remote=True), Verdict.OFFLINE),
-        (CallAborted(111, remote=True), Verdict.MOVED),
-        (CallAborted(1, remote=True), Verdict.REFUSED),
-        (CallAborted(19270408, remote=True), Verdict.TOKEN),
-        (CallAborted(19270410, remote=True), Verdict.TOKEN),
-        (CallAborted(19270410, remote=False), Verdict.BROKEN),  # a packet from the server
-        (CallAborted(19270401, remote=True), Verdict.BROKEN),
-        (ProtocolError("nonsense"), Verdict.BROKEN),
-        (CallError(), Verdict.BROKEN),
-        (EndpointClosed(), Verdict.CLOSED),
-    ],
-)
-def test_verdicts(error: CallError, verdict: Verdict) -> None:
-    assert judge(error) is verdict
 
 
 async def test_a_stopped_endpoint_ends_operations(
