@@ -123,8 +123,8 @@ def test_everything_opened_is_released_and_everything_looked_up_forgotten(
     children.run("sh", "-c", f"cat {toy / 'dir'}/* && ls -l {toy / 'dir'}")
     wait_until(lambda: toy.state()["handles"] == 0, "all is released")
     assert len(toy.state()["lookups"]) == 51
-    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as caches:
-        caches.write("2")
+    # This mount alone: the kernel drops unused names of a file system that it is asked to change.
+    assert children.run("mount", "-i", "-o", "remount", toy.path).returncode == 0
     assert len(toy.state()["lookups"]) < 51
 
 
