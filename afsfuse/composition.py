@@ -192,9 +192,7 @@ def _answer_fs(
     verbs: Verbs,
 ) -> None:
     """Let commands ask about paths, and change what is behind them."""
-    trees = TreeVerbs(
-        mounted.filesystem, mounted.directory, mounted.device, mounted.identify, config.expire
-    )
+    trees = TreeVerbs(mounted, config.expire)
     paths = Paths(mounted)
     protection = ProtectionService(servers.endpoint, NUMBER_LIMITS, servers.credentials)
     asked = fs_verbs(

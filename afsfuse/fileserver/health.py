@@ -265,7 +265,7 @@ class Health:
             return
         record = self._record(server)
         if not record.down:
-            host = server.addresses[0][0] if server.addresses else "without address"
+            host = server.host or "without address"
             log.info("lost contact with file server %s of cell %s", host, server.cell)
         record.down = True
         self._postpone(server, record)

@@ -16,7 +16,7 @@ import contextlib
 import logging
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import trio
 
@@ -271,17 +271,22 @@ class Rotation:
             health.silent(server, began)
             trouble.silent.append(server)
             if used and operation.effect is Effect.ONCE:
-                # If it answers, whoever asked can find out what became of the change.
-                await health.probe([server])
-                raise OutcomeUnknown(
-                    f"the file server fell silent: whether it did {operation.name} is not known",
-                    **about(operation.volume, server),
-                )
+                await self._outcome_unknown(operation, server)
         down = ServerUnreachable(
             "the file server does not answer", **about(operation.volume, server)
         )
         trouble.note(Verdict.UNREACHABLE, down)
         raise _Elsewhere
+
+    async def _outcome_unknown(self, operation: Operation[T], server: FileServer) -> NoReturn:
+        """A server fell silent over a change: see whether it answers, as then whoever asked can
+        find out what became of it.
+        """
+        await self.health.probe([server])
+        raise OutcomeUnknown(
+            f"the file server fell silent: whether it did {operation.name} is not known",
+            **about(operation.volume, server),
+        )
 
     async def _attempt(
         self,

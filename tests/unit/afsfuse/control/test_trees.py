@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from afsfuse.auth.identity import ANONYMOUS, Identity
+from afsfuse.control.mounted import Mounted
 from afsfuse.control.protocol import ANSWER_MAX, answer_line
 from afsfuse.control.trees import TreeVerbs
 from afsfuse.control.verbs import Peer
@@ -42,9 +43,10 @@ def world_of_two() -> World:
     return world
 
 
-def verbs_of(kernel: Kernel, **more: Any) -> TreeVerbs:
+def verbs_of(kernel: Kernel) -> TreeVerbs:
+    fs, cache = kernel.m.fs, kernel.m.cache
     return TreeVerbs(
-        kernel.m.fs, "/afs", lambda: "0:53", lambda peer: Identity(uid=peer.uid), 600, **more
+        Mounted(fs, cache, "/afs", lambda: "0:53", lambda peer: Identity(uid=peer.uid)), 600
     )
 
 

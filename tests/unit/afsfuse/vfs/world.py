@@ -100,6 +100,7 @@ class FakeFile:
 class FakeServer:
     uuid: str
     addresses: tuple[tuple[str, int], ...] = (("192.0.2.1", 7000),)
+    host: str = "192.0.2.1"
     rtt: float | None = None
 
 
