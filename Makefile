@@ -45,10 +45,10 @@ types: setup
 	@.venv/bin/mypy
 
 test: lint types
-	@.venv/bin/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 soak: setup
-	@.venv/bin/pytest -m soak -n 2 --dist loadfile -rP --no-header $(PYTEST_ARGS)
+	@.venv/bin/pytest -m soak -n 2 --dist loadfile --no-loadscope-reorder -rP --no-header $(PYTEST_ARGS)
 
 fuzz: setup
 	@$(PYTHON_BIN) -c 'import atheris' 2>/dev/null || $(PYTHON_BIN) -m pip install -q -e '.[fuzz]'

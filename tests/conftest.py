@@ -49,6 +49,16 @@ def _own_folders() -> Iterator[None]:
         del os.environ[CONFIG_OVERRIDE]
 
 
+LONG_FIRST = ("programs", "interop", "mount", "installation", "docs", "demo", "cell")
+"""Folders whose files take longest: the last one to be begun shall keep nobody waiting for long."""
+
+
+def _place(item: pytest.Item) -> int:
+    """When a test's turn comes; those of one folder stay in their order."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return LONG_FIRST.index(folder) if folder in LONG_FIRST else len(LONG_FIRST)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mounts need /dev/fuse. What has the marker `soak` takes minutes and is left out unless it is
     asked for (`-m soak`).
@@ -58,6 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if long:
             config.hook.pytest_deselected(items=long)
             items[:] = [item for item in items if not item.get_closest_marker("soak")]
+    items.sort(key=_place)
     no_fuse = pytest.mark.skip(reason="/dev/fuse or fusermount3 is not there")
     for item in items:
         if item.get_closest_marker("realcell"):

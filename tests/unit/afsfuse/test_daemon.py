@@ -12,7 +12,7 @@ import trio
 
 import rxrpc
 from afsfuse import config as settings
-from afsfuse import daemon
+from afsfuse import daemon, memory
 from afsfuse.auth import folders
 from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.composition import compose
@@ -163,5 +163,6 @@ def test_a_failed_start_raises_its_cause(
     monkeypatch.setattr("gc.set_threshold", lambda *_: None)
     monkeypatch.setattr(daemon, "harden", lambda: None)
     monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
+    monkeypatch.setattr(memory, "use_c_library", lambda: None)
     with pytest.raises(UsageError, match="taken"):
         daemon.run(configured(tmp_path, bind="127.0.0.1", port=taken), lambda: None)
