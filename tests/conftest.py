@@ -49,7 +49,7 @@ def _own_folders() -> Iterator[None]:
         del os.environ[CONFIG_OVERRIDE]
 
 
-LONG_FIRST = ("programs", "interop", "mount", "installation", "docs", "demo", "cell")
+LONG_FIRST = ("cell", "programs", "interop", "mount", "installation", "docs", "demo")
 """Folders whose files take longest: the last one to be begun shall keep nobody waiting for long."""
 
 

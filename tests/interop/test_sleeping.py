@@ -47,6 +47,7 @@ with open(sys.argv[1], "rb", buffering=0) as file:
 """
 
 
+@pytest.mark.soak
 def test_after_a_sleep_nothing_old_is_read(real_cell: RealCell, tmp_path: Path) -> None:
     """One file server could not tell us of a change, the other one was started anew."""
     clock = BootTime(tmp_path)
