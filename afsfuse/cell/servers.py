@@ -47,6 +47,11 @@ class FileServer:
         """The address that people are told; None while none is known."""
         return self.addresses[0][0] if self.addresses else None
 
+    @property
+    def called(self) -> str:
+        """The same, in a message."""
+        return self.host or "without address"
+
     def __repr__(self) -> str:
         hosts = ", ".join(host for host, _ in self.addresses)
         return f"<FileServer {self.uuid} of {self.cell} at {hosts}>"

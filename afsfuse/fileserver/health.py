@@ -265,8 +265,7 @@ class Health:
             return
         record = self._record(server)
         if not record.down:
-            host = server.host or "without address"
-            log.info("lost contact with file server %s of cell %s", host, server.cell)
+            log.info("lost contact with file server %s of cell %s", server.called, server.cell)
         record.down = True
         self._postpone(server, record)
         self._news.set()

@@ -83,7 +83,7 @@ class Refusals:
             self._known[volume][server] = refusal
             log.info(
                 "volume %s of cell %s is refused by file server %s: %s",
-                volume.name, volume.cell.name, server.host, said,
+                volume.name, volume.cell.name, server.called, said,
             )  # fmt: skip
             if len(self._known) > _VOLUMES_MAX:
                 del self._known[next(iter(self._known))]
@@ -103,7 +103,7 @@ class Refusals:
             del known[server]
             log.info(
                 "volume %s of cell %s is served by file server %s again, after %.0f s",
-                volume.name, volume.cell.name, server.host, trio.current_time() - refusal.since,
+                volume.name, volume.cell.name, server.called, trio.current_time() - refusal.since,
             )  # fmt: skip
         named = {site.server for site in volume.sites}
         for other in [other for other in known if other not in named]:
