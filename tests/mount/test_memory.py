@@ -16,8 +16,8 @@ import pytest
 
 from afsfuse.memory import able
 from tests.mount import inodesd, treesd
-from tests.mount.harness import ROOT, Children, clear, wait_until
-from tests.mount.usersmount import Process, beside, loopback_address
+from tests.mount.cellmount import CellMount
+from tests.mount.harness import Children, clear, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,43 +48,22 @@ class Taken(NamedTuple):
         return f"{self.resident / MIB:.1f} MiB ({self.anonymous / MIB:.1f} anonymous)"
 
 
-class Watched:
-    """A cell, a mount of it by the command, and the memory of the daemon."""
+class Watched(CellMount):
+    """With the memory of its daemon."""
 
-    def __init__(self, folder: Path, children: Children, cell: str, words: tuple[int, ...]) -> None:
-        self._folder = folder
-        self._children = children
-        self.point = folder / "afs"
-        self._confdir = folder / "conf"
-        for each in (self.point, self._confdir):
-            each.mkdir()
-        self._address = loopback_address()
-        started = children.start(
-            sys.executable, "-m", cell, self._address, self._confdir, *map(str, words),
-            stdin=subprocess.PIPE, cwd=ROOT,
-        )  # fmt: skip
-        self.cell = Process(started, b"ready")
-
-    def mount(self, options: str) -> None:
-        words = f"confdir={self._confdir},bind={beside(self._address)}"
-        words += f",logfile={self._folder / 'log'},{options}"
-        self._daemon = self._children.start(
-            sys.executable, "-m", "afsfuse", "mount", "afs", self.point, "-f", "-o", words, cwd=ROOT
-        )
-        wait_until(lambda: os.path.ismount(self.point), "the mount")
+    def _sizes(self, *names: str) -> list[int]:
+        """Bytes, by their names in proc(5)."""
+        with open(f"/proc/{self.daemon.pid}/status", encoding="utf-8") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return [int(fields[name].split()[0]) << 10 for name in names]
 
     def taken(self) -> Taken:
-        """Source of the names: proc(5)."""
-        with open(f"/proc/{self._daemon.pid}/status", encoding="utf-8") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        resident, anonymous = (int(fields[name].split()[0]) << 10 for name in ("VmRSS", "RssAnon"))
-        return Taken(resident, anonymous)
+        return Taken(*self._sizes("VmRSS", "RssAnon"))
 
     def highest(self) -> int:
         """The most bytes that were resident since the start."""
-        with open(f"/proc/{self._daemon.pid}/status", encoding="utf-8") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["VmHWM"].split()[0]) << 10
+        (peak,) = self._sizes("VmHWM")
+        return peak
 
     def returned(self, start: Taken, share: float, seconds: float) -> Taken:
         """Wait until the memory is within a share of its start, or tell that it is not."""
@@ -98,7 +77,7 @@ class Watched:
 @pytest.fixture
 def watched(tmp_path: Path, children: Children) -> Iterator[Callable[..., Watched]]:
     folder = tmp_path.resolve()
-    yield lambda cell, *words: Watched(folder, children, cell, words)
+    yield lambda cell, *words: Watched(folder, children, cell, *words)
     children.end()
     clear(folder / "afs")
 
@@ -134,7 +113,7 @@ def test_volumes_that_expire_give_their_memory_back(
     print(f"{volumes} volumes, cache {cache}: {start} at the start, {peak} at the peak,", end=" ")
     print(f"{each:.0f} bytes each")
     assert 1000 < each < most
-    wait_until(lambda: w.cell.ask("('promises',)") == "0", "the trees go", 3 * expire + 60)
+    wait_until(lambda: w.orders.ask("('promises',)") == "0", "the trees go", 3 * expire + 60)
     end = w.returned(start, 1.10, 60)
     print(f"{end} at the end: {100 * (end.resident / start.resident - 1):.1f} % more")
 
@@ -172,7 +151,7 @@ def test_inodes_that_are_forgotten_give_their_memory_back(
     print(f"{count} inodes: {start} at the start, {peak / MIB:.1f} MiB at the peak,", end=" ")
     print(f"{(peak - start.resident) / count:.0f} bytes each")
     assert peak < most
-    calls = sum(int(w.cell.ask(name)) for name in ("InlineBulkStatus", "FetchStatus"))
+    calls = sum(int(w.orders.ask(name)) for name in ("InlineBulkStatus", "FetchStatus"))
     print(f"{calls} calls for statuses, {calls / count:.4f} each")
     assert calls < count / 24  # a call has room for 49
     end = w.returned(start, share, 3 * expire + 120)

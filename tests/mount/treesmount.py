@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tests.mount.harness import ROOT, wait_until
+from tests.mount import treesd
+from tests.mount.cellmount import CellMount
+from tests.mount.harness import ROOT
 from tests.mount.treesd import CELL
-from tests.mount.usersmount import Process, beside, loopback_address
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.mount.harness import Children
@@ -21,35 +21,16 @@ if TYPE_CHECKING:
 EXPIRE = 1
 
 
-class TreesMount:
-    """A cell, and a mount of it by the command."""
+class TreesMount(CellMount):
+    """Mounted with the same options each time."""
 
     def __init__(self, folder: Path, children: Children, volumes: int, options: str) -> None:
-        self.children = children
-        self.folder = folder
-        self.point = folder / "afs"
-        self.point.mkdir()
-        confdir = folder / "conf"
-        confdir.mkdir()
-        address = loopback_address()
-        cell = children.start(
-            sys.executable, "-m", "tests.mount.treesd", address, confdir, str(volumes),
-            stdin=subprocess.PIPE, cwd=ROOT,
-        )  # fmt: skip
-        self.cell_process = cell.pid
-        self._cell = Process(cell, b"ready")
-        self.log = folder / "log"
-        words = f"confdir={confdir},bind={beside(address)},logfile={self.log}"
-        words += f",cachedir={folder / 'cache'}"
-        self._options = f"{words},{options}"
+        super().__init__(folder, children, treesd.__name__, volumes)
+        self._options = f"cachedir={folder / 'cache'},{options}"
         self.start()
 
     def start(self) -> None:
-        self.daemon = self.children.start(
-            sys.executable, "-m", "afsfuse", "mount", "afs", self.point, "-f",
-            "-o", self._options, cwd=ROOT,
-        )  # fmt: skip
-        wait_until(lambda: os.path.ismount(self.point), "the mount")
+        self.mount(self._options)
 
     def stop(self) -> None:
         self.daemon.terminate()
@@ -63,7 +44,7 @@ class TreesMount:
         return self.cell / "v" / f"{number:03d}"
 
     def ask(self, *words: object) -> Any:
-        return ast.literal_eval(self._cell.ask(repr(words)))
+        return ast.literal_eval(self.orders.ask(repr(words)))
 
     def afsfuse(self, *words: str | Path) -> subprocess.CompletedProcess[bytes]:
         return self.children.run(sys.executable, "-m", "afsfuse", *words, cwd=ROOT)
