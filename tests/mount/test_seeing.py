@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from afsfuse.auth.folders import OVERRIDE
 from rxrpc.wire.packet import HEADER
 from tests.mount.harness import ROOT, SECONDS, Children, clear, environment, wait_until
 from tests.mount.treesd import CELL
@@ -38,11 +39,13 @@ pytestmark = pytest.mark.mount
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TreesMount]:
     folder = tmp_path_factory.mktemp("seen").resolve()
     children = Children()
-    mount = TreesMount(folder, children, 2, f"metrics=unix:{folder}/metrics")
-    assert (mount.volume(0) / "file").read_bytes() == b"once\n"
-    yield mount
-    children.end()
-    clear(mount.point)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(OVERRIDE, f"{folder}/run")  # `trace` looks at every daemon that it finds
+        mount = TreesMount(folder, children, 2, f"metrics=unix:{folder}/metrics")
+        assert (mount.volume(0) / "file").read_bytes() == b"once\n"
+        yield mount
+        children.end()
+        clear(mount.point)
 
 
 def shown(mount: TreesMount) -> dict[str, Any]:
