@@ -221,7 +221,7 @@ async def test_a_large_file(real_cell: RealCell, keys: ServiceKeys, level: Secur
 
 @LEVELS
 async def test_storing(real_cell: RealCell, keys: ServiceKeys, level: SecurityLevel) -> None:
-    fid = fid_in(real_cell, "scratch", b"slot%02d" % (20 + level))
+    fid = fid_in(real_cell, "scratch", b"slot%02d" % (14 + level))
     data = os.urandom(MIB + 5)
     token = local_token(keys, level)
     request = struct.pack("!I3I", STORE_DATA64, fid.volume, fid.vnode, fid.unique)

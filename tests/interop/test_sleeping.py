@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.realcell, pytest.mark.mount]
 
 FIRST_LOOK = HealthLimits().first_look
 SLEPT = 7200
-SOON = 30.0  # of a machine that does much else; seen within a second otherwise
+SOON = 10.0  # of a machine that does much else; seen within a second otherwise
 
 
 # Has a file open, and reads it for each line of its input. Not the test itself: each program that
@@ -47,7 +47,6 @@ with open(sys.argv[1], "rb", buffering=0) as file:
 """
 
 
-@pytest.mark.soak
 def test_after_a_sleep_nothing_old_is_read(real_cell: RealCell, tmp_path: Path) -> None:
     """One file server could not tell us of a change, the other one was started anew."""
     clock = BootTime(tmp_path)
@@ -57,7 +56,7 @@ def test_after_a_sleep_nothing_old_is_read(real_cell: RealCell, tmp_path: Path) 
     with mounted(real_cell, "client1", tmp_path / "afs", environment=clock.environment) as mount:
         paths = [mount.writable / name for name in names]
         for path in paths:
-            assert path.read_bytes() != changed
+            path.write_bytes(b"as it was\n")
         time.sleep(2 * FIRST_LOOK)  # else servers are asked at the waking, as they are new to us
         with holder(paths[0]) as held:
             mount.daemon.send_signal(signal.SIGSTOP)

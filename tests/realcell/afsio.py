@@ -41,7 +41,7 @@ class Afsio:
         return self._run(["fidread", "-fid", ".".join(map(str, fid))])
 
     def overwrite(self, path: str | bytes, data: bytes) -> None:
-        """Replace the first bytes of a file that exists."""
+        """Replace the first bytes of a file that exists; what is behind them stays."""
         self._run(["write", "-file", os.fsdecode(path), "-force"], data)
 
     def append(self, path: str | bytes, data: bytes) -> None:
