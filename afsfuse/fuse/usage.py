@@ -8,7 +8,8 @@ are mapped or executed: the kernel keeps them open meanwhile.
 
 Directories are told by device and inode number, not by paths, which are different in other mount
 namespaces and chroots. `statx` with AT_STATX_DONT_SYNC takes both from the kernel's memory: asking
-our own mount from here would wait for the event loop, and perhaps for a server.
+our own mount from here would wait for the event loop, and perhaps for a server. Other file systems
+need not let us in, FUSE mounts of other users do not; then it is not ours.
 
 What cannot be looked into may be anywhere. Root can look into everything. The daemon of an ordinary
 user cannot look into programs that run with other rights, `sudo` for one, and must take it that
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _AT_FDCWD = -100
 _AT_STATX_DONT_SYNC = 0x4000  # Source: linux/fcntl.h
-_STATX_INO = 0x100  # Source: linux/stat.h
+_STATX_NOTHING = 0  # both come in any case. A FUSE mount that lets us not in refuses all but this
 _STATX_SIZE = 256
 _INODE = struct.Struct("@Q")
 _DEVICE = struct.Struct("@II")
@@ -40,6 +41,7 @@ _INODE_AT, _DEVICE_AT = 32, 136
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 """EINVAL: the mount table of a process that is ending."""
 _INIT = 1  # in a container it may have rights that root has not; nobody works in it
+_ELSEWHERE = (0, -1, -1)  # inode number and device of what is not ours
 _UNSET = 0xFFFFFFFF  # the login uid of who never logged in
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
@@ -167,12 +169,23 @@ _STATX = _statx()
 
 
 def _identity(path: str) -> tuple[int, int, int]:
-    """Inode number and device of what a path leads to, without asking its file system."""
+    """Inode number and device of what a link in /proc leads to, without asking its file system.
+
+    Raises OSError if the process cannot be looked into, or is gone.
+    """
+    try:
+        return _look_at(path)
+    except OSError:
+        os.readlink(path)  # raises if it is /proc that refuses
+        return _ELSEWHERE
+
+
+def _look_at(path: str) -> tuple[int, int, int]:
     if _STATX is None:
         status = os.stat(path)
         return status.st_ino, os.major(status.st_dev), os.minor(status.st_dev)
     buffer = ctypes.create_string_buffer(_STATX_SIZE)
-    if _STATX(_AT_FDCWD, path.encode(), _AT_STATX_DONT_SYNC, _STATX_INO, buffer):
+    if _STATX(_AT_FDCWD, path.encode(), _AT_STATX_DONT_SYNC, _STATX_NOTHING, buffer):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), path)
     return *_INODE.unpack_from(buffer, _INODE_AT), *_DEVICE.unpack_from(buffer, _DEVICE_AT)

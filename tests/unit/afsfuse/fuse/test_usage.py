@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -195,6 +196,62 @@ def test_mounts_that_not_every_process_sees(
     run(APART, place, other, how)
     paths = [keep.who for _, keep in survey(Mounted(device_of(tmp_path), everybody=True)).paths]
     assert str(place) in paths
+
+
+NOT_FOR_ROOT = """
+import ctypes, os, struct, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+how = sys.argv[1]
+assert libc.unshare(0x20000) == 0  # mounts of its own
+assert libc.mount(b"none", b"/", None, 0x44000, None) == 0  # private, recursively
+kernel = os.open("/dev/fuse", os.O_RDWR)
+options = b"fd=%d,rootmode=40755,user_id=65534,group_id=65534" % kernel
+assert libc.mount(b"other", b"/tmp", b"fuse", 0, options) == 0
+def serve():
+    while request := os.read(kernel, 1 << 17):
+        _, operation, unique = struct.unpack_from("=IIQ", request)
+        started = struct.pack("=IIIIHHI", 7, 31, 0, 0, 9, 9, 4096) + bytes(40)
+        reply = started if operation == 26 else b""  # INIT; anything else is granted
+        os.write(kernel, struct.pack("=IiQ", 16 + len(reply), 0, unique) + reply)
+        if how == "dead" and operation == 34:  # ACCESS: somebody comes in
+            return os.close(kernel)
+server = threading.Thread(target=serve, daemon=True)
+server.start()
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+os.chdir("/tmp")
+if how == "dead":
+    server.join()
+print("there", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has mounts of its own")
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="there is no FUSE here")
+@pytest.mark.parametrize("how", ["alive", "dead"])
+def test_whoever_is_in_a_mount_that_lets_nobody_else_in_is_not_in_ours(
+    run: Callable[..., subprocess.Popen[bytes]], how: str
+) -> None:
+    child = run(NOT_FOR_ROOT, how)
+    everything = survey(Mounted("0:0", everybody=True))
+    assert [keep.who for keep in everything.unseen if str(child.pid) in keep.who] == []
+    assert everything.inodes == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root looks into all processes")
+def test_what_a_file_system_does_not_show_is_not_ours(
+    tmp_path: Path, enter: Callable[..., subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = enter(tmp_path)
+
+    def refuse(path: str) -> tuple[int, int, int]:
+        raise PermissionError(errno.EACCES, "older kernels refuse everything", path)
+
+    monkeypatch.setattr(usage, "_look_at", refuse)
+    everything = survey(Mounted("0:0", everybody=True))
+    assert [keep.who for keep in everything.unseen if str(child.pid) in keep.who] == []
 
 
 def test_another_device_is_another_mount(
