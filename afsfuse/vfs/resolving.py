@@ -179,12 +179,21 @@ class Resolver:
 
     def _begin(self, point: MountPoint, who: Identity) -> Resolution:
         resolution = point.resolution = Resolution(who)
+        # The kernel may forget the mount point before the search is over. What is found then must
+        # not be tied to a node that is gone: that tree could never go.
+        point.handles += 1
         try:
             self._background.start(self._resolve, point, resolution)
         except BaseException:
-            point.resolution = None
+            self._over(point)
             raise
         return resolution
+
+    def _over(self, point: MountPoint) -> None:
+        """The search is; the mount point goes if nothing else needs it."""
+        point.resolution = None
+        point.handles -= 1
+        self._nodes.discard(point)
 
     def _foreign(self, point: MountPoint) -> bool:
         """Whether the mount point is known to lead to another cell than the one it stands in."""
@@ -208,7 +217,7 @@ class Resolver:
         except AfsError as error:
             self._failed(point, error)
         finally:
-            point.resolution = None
+            self._over(point)
             resolution.done.set()
 
     async def _search(self, point: MountPoint, resolution: Resolution) -> None:

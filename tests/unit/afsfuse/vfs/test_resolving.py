@@ -412,3 +412,24 @@ async def test_a_listing_lets_the_stat_after_it_look(autojump_clock: MockClock) 
         await listing()
         assert timeouts[b"m"] > 3000
         assert [timeouts[name] for name in names[1:]] == [10.0, 10.0]
+
+
+@pytest.mark.parametrize("how", ["looked at", "entered"])
+async def test_a_mount_point_that_the_kernel_forgets_during_the_search_leaves_no_tree(
+    autojump_clock: MockClock, how: str
+) -> None:
+    """It could never go, and each try to let it go would be a use of the one that came after."""
+    world = World()
+    world.home.mountpoint(b"m", b"#sub.")
+    world.volume("sub")
+    async with world.mounted(**VOLUME) as m:
+        await m.names(ROOT_INODE, take=False)
+        world.rtt = 0.04 if how == "looked at" else 2.0
+        entry = await m.look_up(ROOT_INODE, b"m", ANONYMOUS)
+        if how == "entered":
+            with trio.move_on_after(0.5):
+                await m.fs.opendir(entry.inode, ANONYMOUS)
+        m.fs.forget([(entry.inode, 1)])
+        await trio.sleep(60)
+        assert len(m.fs.trees) == 1, "the root's"
+        assert m.fs.statistics().nodes.nodes == 1
