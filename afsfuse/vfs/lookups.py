@@ -346,6 +346,8 @@ class Lookups:
         if isinstance(node, MountPoint):
             return node, self.mountpoint_entry(node, now, 0.0, above.look_until), now
         vnode = await self._child_vnode(node, fid, place, above)
+        if self._nodes.find(node.inode) is not node:
+            node = self.child(mount, vnode)  # nobody needed the other one, and it went meanwhile
         now = trio.current_time()
         until = above.read_until if vnode.status.kind is _FILE else above.look_until
         return node, entry_of(node, vnode, now, 0.0, until), now

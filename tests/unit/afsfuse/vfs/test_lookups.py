@@ -249,3 +249,28 @@ async def test_numbers_survive_a_remount(autojump_clock: MockClock) -> None:
             cell = b"home.org"
             found.append([await m.walk(cell + p) for p in (b"/d", b"/d/f", b"/m", b"/m/x")])
     assert found[0] == found[1]
+
+
+async def test_what_is_looked_up_while_the_kernel_forgets_it_is_known_afterwards(
+    autojump_clock: MockClock,
+) -> None:
+    """Under its old name, say, which an invalidation has just dropped."""
+    world = World()
+    folder = world.home.directory(b"d")
+    file = world.home.file(b"f", b"hello")
+    async with world.mounted(**VOLUME) as m:
+        inode = await m.walk(b"f")
+        directory = await m.walk(b"d")
+        world.home.unlink(b"f", keep=True)  # somebody else moves it: a break of both directories
+        world.home._enter(folder, b"f", file)
+        m.break_callback([world.home.root, folder])
+        await m.names(directory, take=False)
+        world.rtt = 1.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(m.fs.lookup, directory, b"f", ANONYMOUS)
+            await trio.sleep(0.5)
+            m.fs.forget([(inode, 1)])
+        entry = await m.stat(inode, ANONYMOUS)
+        assert (entry.inode, entry.size) == (inode, 5)
+        m.fs.forget([(inode, 1)])
+        assert m.fs.statistics().nodes.nodes == 2
