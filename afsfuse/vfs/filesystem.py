@@ -394,9 +394,8 @@ class FileSystem:
     async def create(
         self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller
     ) -> tuple[OpenFile, Entry]:
-        """Make a file and open it; one that is there is opened, unless `flags` have O_EXCL.
-
-        The entry's inode is held once more by the kernel, here and below.
+        """Make a file and open it; one that is there is opened, unless `flags` have O_EXCL. The
+        entry's inode is held once more by the kernel, here and below.
         """
         who = self._identify(caller)
         try:
@@ -408,7 +407,11 @@ class FileSystem:
             entry = await self.lookup(parent, name, caller)
             if not entry.inode:
                 raise
-            return await self.open(entry.inode, flags, caller), entry
+            try:
+                return await self.open(entry.inode, flags, caller), entry
+            except BaseException:
+                self.forget([(entry.inode, 1)])  # the kernel is not given it
+                raise
         return self._open_created(node, flags, caller, who), entry
 
     def _open_created(self, node: VnodeNode, flags: int, caller: Caller, who: Identity) -> OpenFile:

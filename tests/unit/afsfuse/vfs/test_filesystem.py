@@ -160,3 +160,16 @@ async def test_handles_that_are_not_open(autojump_clock: MockClock) -> None:
             with pytest.raises(AfsError) as caught:
                 await request
             assert caught.value.errno == errno.EBADF
+
+
+async def test_a_file_that_was_there_and_may_not_be_opened_is_not_held(
+    autojump_clock: MockClock,
+) -> None:
+    """The kernel is told of no inode then, so it would never give it back."""
+    world = World()
+    world.home.file(b"f", b"hello", mode=0)
+    async with world.mounted(source="#root.cell.") as m:
+        with pytest.raises(AfsError) as caught:
+            await m.fs.create(ROOT_INODE, b"f", 0o644, os.O_RDWR, ANONYMOUS)
+        assert caught.value.errno == errno.EACCES
+        assert m.fs.statistics().nodes.nodes == 1
