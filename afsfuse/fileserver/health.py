@@ -4,6 +4,9 @@ Every server that may be used is probed at all its addresses: every four minutes
 and has volumes that are in use, every few seconds when it has just gone down, or while anybody
 wants it, and every half minute else. The log tells when contact is lost and when it is found again,
 and nothing else.
+
+A location service may name as many servers as it likes. So no more are watched than are known at
+all: those go that were not heard of for longest, and become new ones should they be used again.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from afsfuse.cell.servers import SERVERS_MAX
 from afsfuse.fileserver.preferences import Preferences, is_clearly_better
+from afsfuse.refusals import Refused, note
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LATELY = 120.0  # seconds
+_MAKE_ROOM = SERVERS_MAX // 16  # servers that go at a time, as it takes a look at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +148,7 @@ class Health:
         limits: HealthLimits,
         preferences: Preferences | None = None,
     ) -> None:
-        """All servers that were ever used are asked again and again by `run`."""
+        """Servers that were ever used are asked again and again by `run`."""
         self.preferences = preferences or Preferences()
         self._ask = probe
         self._limits = limits
@@ -156,10 +162,23 @@ class Health:
     def _record(self, server: FileServer) -> _Record:
         record = self._records.get(server)
         if record is None:
+            if len(self._records) >= SERVERS_MAX:
+                self._make_room()
             first = trio.current_time() + self._limits.first_look
             record = self._records[server] = _Record(first)
             self._news.set()
         return record
+
+    def _make_room(self) -> None:
+        in_use = self.in_use()
+
+        def worth(server: FileServer) -> tuple[bool, float, bool]:
+            busy = bool(server.waiting) or self._records[server].probe is not None
+            return busy, server.last_seen, server in in_use
+
+        for server in sorted(self._records, key=worth)[:_MAKE_ROOM]:
+            del self._records[server]
+        note(Refused.EXCESS, _MAKE_ROOM)
 
     def watch(self, server: FileServer) -> None:
         """A server is one that may be used: measure it, and see whether it answers."""
@@ -372,7 +391,7 @@ class Health:
             record.probe_at = trio.current_time() + self._limits.probe_interval
 
     def servers(self) -> list[FileServer]:
-        """All servers that were ever used, or may be."""
+        """All servers that are watched: that were ever used, or may be."""
         return list(self._records)
 
     def look_soon(self, server: FileServer) -> None:
@@ -385,7 +404,7 @@ class Health:
         self._news.set()
 
     def statuses(self) -> list[ServerStatus]:
-        """What is known of all servers that were ever used."""
+        """What is known of all servers that are watched."""
         return [
             ServerStatus(
                 server.cell,

@@ -49,6 +49,7 @@ class OwnAddresses:
     def look(self) -> None:
         """Compare what is with what was."""
         moved = []
+        known: dict[FileServer, str | None] = {}
         sources: dict[Address, str | None] = {}
         for server in self._servers():
             if not server.addresses:
@@ -59,6 +60,7 @@ class OwnAddresses:
             now = sources[target]
             if server in self._known and now not in (self._known[server], None):
                 moved.append(server)
-            self._known[server] = now
+            known[server] = now
+        self._known = known  # of others than these nobody wants to hear
         if moved:
             self._changed(moved)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_RANK = 40_000
 """Source: what OpenAFS gives a server of another network."""
 RULES_MAX = 255
+_RANKS_MAX = 4096  # addresses whose ranks are not worked out again
 _MUCH_NEARER = 0.5  # a round trip of at most this part of the other's
 _AT_LEAST = 0.002  # ... and by so many seconds: below that it is noise
 _UNKNOWN_RTT = 0.05  # seconds: where a server stands before it was measured
@@ -63,6 +64,8 @@ class Preferences:
             fitting = [network for network in self._rules if number in network]
             narrowest = max(fitting, key=lambda network: network.prefixlen, default=None)
             known = DEFAULT_RANK if narrowest is None else self._rules[narrowest]
+            if len(self._ranks) >= _RANKS_MAX:
+                self._ranks.clear()
             self._ranks[host] = known
         return known
 

@@ -24,6 +24,7 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 _LACKING_TIME = 600.0  # seconds: servers get updated
+_LACKING_MAX = 4096  # that are remembered; the oldest goes, and costs one call in vain
 
 
 class Procedures:
@@ -41,6 +42,9 @@ class Procedures:
         if exc.code != RxgenCode.OPCODE:
             raise exc
         log.info("file server %s has no %s; using the older form", site.connection.address[0], rpc)
+        self._lacking.pop((site.server, rpc.opcode), None)
+        if len(self._lacking) >= _LACKING_MAX:
+            del self._lacking[next(iter(self._lacking))]
         self._lacking[site.server, rpc.opcode] = trio.current_time() + _LACKING_TIME
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import trio
 
-from afsfuse.cell.servers import FileServer
+from afsfuse.cell.servers import SERVERS_MAX, FileServer
 from afsfuse.fileserver.health import Health, HealthLimits
 
 if TYPE_CHECKING:
@@ -336,3 +336,33 @@ async def test_waiting_ends_when_the_server_goes_down(autojump_clock: MockClock)
         health.silent(server, trio.current_time())
     assert trio.current_time() - began == 1
     assert server.waiting == 0
+
+
+async def test_no_more_servers_are_watched_than_are_known(autojump_clock: MockClock) -> None:
+    """Those that a location service invents push each other out, and are not asked for ever."""
+    prober, health, live = make()
+    prober.alive.add(ADDRESSES[0])
+    health.heard(live, ADDRESSES[0], 0.01)
+    idle = FileServer("test.afs", UUID(int=2), 1, ADDRESSES[1:2])
+    health.watch(idle)
+    with health.waiting(idle):
+        for number in range(3, 3 * SERVERS_MAX):
+            health.watch(FileServer("evil.afs", UUID(int=number), 1, [("192.0.2.9", 7000)]))
+        assert {live, idle} < {*health.servers()}, "one that was heard of, one that is asked now"
+    assert len(health.servers()) <= SERVERS_MAX
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        await trio.sleep(20)
+        nursery.cancel_scope.cancel()
+    assert len(health.servers()) <= SERVERS_MAX
+    assert len({address for _, address in prober.asked}) == 3
+
+
+async def test_a_server_that_had_to_go_is_a_new_one_when_it_is_used_again() -> None:
+    _, health, server = make()
+    health.watch(server)
+    for number in range(3, 3 + SERVERS_MAX):
+        health.watch(FileServer("evil.afs", UUID(int=number), 1, [("192.0.2.9", 7000)]))
+    assert server not in health.servers()
+    assert health.address(server) == ADDRESSES[0]
+    assert server in health.servers()

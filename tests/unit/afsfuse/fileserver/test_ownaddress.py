@@ -56,3 +56,14 @@ def test_a_network_that_was_away_is_a_change() -> None:
     network.watch.look()
     network.watch.look()
     assert network.changes == [[ONE]]
+
+
+def test_servers_that_are_not_watched_any_more_are_forgotten() -> None:
+    network = Network()
+    servers = [ONE, TWO]
+    watch = OwnAddresses(lambda: servers, network.changes.append, lambda target: "10.0.0.5")
+    watch.look()
+    assert len(watch._known) == 2
+    servers.remove(TWO)
+    watch.look()
+    assert [*watch._known] == [ONE]

@@ -85,3 +85,10 @@ def test_an_old_replica_is_left_during_a_release() -> None:
     preferences = Preferences()
     assert preferences.order(servers, old, lambda one: one is down, {old}) == [new, old, down]
     assert preferences.order(servers, old, lambda one: one is down, {new}) == [old, new, down]
+
+
+def test_the_addresses_that_are_remembered_are_bounded() -> None:
+    preferences = Preferences()
+    for number in range(20_000):
+        preferences.rank((f"10.1.{number >> 8}.{number & 255}", 7000))
+    assert len(preferences._ranks) <= 4096
