@@ -82,6 +82,7 @@ class _Record:
     __slots__ = (
         "address",
         "down",
+        "given_up",
         "looked",
         "probe",
         "probe_at",
@@ -100,6 +101,7 @@ class _Record:
         self.since = 0.0  # when the first of these began to wait
         self.probe: trio.Event | None = None  # a probe is under way
         self.thorough = False  # ... of all addresses
+        self.given_up: trio.Event | None = None  # the last one that nobody saw the end of
         self.probe_at = probe_at  # when to probe next; inf: that has begun
         self.soon = False  # ... whether or not anything of it is in use
         self.looked = -math.inf  # when the last probe began, or ended
@@ -331,12 +333,12 @@ class Health:
         """
         record = self._record(server)
         began = trio.current_time()
-        while record.probe is not None:
+        while (probe := record.probe) is not None:
             own = record.thorough and not thorough  # ours, begun by `run`: it may have been early
-            await record.probe.wait()
+            await probe.wait()
             if server.last_seen >= began:
                 return True
-            if not own:
+            if not own and record.given_up is not probe:
                 return False
         done = record.probe = trio.Event()
         record.thorough = thorough
@@ -361,6 +363,9 @@ class Health:
                 self.heard(server, best, rtts[best])
             self._plan(server, record, began)
             return server.last_seen >= began
+        except BaseException:  # cancelled: who waits for it does it himself
+            record.given_up = done
+            raise
         finally:
             record.probe = None
             record.looked = trio.current_time()

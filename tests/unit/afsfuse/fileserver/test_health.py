@@ -288,6 +288,27 @@ async def test_probes_at_the_same_time_are_one(autojump_clock: MockClock) -> Non
     assert len(prober.asked) == 2
 
 
+async def test_a_probe_that_is_given_up_is_no_answer_to_others(autojump_clock: MockClock) -> None:
+    """Whoever interrupts his own request is not to have others told that a server is silent."""
+    prober, health, server = make()
+    answers: list[bool] = []
+
+    async def ask() -> None:
+        answers.append(await health.probe([server]))
+
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(1):
+            async with trio.open_nursery() as impatient:
+                impatient.start_soon(health.probe, [server])
+                await trio.sleep(0.1)
+                nursery.start_soon(ask)
+                nursery.start_soon(ask)
+                await trio.sleep(0.4)
+                prober.alive.add(ADDRESSES[0])
+    assert answers == [True, True]
+    assert len(prober.asked) == 2
+
+
 async def test_the_first_address_that_answers_is_used_from_then_on(
     autojump_clock: MockClock,
 ) -> None:
