@@ -203,6 +203,8 @@ class Fetcher:
         status = reply.status
         if status.data_version != file.data_version or status.length != file.length:
             return
+        if vnode.data is not file:
+            return  # of a volume that was restored, say: the same version is other data there
         if transfer.length != file.length:
             return  # we have stored something meanwhile, and the file has become longer or shorter
         if reply.length != transfer.size:
@@ -211,11 +213,10 @@ class Fetcher:
             )
         for index, buffer in enumerate(transfer.buffers, run.first):
             chunk = run.chunks[index] = Chunk(file, index, buffer)
-            if vnode.data is file and index not in file.chunks:
+            if index not in file.chunks:
                 self.store.add(chunk)
                 transfer.kept += len(buffer)
-        if vnode.data is file:
-            file.disk.put(run.first, transfer.buffers)
+        file.disk.put(run.first, transfer.buffers)
 
     async def read_in_one_call(
         self, volume: Volume, fid: Fid, offset: int, size: int, who: Identity

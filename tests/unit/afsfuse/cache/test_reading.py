@@ -10,6 +10,7 @@ import trio
 
 from afsfuse.cache import ReadState
 from afsfuse.errors import AfsError
+from afsfuse.model import VolumeType
 from tests.unit.afsfuse.cache.fakes import (
     ADDRESS,
     FakeClient,
@@ -17,6 +18,7 @@ from tests.unit.afsfuse.cache.fakes import (
     StoredFile,
     fid,
     make_cache,
+    make_volume,
 )
 
 if TYPE_CHECKING:
@@ -126,3 +128,20 @@ async def test_what_lies_in_one_chunk_needs_no_waiting(autojump_clock: MockClock
     assert cache.statistics().chunk_hits >= 3
     cache.break_callback(ADDRESS, [FILE])
     assert cache.peek_data(vnode, 0, 10, stream) is None, "it may have changed"
+
+
+@pytest.mark.parametrize("type", [VolumeType.RO, VolumeType.RW])
+async def test_no_read_joins_what_is_of_before_and_after_a_restore(
+    autojump_clock: MockClock, type: VolumeType
+) -> None:
+    """The data version can be the same, and some of the old data is in memory."""
+    client = FakeClient(Line(rtt=0.001))
+    client.put(FILE, b"a" * (20 * CHUNK))
+    volume = make_volume(type=type)
+    async with running(client) as cache:
+        await cache.read(volume, FILE, 10 * CHUNK, CHUNK, ReadState())
+        stored = client.files[FILE]
+        stored.data, stored.mtime = b"b" * (20 * CHUNK), stored.mtime + 1
+        client.creation_time += 100
+        data = await cache.read(volume, FILE, 10 * CHUNK, 2 * CHUNK, ReadState())
+        assert bytes(data) == b"b" * (2 * CHUNK)
