@@ -278,6 +278,7 @@ class StatusKeeper:
         shelf = self._table.shelf(volume)
         if reply.sync.creation_time != shelf.created:
             self._check_instance(shelf, reply.sync, ticket)
+        late = reply.sync.creation_time not in (0, shelf.created)
         vnode = shelf.vnodes.get(fid)
         # Directories have odd vnode numbers, everything else even ones. Source: viced/vol.
         if (status.kind is FileKind.DIRECTORY) is not bool(fid.vnode & 1):
@@ -285,11 +286,17 @@ class StatusKeeper:
         if vnode is None:
             vnode = Vnode(volume, fid, status)
             self._table.add(shelf, vnode)
-        elif not self._replace(vnode, status, ticket):
+        elif late or not self._replace(vnode, status, ticket):
             return vnode
         vnode.ticket = ticket  # also of a new one
         vnode.applied = self._log.now
         vnode.used = True
+        if late:
+            # Of an instance that is known to have been followed by another: an answer for who
+            # asked, and to be asked again by who comes next. Else old and new would stand side by
+            # side for as long as was promised.
+            vnode.asked_by = who
+            return vnode
         if volume.type is not VolumeType.RW:
             # Times are in seconds: of a young instance there may have been another one of its age.
             created = reply.sync.creation_time

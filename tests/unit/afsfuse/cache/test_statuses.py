@@ -398,6 +398,24 @@ async def test_a_late_reply_from_before_a_release_scrubs_nothing(
     assert vnode.valid(trio.current_time())
 
 
+@pytest.mark.parametrize("type", [VolumeType.RO, VolumeType.RW])
+async def test_a_late_reply_from_before_a_release_is_not_believed_beside_what_is_new(
+    autojump_clock: MockClock, client: FakeClient, type: VolumeType
+) -> None:
+    """Of files that were not known, and with versions that had been counted further."""
+    replies = Replies(client, type)
+    early, later = replies.log.begin(), replies.log.begin()
+    known = replies.apply(make_status(version=3), later, created=2000)
+    replies.apply(make_status(version=7), early, created=1000)
+    assert known.data_version == 3
+    assert known.valid(trio.current_time())
+    other = replies.apply(make_status(version=7), early, created=1000, number=4)
+    assert not other.valid(trio.current_time())
+    replies.apply(make_status(version=2), replies.log.begin(), created=2000, number=4)
+    assert other.data_version == 2
+    assert other.valid(trio.current_time())
+
+
 async def test_a_file_that_is_gone_is_valid_no_more(
     autojump_clock: MockClock, client: FakeClient
 ) -> None:
