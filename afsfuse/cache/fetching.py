@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from afsfuse.fileserver.transfers import Outcome
     from afsfuse.interfaces.common import Fid
 
+_PACES_MAX = 256  # servers whose pace is remembered; a new one begins where it began
+
 
 @dataclass
 class ReadCounters:
@@ -90,6 +92,8 @@ class Fetcher:
         """What calls to a server have taken; one pace for all that are not known yet."""
         pace = self._paces.get(server)
         if pace is None:
+            if len(self._paces) >= _PACES_MAX:
+                self._paces.clear()
             pace = self._paces[server] = Pace(self._channels)
         return pace
 

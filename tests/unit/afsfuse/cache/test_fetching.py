@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 import trio
 
 from afsfuse.cache import ReadState
+from afsfuse.cell.servers import FileServer
 from afsfuse.errors import DataCorrupt, ServerUnreachable
 from tests.unit.afsfuse.cache.fakes import (
     FakeClient,
@@ -135,3 +137,10 @@ async def test_a_short_reply_is_an_error_of_that_file_only(
         await cache.read(VOLUME, FILE, 0, 100, ReadState())
     assert await cache.read(VOLUME, BIG, 0, 100, ReadState()) == pattern(CHUNK)[:100]
     assert cache.statistics().data_bytes == CHUNK
+
+
+async def test_the_paces_that_are_remembered_are_bounded(autojump_clock: MockClock) -> None:
+    fetcher = make_cache(FakeClient())._fetcher
+    for number in range(1000):
+        fetcher.pace(FileServer("test.afs", UUID(int=number), 1, []))
+    assert len(fetcher._paces) <= 256
