@@ -47,6 +47,7 @@ KEEPS_TOLD = 8
 """Of what keeps a tree. A process that cannot be looked into may keep all trees, and there may be
 hundreds of those; and below one tree there may be thousands."""
 _AT_A_TIME = 256  # trees told of, until others may have their turn
+_BARE = 600.0  # seconds between two looks at volumes in no tree, where trees do not expire
 _SWEEP = 15.0  # seconds between two looks at which trees are used, at most
 _NODE_COST = 450  # bytes of a node with its names; measured with tracemalloc
 _TREE_COST = 1500  # ... of a mount, its mount point and its volume
@@ -154,6 +155,9 @@ class Expiry:
             task_status.started()
             if self._period:
                 await self._tick_for_ever()
+            while True:  # trees stay, but not what the kernel forgets of its own accord
+                await trio.sleep(_BARE)
+                self._release_bare()
 
     async def _trim(self) -> None:
         """Give memory back after more has gone than is left, when no more goes."""
@@ -195,8 +199,7 @@ class Expiry:
 
     async def _tick(self, last: float, now: float) -> None:
         """Let what was not used since the `last` tick go."""
-        for volume in self._trees.bare_volumes():
-            self._release(volume)
+        self._release_bare()
         self._trees.sweep(now)
         kept = self._kept()
         for tree in kept:
@@ -303,6 +306,11 @@ class Expiry:
                 return
             await trio.sleep(pause)
             pause = min(2 * pause, _POLL_MOST)
+
+    def _release_bare(self) -> None:
+        """Volumes that have been in no tree for a while."""
+        for volume in self._trees.bare_volumes():
+            self._release(volume)
 
     def _release(self, volume: Volume) -> None:
         """Nothing shows a volume any more: keep nothing of it, and tell its servers."""

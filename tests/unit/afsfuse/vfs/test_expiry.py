@@ -95,6 +95,21 @@ async def test_no_tree_goes_where_they_are_to_stay(
         assert shown(kernel) == {"/home.org", "/home.org/a"}
 
 
+@pytest.mark.parametrize("expire", [EXPIRE, 0.0])
+async def test_a_volume_that_the_kernel_forgot_by_itself_leaves(
+    autojump_clock: MockClock, expire: float
+) -> None:
+    world, volumes = cell_of("a")
+    async with mounted(world, expire=expire) as kernel:
+        await kernel.walk("home.org/a/file")
+        kernel._drop(kernel.children[ROOT_INODE].pop(b"home.org"))
+        assert shown(kernel) == set()
+        await trio.sleep(1300)
+        assert len(kernel.m.cache._table) == 0
+        assert volumes["a"] in world.locator.forgotten
+        assert Fid(volumes["a"].id, 1, 1) in world.client.returned
+
+
 async def test_the_names_of_mount_points_are_asked_for_again(
     autojump_clock: MockClock,
 ) -> None:
