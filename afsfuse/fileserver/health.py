@@ -7,6 +7,8 @@ and nothing else.
 
 A location service may name as many servers as it likes. So no more are watched than are known at
 all: those go that were not heard of for longest, and become new ones should they be used again.
+And no more addresses are asked in the background than in all take little time, whoever owns them;
+servers that have ever answered come first.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LATELY = 120.0  # seconds
+_LOOKS, _LOOKS_A_SECOND = 256, 32  # addresses asked by `run`, at first and from then on
 _MAKE_ROOM = SERVERS_MAX // 16  # servers that go at a time, as it takes a look at all
 
 
@@ -160,6 +163,8 @@ class Health:
         """Servers that have volumes in use; one that answers and has none is let be."""
         self._records: dict[FileServer, _Record] = {}
         self._news = trio.Event()
+        self._looks = float(_LOOKS)  # addresses that may be asked now
+        self._counted = -math.inf  # when that was so
 
     def _record(self, server: FileServer) -> _Record:
         record = self._records.get(server)
@@ -212,11 +217,22 @@ class Health:
             if record.probe_at > now:
                 continue
             if record.soon or record.down or record.unheard or server in in_use:
-                record.soon = False
                 due.append((server, record))
             else:
                 record.probe_at = now + self._limits.answering_interval
-        return due
+        self._looks = min(_LOOKS, self._looks + (now - self._counted) * _LOOKS_A_SECOND)
+        self._counted = now
+        due.sort(key=lambda each: (each[0].last_seen == -math.inf, each[1].looked))
+        return [each for each in due if self._has_time(*each, now)]
+
+    def _has_time(self, server: FileServer, record: _Record, now: float) -> bool:
+        """Whether a server that is due can be asked in its turn."""
+        if self._looks <= 0:
+            record.probe_at = now + 1.0
+            return False
+        self._looks -= len(server.addresses)
+        record.soon = False
+        return True
 
     async def _look_at(self, server: FileServer, record: _Record) -> None:
         """Measure a server at all its addresses, and see to it that it is looked at again."""

@@ -387,3 +387,23 @@ async def test_a_server_that_had_to_go_is_a_new_one_when_it_is_used_again() -> N
     assert server not in health.servers()
     assert health.address(server) == ADDRESSES[0]
     assert server in health.servers()
+
+
+async def test_thousands_of_silent_servers_are_asked_in_turn(autojump_clock: MockClock) -> None:
+    """What a location service invents costs little time, and few packets to whoever lives there."""
+    prober, health, live = make()
+    prober.alive.add(ADDRESSES[0])
+    invented = [(f"198.51.100.{number}", 7000) for number in range(16)]
+    for number in range(2, 1500):
+        health.watch(FileServer("evil.afs", UUID(int=number), 1, invented))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(health.run)
+        await trio.sleep(100)
+        assert len(prober.asked) < 256 + 16 + 100 * 32
+        health.heard(live, ADDRESSES[0], 0.01)
+        for _ in range(3):
+            prober.asked.clear()
+            health.look_soon(live)
+            await trio.sleep(3)
+            assert ADDRESSES[0] in {address for _, address in prober.asked}
+        nursery.cancel_scope.cancel()
