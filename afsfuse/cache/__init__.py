@@ -26,7 +26,8 @@ Tasks
   and for all that join.
 - `CacheManager.run` has kinds of its own: `Reader.run` (a task for each read-ahead or prefetch
   call), `Writes.run` (a task for each store, and one that tries again what failed),
-  `Revalidator.run` (up to four groups of broken vnodes at a time), `DirectoryChanger.run` (doubts
+  `Revalidator.run` (up to six groups of broken vnodes of a server at a time, and four of a volume;
+  what has no answer for five seconds the kernel is told to forget), `DirectoryChanger.run` (doubts
   about changes of unknown outcome), `Leaving.run` (up to four calls that give promises back), a
   watch for suspend, and `DiskCache.run` (it waits for its thread at the end, some seconds at most).
 - `Recovery.run` stores what an earlier daemon left, before the mount is there as far as it can.
@@ -45,7 +46,7 @@ Flights
 flight                key                      bounded by
 ====================  =======================  ====================================================
 `statuses.Flight`     cell, fid, speaker       its waiters
-bulk call             none (not shared)        6 for a request, 4 for revalidation
+bulk call             none (not shared)        6 for a request, 6 a server for revalidation
 `listings` event      vnode                    its waiters
 `chunks.Run`          data version and chunk   readers; `background` (see there)
 `dirty.Flight`        file, range of bytes     2 a file; alone if it cuts or extends the file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,17 @@ if TYPE_CHECKING:
     from afsfuse.cache.listings import Listings
     from afsfuse.cache.statuses import StatusKeeper
     from afsfuse.cache.vnodes import Vnode
+    from afsfuse.cell.servers import FileServer
+    from afsfuse.cell.volumes import Volume
     from afsfuse.interfaces.common import Fid
 
 log = logging.getLogger(__name__)
 
-_GROUPS = 4  # bulk calls in flight for revalidation
+_AT_A_SERVER = 6  # bulk calls in flight for revalidation
+_IN_A_VOLUME = 4  # ... of these: others on the server need not be busy because one is
+_PATIENCE = 5.0
+"""Seconds after which the kernel is not to believe any more what nobody has confirmed: a server may
+be silent, or a volume busy."""
 _FILES_MAX = 4096
 """Vnodes in the queue beyond which files are not asked about any more, but for by who uses them."""
 
@@ -36,6 +43,9 @@ class Revalidator:
     that is broken all the time has to wait (`pacing`); meanwhile the kernel holds nothing of it,
     and comes to us with what it is asked for.
 
+    So it is with what has not been answered for some seconds. And a server that does not answer, or
+    a volume that is busy, holds up no other: each has so many calls to itself.
+
     So it is with files beyond a number, too. A server takes all promises back when it has no room
     for more of them. To ask about everything then would have it make them all again, and have to
     take them back for the next file that somebody looks at, for ever.
@@ -47,6 +57,9 @@ class Revalidator:
         self._listings = listings
         self._queue: dict[Vnode, None] = {}
         self._later: dict[Vnode, float] = {}  # from when on it may be asked about, in that order
+        self._since: dict[Vnode, float] = {}  # since when there is no answer, in that order
+        self._at_server: Counter[FileServer | None] = Counter()  # groups under way
+        self._in_volume: Counter[Volume] = Counter()
         self._pace = Pace()
         self._wake = trio.Event()
         self._listener: KernelListener = NullListener()
@@ -68,6 +81,7 @@ class Revalidator:
             return
         else:
             self._queue[vnode] = None
+            self._since.setdefault(vnode, now)
         self._wake.set()
 
     def close(self) -> None:
@@ -75,11 +89,13 @@ class Revalidator:
         self._closed = True
         self._queue.clear()
         self._later.clear()
+        self._since.clear()
 
     def forget(self, vnode: Vnode) -> None:
         """The vnode has left the table."""
         self._queue.pop(vnode, None)
         self._later.pop(vnode, None)
+        self._since.pop(vnode, None)
         self._pace.forget(vnode)
 
     def __len__(self) -> int:
@@ -89,16 +105,25 @@ class Revalidator:
     async def run(self, listener: KernelListener) -> None:
         """Revalidate until cancelled."""
         self._listener = listener
-        places = trio.CapacityLimiter(_GROUPS)
         async with trio.open_nursery() as nursery:
             while True:
-                with trio.move_on_at(next(iter(self._later.values()), inf)):
+                overdue = next(iter(self._since.values()), inf) + _PATIENCE
+                with trio.move_on_at(min(overdue, next(iter(self._later.values()), inf))):
                     await self._wake.wait()
                 self._wake = trio.Event()
+                self._lose_patience()
                 self._resume()
-                while self._queue:
-                    await places.acquire_on_behalf_of(token := object())
-                    nursery.start_soon(self._work, self._take_group(), listener, places, token)
+                while group := self._take_group():
+                    nursery.start_soon(self._work, group, group[0].server, listener)
+
+    def _lose_patience(self) -> None:
+        """What nobody has confirmed in time is not to be believed until it is asked for."""
+        now = trio.current_time()
+        for vnode, since in list(self._since.items()):
+            if since + _PATIENCE > now:  # in this way, as it was reckoned for the wait
+                break
+            del self._since[vnode]
+            self._distrust(vnode, self._listener)
 
     def _resume(self) -> None:
         """Those that have waited long enough are next."""
@@ -110,18 +135,27 @@ class Revalidator:
             self._queue[vnode] = None
 
     def _take_group(self) -> list[Vnode]:
-        """The vnodes of the first one's volume, as many as one bulk call holds.
+        """The first vnode that may be asked about now, with others of its volume, as many as one
+        bulk call holds; none if all have to wait. The call is counted.
 
         They are asked for in the name of whoever asked last: nobody else may be told.
         """
         group: list[Vnode] = []
         for vnode in self._queue:
-            if not group or (
-                vnode.volume is group[0].volume and vnode.asked_by == group[0].asked_by
-            ):
+            if not group:
+                if (
+                    self._in_volume[vnode.volume] >= _IN_A_VOLUME
+                    or self._at_server[vnode.server] >= _AT_A_SERVER
+                ):
+                    continue
+                group.append(vnode)
+            elif vnode.volume is group[0].volume and vnode.asked_by == group[0].asked_by:
                 group.append(vnode)
                 if len(group) == FIDS_MAX:
                     break
+        if group:
+            self._in_volume[group[0].volume] += 1
+            self._at_server[group[0].server] += 1
         now = trio.current_time()
         for vnode in group:
             del self._queue[vnode]
@@ -131,9 +165,8 @@ class Revalidator:
     async def _work(
         self,
         group: list[Vnode],
+        server: FileServer | None,
         listener: KernelListener,
-        places: trio.CapacityLimiter,
-        token: object,
     ) -> None:
         """Ask about one group, then compare what is new in its directories."""
         try:
@@ -161,7 +194,21 @@ class Revalidator:
             for vnode in group:
                 self._distrust(vnode, listener)
         finally:
-            places.release_on_behalf_of(token)
+            self._answered(group, server)
+
+    def _answered(self, group: list[Vnode], server: FileServer | None) -> None:
+        """There is room for another group. Counters keep nothing of what is not under way."""
+        for vnode in group:
+            if vnode not in self._queue:
+                self._since.pop(vnode, None)
+        volume = group[0].volume
+        self._in_volume[volume] -= 1
+        self._at_server[server] -= 1
+        if not self._in_volume[volume]:
+            del self._in_volume[volume]
+        if not self._at_server[server]:
+            del self._at_server[server]
+        self._wake.set()
 
     async def _ask(self, group: list[Vnode], found: dict[Fid, Vnode | AfsError]) -> None:
         if group:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 import trio
 
 from afsfuse.cache import CacheManager, ReadState, Vnode
 from afsfuse.errors import ServerUnreachable
+from afsfuse.interfaces.common import Fid
 from tests.unit.afsfuse.cache.blobs import directory_blob, many
 from tests.unit.afsfuse.cache.fakes import (
     ADDRESS,
@@ -21,9 +23,8 @@ from tests.unit.afsfuse.cache.fakes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
-    import pytest
     from trio.testing import MockClock
 
 VOLUME = make_volume()
@@ -257,3 +258,78 @@ async def test_a_restored_volume_when_the_old_names_are_forgotten(
         await w.cache.status(VOLUME, FILE)
         await w.settle()
         assert (w.vnode(1), None) in w.listener.names
+
+
+class Held:
+    """A client whose bulk calls about one volume end when they may."""
+
+    def __init__(self, client: FakeClient, number: int) -> None:
+        self.asked = 0
+        self.may = trio.Event()
+        bulk = client.bulk_status
+
+        async def bulk_status(volume: Any, fids: Sequence[Fid], *rest: Any) -> Any:
+            if volume.id == number:
+                self.asked += 1
+                await self.may.wait()
+            return await bulk(volume, fids, *rest)
+
+        setattr(client, "bulk_status", bulk_status)  # noqa: B010 - for mypy
+
+
+async def test_a_busy_volume_holds_up_no_other(autojump_clock: MockClock) -> None:
+    """Or the kernel would go on believing names of all others for minutes after their break."""
+    async with world() as w:
+        number = VOLUME.id + 3
+        busy = make_volume(number)
+        for each in range(2, 2000, 2):
+            w.client.put(fid(each, volume=number), b"")
+        await w.cache.directory(VOLUME, ROOT)
+        await w.cache.statuses(
+            busy, fid(1, volume=number), [fid(each, volume=number) for each in range(2, 2000, 2)]
+        )
+        held = Held(w.client, number)
+        w.cache.break_callback(ADDRESS, [Fid(number, 0, 0)])
+        w.client.put_directory(ROOT, many(12))
+        await w.settle()
+        assert w.listener.names == [(w.vnode(1), {b"file000010", b"file000011"})]
+        assert 0 < held.asked <= 4
+
+
+async def test_what_cannot_be_found_out_soon_is_not_believed_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        await w.cache.directory(VOLUME, ROOT)
+        await w.cache.status(VOLUME, FILE)
+        held = Held(w.client, VOLUME.id)
+        w.client.put_directory(ROOT, many(12))
+        w.client.write(FILE, b"second")
+        await trio.sleep(3)
+        assert not w.listener.names
+        assert not w.listener.data
+        await trio.sleep(4)
+        assert w.listener.names == [(w.vnode(1), None)]
+        assert w.listener.data == [w.vnode(2)]
+        await trio.sleep(60)
+        assert len(w.listener.names) == len(w.listener.data) == 1, "said once"
+        held.may.set()
+        await w.settle()
+        assert w.vnode(1).valid(trio.current_time())
+        assert w.vnode(1).data_version == 2
+        assert w.cache.statistics().revalidation_queue == 0
+
+
+@pytest.mark.parametrize("at", [1.001, 1.015, 1.017])
+async def test_patience_ends_when_it_is_said_to_end(autojump_clock: MockClock, at: float) -> None:
+    """Of these times five seconds later, less five seconds, is less: it must not be looked for
+    again and again.
+    """
+    assert at > (at + 5.0) - 5.0
+    async with world() as w:
+        await w.cache.status(VOLUME, FILE)
+        Held(w.client, VOLUME.id)
+        await trio.sleep_until(at)
+        w.cache.break_callback(ADDRESS, [FILE])
+        await trio.sleep(6)
+        assert w.listener.data == [w.vnode(2)]
