@@ -1,5 +1,6 @@
 """What every test gets: a log that must stay quiet, printed seeds, tiers by what they need."""
 
+import itertools
 import logging
 import os
 import re
@@ -33,8 +34,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_runtimes = itertools.count()
+
+
 @pytest.fixture(autouse=True, scope="session")
-def _own_folders() -> Iterator[None]:
+def _own_folders() -> Iterator[Path]:
     """Daemons and commands of tests keep no tokens where those of the machine do, and data on disk
     only where a test says so. Nobody's configuration file counts.
     """
@@ -43,10 +47,18 @@ def _own_folders() -> Iterator[None]:
         os.environ[OVERRIDE] = f"{folder}/run"
         os.environ[CACHE_OVERRIDE] = "none"
         os.environ[CONFIG_OVERRIDE] = "none"
-        yield
+        yield Path(folder)
         del os.environ[OVERRIDE]
         del os.environ[CACHE_OVERRIDE]
         del os.environ[CONFIG_OVERRIDE]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_runtime(_own_folders: Path) -> Iterator[None]:
+    """Commands look at every daemon that they find: those of other modules are not among them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(OVERRIDE, str(_own_folders / f"run{next(_runtimes)}"))
+        yield
 
 
 LONG_FIRST = ("cell", "programs", "interop", "mount", "installation", "docs", "demo")

@@ -144,10 +144,10 @@ class Place:
         return [Daemon(self.folder, name) for name in self._sockets()]
 
 
-def _connect(folder: Path, name: str, seconds: float = ANSWER_SECONDS) -> socket.socket:
-    """Raises OSError."""
+def _connect(folder: Path, name: str, seconds: float | None = None) -> socket.socket:
+    """`seconds`: instead of `ANSWER_SECONDS`. Raises OSError."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(seconds)
+    connection.settimeout(ANSWER_SECONDS if seconds is None else seconds)
     try:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(folder / CONTROL, flags)

@@ -73,6 +73,7 @@ class Node:
         "inode",
         "key",
         "links",
+        "made_size",
         "name",
         "names",
         "nlookup",
@@ -102,6 +103,9 @@ class Node:
         directory what was listed. Or `NO_PAGES`, or `MIXED_PAGES`."""
         self.shown_size = -1
         """Of a file: the length that the kernel was told last, or has made it; -1: none."""
+        self.made_size = -1
+        """... or that it made last by writing. It still believes in this one if what it was told
+        since came while its attributes were being invalidated: it takes that for old."""
         self.parent: Node | None = None
         self.name = b""
         """Where the node was last seen."""

@@ -128,34 +128,37 @@ class FileWriting:
                 return done
 
     def _keep(self, opened: FileHandle, vnode: Vnode, offset: int, data: bytes) -> int | None:
+        """Keep what is written, if there is room.
+
+        What the kernel appends comes with the offset at which the file ended when it last asked.
+        It does not ask before it appends, and another client may have appended since: then it is
+        told to forget what it has put into its pages. And what it is answered it takes for old if
+        its attributes were invalidated since it asked (fuse_change_attributes in fs/fuse/inode.c
+        of Linux); then the file still ends for it where it wrote last.
+
+        A write elsewhere is one of a handle that was opened to append and does not any more
+        (F_SETFL): the kernel does not tell us of that.
+        """
         writer = self._writer(opened)
         if not self._writes.has_room(vnode, len(data), writer.who):
             return None
         node = opened.node
-        end = self._end(node, vnode, offset) if opened.appends else offset
+        appended = opened.appends and offset in (node.shown_size, node.made_size)
+        end = _length(vnode) if appended else offset
         self._writes.write(vnode, end, data, writer, node.path)
-        node.shown_size = max(node.shown_size, offset + len(data))
+        kernels = offset + len(data)
+        node.made_size = kernels if appended else max(node.shown_size, node.made_size, kernels)
+        node.shown_size = max(node.shown_size, kernels)
         if end != offset:
             self._notifier.invalidate_data(node.inode)
         if isinstance(vnode.holder, tuple):
             self._tell_others(node, vnode)
         return len(data)
 
-    @staticmethod
-    def _end(node: Node, vnode: Vnode, offset: int) -> int:
-        """Where to write what the kernel appends at `offset`, which is where the file ended when it
-        last asked. It does not ask before it appends, and another client may have appended since:
-        then it is told to forget what it has put into its pages.
-
-        A write elsewhere is one of a handle that was opened to append and does not any more
-        (F_SETFL): the kernel does not tell us of that.
-        """
-        return _length(vnode) if offset == node.shown_size else offset
-
     def truncate(self, node: Node, vnode: Vnode, length: int, writer: Writer) -> None:
         """Give a file another length; it is stored like what is written."""
         self._writes.truncate(vnode, length, writer, node.path)
-        node.shown_size = length
+        node.shown_size = node.made_size = length
         self._tell_others(node, vnode)
 
     def _tell_others(self, node: Node, vnode: Vnode) -> None:

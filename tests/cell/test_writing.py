@@ -97,6 +97,18 @@ async def test_what_is_written_is_seen_before_it_is_stored(desk: Desk) -> None:
     await desk.close(handle)
 
 
+async def test_an_append_where_the_kernel_saw_the_end_before(desk: Desk) -> None:
+    """It takes an answer for old if its attributes were invalidated since it asked."""
+    handle = await desk.open(os.O_WRONLY | os.O_APPEND)
+    await desk.vfs.write(handle, 0, b"ours, ")
+    await desk.vfs.fsync(handle)
+    await desk.client.store(desk.fid, b"theirs, ", 6)
+    assert await desk.size() == 14  # of which the kernel does not make use
+    await desk.vfs.write(handle, 6, b"ours again")
+    await desk.close(handle)
+    assert await desk.client.fetch(desk.fid) == b"ours, theirs, ours again"
+
+
 async def test_much_data_in_large_pieces(desk: Desk) -> None:
     data = os.urandom(1 << 20)
     handle = await desk.open(os.O_WRONLY)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from afsfuse.auth.folders import OVERRIDE
 from tests.interop.mounts import RealMount, mounted
 from tests.realcell.configuration import REALM, USERS
+from tests.tools import hasty
 
 if TYPE_CHECKING:
     import subprocess
@@ -77,9 +78,12 @@ class Desk:
         return [one["key"] for one in kept] + [one["ticket"][:60] for one in kept]
 
     @contextmanager
-    def mount(self, name: str = "afs", options: str = "debug") -> Iterator[RealMount]:
-        """A daemon whose tokens are those of the desk."""
-        with mounted(self.cell, "client1", self.folder / name, options=options) as mount:
+    def mount(
+        self, name: str = "afs", options: str = "debug", **times: float
+    ) -> Iterator[RealMount]:
+        """A daemon whose tokens are those of the desk; `times` as for `tests.tools.hasty`."""
+        point, program = self.folder / name, hasty.program(**times)
+        with mounted(self.cell, "client1", point, options=options, program=program) as mount:
             yield mount
 
 

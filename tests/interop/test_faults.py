@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.realcell, pytest.mark.mount]
 
 STUCK = 300  # more blocked requests than pyfuse3 has workers by default (99)
-SLOW = pytest.mark.parametrize("visitor", ["anonymous", "crypt"], indirect=True)
+SLOW = pytest.mark.parametrize(
+    "visitor", [pytest.param("anonymous", marks=pytest.mark.soak), "crypt"], indirect=True
+)
 ONCE = pytest.mark.parametrize("visitor", ["crypt"], indirect=True)
 BOUND = 90.0  # no system call takes longer, whatever the servers do
 

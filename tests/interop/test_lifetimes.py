@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.realcell, pytest.mark.mount]
 
 MIB = 1 << 20
-LIFE = 40  # seconds of the reader's ticket
+LIFE = 25  # seconds of the reader's ticket
 GRACE = 1.0  # seconds around its end in which a read may be of either kind
 PAUSE = 0.02
 PRIVATE = seed.secret("alice")
@@ -138,7 +138,7 @@ def ends(desk: Desk) -> int:
 def test_a_token_is_kept_with_a_keytab(desk: Desk) -> None:
     """KDCs give what is asked for, so the life is the realm's default; the daemon's clock is ours:
     we make the token old instead of waiting for it to be."""
-    with desk.mount():
+    with desk.mount(RENEWALS=3.0):
         done = desk.afsfuse("klog", "alice", "--keytab", str(desk.keytab), "--keep")
         assert done.returncode == 0, done.stderr
         desk.keytab.unlink()

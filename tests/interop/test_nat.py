@@ -18,6 +18,7 @@ import pytest
 
 from tests.interop.mounts import RealMount, eventually, mounted
 from tests.realcell.afsio import Afsio
+from tests.tools import hasty
 from tests.tools.nat import Nat
 
 if TYPE_CHECKING:
@@ -42,12 +43,11 @@ CHANGES: dict[str, Callable[[Nat], None]] = {
 
 
 @contextmanager
-def behind(nat: Nat, cell: RealCell, point: Path, *times: float) -> Iterator[RealMount]:
+def behind(nat: Nat, cell: RealCell, point: Path, **times: float) -> Iterator[RealMount]:
     """A mount behind the NAT, with a file of which the server has promised us to tell. `times` are
     those of `tests.tools.hasty`, for who cannot wait.
     """
-    program = ("-m", "tests.tools.hasty", *map(str, times)) if times else ("-m", "afsfuse")
-    with nat, mounted(cell, "client1", point, program=program) as mount:
+    with nat, mounted(cell, "client1", point, program=hasty.program(**times)) as mount:
         change(cell, mount, 1.0)
         yield mount
 
@@ -71,7 +71,7 @@ def change(cell: RealCell, mount: RealMount, seconds: float) -> float:
 def test_a_nat_that_forgets_us_is_reminded(real_cell: RealCell, tmp_path: Path) -> None:
     """By the packet that goes to each server now and then. Nothing else is sent meanwhile."""
     nat = Nat(real_cell, "client1")
-    with behind(nat, real_cell, tmp_path / "afs", LONG, 3.0) as mount:
+    with behind(nat, real_cell, tmp_path / "afs", PROBES=LONG, KEEPALIVE=3.0) as mount:
         time.sleep(3.0)  # until the server, which is new to us, has been looked at
         nat.forget()
         print(f"seen after {change(real_cell, mount, 20.0):.1f} s")
@@ -80,7 +80,7 @@ def test_a_nat_that_forgets_us_is_reminded(real_cell: RealCell, tmp_path: Path) 
 
 def test_a_nat_that_gives_us_another_port(real_cell: RealCell, tmp_path: Path) -> None:
     nat = Nat(real_cell, "client1")
-    with behind(nat, real_cell, tmp_path / "afs", SHORT, 20.0) as mount:
+    with behind(nat, real_cell, tmp_path / "afs", PROBES=SHORT) as mount:
         change_places(real_cell, nat, mount, CHANGES["port"], SHORT + ANSWER)
 
 

@@ -95,7 +95,7 @@ def test_a_reader_during_releases_never_sees_old_after_new(
                 for version in ("2", "3"):
                     for file in ("one", "two"):
                         (writable.point / file).write_text(version)
-                    real_cell.volumes.release(name)
+                    real_cell.volumes.release(name, prompt=False)
                     seen = replica.point / "two"
                     assert eventually(lambda: seen.read_text() == version, 5.0)  # noqa: B023
                 assert ended(reader) == [2, 3]

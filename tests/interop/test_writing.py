@@ -157,7 +157,7 @@ def test_memory_stays_flat_while_much_is_written(real_cell: RealCell, tmp_path: 
 
 def test_a_ticket_that_ends_while_data_is_not_stored(desk: Desk) -> None:
     """What an expired token keeps from the server is stored with the next one."""
-    desk.aklog("-l", "40s")
+    desk.aklog("-l", "20s")
     with desk.mount(options="noallow_other,debug") as mount:
         path = mount.writable / "home.alice/note"
         kept = path.read_bytes()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.mount.harness import ROOT, wait_until
 from tests.mount.usersmount import Process, beside, loopback_address
+from tests.tools import hasty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,10 +39,10 @@ class CellMount:
         self.orders = Process(cell, b"ready")
         self._place = f"confdir={confdir},bind={beside(address)},logfile={self.log}"
 
-    def mount(self, options: str) -> None:
-        """Start the daemon."""
+    def mount(self, options: str, **times: float) -> None:
+        """Start the daemon; `times` as for `tests.tools.hasty`."""
         self.daemon = self.children.start(
-            sys.executable, "-m", "afsfuse", "mount", "afs", self.point, "-f",
+            sys.executable, *hasty.program(**times), "mount", "afs", self.point, "-f",
             "-o", f"{self._place},{options}", cwd=ROOT,
         )  # fmt: skip
         wait_until(lambda: os.path.ismount(self.point), "the mount")

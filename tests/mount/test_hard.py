@@ -1,4 +1,8 @@
-"""Waits for servers: with `-o hard` they last until it is over, with `soft` as long as was said."""
+"""Waits for servers: with `-o hard` they last until it is over, with `soft` as long as was said.
+
+The daemon gives silent servers up sooner than usual, and looks for them more often; see
+`tests.tools.hasty`.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +25,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.mount
 
+HASTE = {"DEAD": 6.0, "AGAIN": 2.0, "UNLOCATED": 1.0}
+
 
 @pytest.fixture
 def mounts(tmp_path: Path, children: Children) -> Iterator[Callable[[str], WritableMount]]:
     made: list[WritableMount] = []
 
     def make(options: str) -> WritableMount:
-        made.append(WritableMount(tmp_path.resolve(), options))
+        made.append(WritableMount(tmp_path.resolve(), options, **HASTE))
         return made[-1]
 
     try:

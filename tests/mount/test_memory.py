@@ -7,9 +7,11 @@ kernel. The start is the daemon after a first `ls` in a volume. What counts is t
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -76,33 +78,27 @@ class Watched(CellMount):
 
 @pytest.fixture
 def watched(tmp_path: Path, children: Children) -> Iterator[Callable[..., Watched]]:
-    folder = tmp_path.resolve()
-    yield lambda cell, *words: Watched(folder, children, cell, *words)
+    made: list[Path] = []
+    numbers = itertools.count()
+
+    def make(cell: str, *words: int) -> Watched:
+        folder = tmp_path.resolve() / str(next(numbers))
+        made.append(folder)
+        folder.mkdir()
+        return Watched(folder, children, cell, *words)
+
+    yield make
     children.end()
-    clear(folder / "afs")
+    for folder in made:
+        clear(folder / "afs")
 
 
-@pytest.mark.parametrize("cache", ["none", "disk"])
-@pytest.mark.parametrize(
-    ("volumes", "expire", "most"),
-    [
-        pytest.param(500, 3, 30_000, id="short"),
-        pytest.param(
-            10_000, 60, 16_000, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(1200)]
-        ),
-    ],
-)
-def test_volumes_that_expire_give_their_memory_back(
-    watched: Callable[..., Watched],
-    tmp_path: Path,
-    cache: str,
-    volumes: int,
-    expire: int,
-    most: int,
+def volumes_come_and_go(
+    watched: Callable[..., Watched], cache: str, volumes: int, expire: int, most: int
 ) -> None:
     """`most`: bytes of memory that one may take; few of them share what is taken once."""
     w = watched(treesd.__name__, volumes)
-    cachedir = "none" if cache == "none" else f"{tmp_path / 'cache'},cachesize=1G"
+    cachedir = "none" if cache == "none" else f"{w.folder / 'cache'},cachesize=1G"
     w.mount(f"expire={expire},cachedir={cachedir}")
     place = w.point / treesd.CELL / "v"
     os.listdir(place / treesd.name_of(0))
@@ -118,21 +114,7 @@ def test_volumes_that_expire_give_their_memory_back(
     print(f"{end} at the end: {100 * (end.resident / start.resident - 1):.1f} % more")
 
 
-@pytest.mark.parametrize(
-    ("directories", "names", "most", "share"),
-    [
-        pytest.param(4, 5_000, 120 * MIB, 1.10, id="short"),
-        pytest.param(
-            100,
-            10_000,
-            400 * MIB,
-            1.15,
-            id="full",
-            marks=[pytest.mark.soak, pytest.mark.timeout(3600)],
-        ),
-    ],
-)
-def test_inodes_that_are_forgotten_give_their_memory_back(
+def inodes_come_and_go(
     watched: Callable[..., Watched], directories: int, names: int, most: int, share: float
 ) -> None:
     """`find` looks at all; then the volumes expire, and the kernel drops what it remembers."""
@@ -156,3 +138,29 @@ def test_inodes_that_are_forgotten_give_their_memory_back(
     assert calls < count / 24  # a call has room for 49
     end = w.returned(start, share, 3 * expire + 120)
     print(f"{end} at the end: {100 * (end.resident / start.resident - 1):.1f} % more")
+
+
+def test_what_comes_and_goes_gives_its_memory_back(watched: Callable[..., Watched]) -> None:
+    """All that is mostly waiting, so that three daemons do it at once."""
+    with ThreadPoolExecutor() as pool:
+        for future in [
+            pool.submit(volumes_come_and_go, watched, "none", 500, 3, 30_000),
+            pool.submit(volumes_come_and_go, watched, "disk", 500, 3, 30_000),
+            pool.submit(inodes_come_and_go, watched, 4, 5_000, 120 * MIB, 1.10),
+        ]:
+            future.result()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("cache", ["none", "disk"])
+def test_ten_thousand_volumes_give_their_memory_back(
+    watched: Callable[..., Watched], cache: str
+) -> None:
+    volumes_come_and_go(watched, cache, 10_000, 60, 16_000)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_million_inodes_give_their_memory_back(watched: Callable[..., Watched]) -> None:
+    inodes_come_and_go(watched, 100, 10_000, 400 * MIB, 1.15)

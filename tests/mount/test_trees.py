@@ -20,7 +20,7 @@ from tests.mount.treesd import CELL
 from tests.mount.treesmount import EXPIRE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tests.mount.treesmount import TreesMount
@@ -48,13 +48,14 @@ def test_an_idle_tree_goes_and_comes_back(trees_mount: Callable[..., TreesMount]
     assert file.stat().st_ino == inode
 
 
-def kept(mount: TreesMount, path: str, what: str) -> None:
-    """A tree outlasts its time, and the command says what keeps it."""
+def kept(mount: TreesMount, expected: Mapping[str, str]) -> None:
+    """Trees outlast their time, and the command says what keeps each."""
     for _ in range(3):
         time.sleep(EXPIRE)  # the time of the daemon, which is the machine's
-        tree = mount.trees().get(path)
-        assert tree is not None, f"{path} is gone"
-        assert what in [keep["what"] for keep in tree["kept_by"]], tree
+        trees = mount.trees()
+        for path, what in expected.items():
+            assert path in trees, f"{path} is gone"
+            assert what in [keep["what"] for keep in trees[path]["kept_by"]], trees[path]
 
 
 WAIT_IN_DIRECTORY = """
@@ -81,19 +82,16 @@ def continued(child: subprocess.Popen[bytes]) -> str:
     return out.decode().strip()
 
 
-@pytest.mark.parametrize("below", ["", "folder", "folder/deeper"])
-def test_a_working_directory_keeps_its_path(
-    trees_mount: Callable[..., TreesMount], below: str
-) -> None:
+def test_a_working_directory_keeps_its_path(trees_mount: Callable[..., TreesMount]) -> None:
     mount = trees_mount()
-    directory = mount.volume(2) / below
-    names = sorted(os.listdir(directory))
-    child = in_child(mount, WAIT_IN_DIRECTORY, directory)
-    kept(mount, "/v/002", "working directory")
-    path, _, listed = continued(child).partition(" ")
-    assert path == str(directory).rstrip("/")
-    assert sorted(ast.literal_eval(listed)) == names
-    wait_until(lambda: mount.gone("/v/002", ""), "the trees go", SETTLED)
+    directories = [mount.volume(n) / name for n, name in enumerate(("", "folder", "folder/deeper"))]
+    names = [sorted(os.listdir(directory)) for directory in directories]
+    children = [in_child(mount, WAIT_IN_DIRECTORY, directory) for directory in directories]
+    kept(mount, dict.fromkeys(("/v/000", "/v/001", "/v/002"), "working directory"))
+    said = [continued(child).partition(" ") for child in children]
+    assert [path for path, _, _ in said] == list(map(str, directories))
+    assert [sorted(ast.literal_eval(listed)) for _, _, listed in said] == names
+    wait_until(lambda: mount.gone("/v/000", "/v/001", "/v/002", ""), "the trees go", SETTLED)
 
 
 def test_a_root_directory_keeps_its_tree(trees_mount: Callable[..., TreesMount]) -> None:
@@ -102,7 +100,7 @@ def test_a_root_directory_keeps_its_tree(trees_mount: Callable[..., TreesMount])
         "os.getcwd()", "os.readlink('/proc/self/root') if os.path.exists('/proc') else '/'"
     )
     child = in_child(mount, code, mount.volume(2))
-    kept(mount, "/v/002", "root directory")
+    kept(mount, {"/v/002": "root directory"})
     assert continued(child).startswith("/ [")
 
 
@@ -163,8 +161,7 @@ def test_an_open_path_and_a_watch_keep_their_trees(
     mount = trees_mount()
     holder = in_child(mount, OPEN_PATH, mount.volume(1))
     watcher = in_child(mount, WATCH, mount.volume(2) / "folder")
-    kept(mount, "/v/001", "open path")
-    kept(mount, "/v/002", "watch")
+    kept(mount, {"/v/001": "open path", "/v/002": "watch"})
     (mount.volume(2) / "folder" / "new").touch()
     assert continued(watcher) == "new"
     assert continued(holder) == str(mount.volume(1))
@@ -184,21 +181,22 @@ print(held.read()[-16:].decode(), flush=True)
 """
 
 
-@pytest.mark.parametrize("how", ["open", "mapped"])
-def test_a_file_in_use_keeps_its_tree(trees_mount: Callable[..., TreesMount], how: str) -> None:
+def test_a_file_in_use_keeps_its_tree(trees_mount: Callable[..., TreesMount]) -> None:
     mount = trees_mount()
-    child = in_child(mount, HOLD_FILE, mount.volume(2) / "folder" / "inner", how)
-    kept(mount, "/v/002", "open file")
-    assert continued(child) == "deep"
-    wait_until(lambda: mount.gone("/v/002"), "the tree goes", SETTLED)
+    children = [
+        in_child(mount, HOLD_FILE, mount.volume(number) / "folder" / "inner", how)
+        for number, how in ((1, "open"), (2, "mapped"))
+    ]
+    kept(mount, dict.fromkeys(("/v/001", "/v/002"), "open file"))
+    assert [continued(child) for child in children] == ["deep", "deep"]
+    wait_until(lambda: mount.gone("/v/001", "/v/002"), "the trees go", SETTLED)
 
 
 def test_a_tree_in_use_keeps_those_around_it(trees_mount: Callable[..., TreesMount]) -> None:
     mount = trees_mount()
     child = in_child(mount, WAIT_IN_DIRECTORY, mount.volume(0) / "below" / "folder")
-    kept(mount, "/v/000/below", "working directory")
-    kept(mount, "/v/000", "tree below")
-    kept(mount, "", "tree below")
+    around = {"/v/000": "tree below", "": "tree below"}
+    kept(mount, {"/v/000/below": "working directory", **around})
     assert continued(child).startswith(f"{mount.volume(0)}/below/folder ")
     wait_until(lambda: mount.gone("/v/000/below", "/v/000", ""), "all of them go", SETTLED)
 
@@ -211,8 +209,7 @@ def test_another_mount_in_a_tree_keeps_it(trees_mount: Callable[..., TreesMount]
     try:
         subprocess.run(["mount", "-t", "tmpfs", "none", mount.volume(2) / "folder"], check=True)
         try:
-            kept(mount, "/v/001", "mount")
-            kept(mount, "/v/002", "mount")
+            kept(mount, dict.fromkeys(("/v/001", "/v/002"), "mount"))
             assert (here / "inner").read_text() == "deep\n"
             assert os.listdir(mount.volume(2) / "folder") == []
         finally:
@@ -243,7 +240,7 @@ def test_data_that_could_not_be_stored_keeps_its_tree(
     file.write(bytes(3 << 20))  # servers let a mebibyte pass
     with pytest.raises(OSError, match="quota"):
         file.close()
-    kept(mount, "/v/002", "unstored data")
+    kept(mount, {"/v/002": "unstored data"})
     assert mount.afsfuse("status", "--discard", path).returncode == 0
     wait_until(lambda: mount.gone("/v/002"), "the tree goes", SETTLED)
 

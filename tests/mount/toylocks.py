@@ -9,7 +9,7 @@ from afsfuse.cache.locks import LockMode, Locks
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import VolumeType
 from afsfuse.vfs.locking import Locking
-from tests.unit.afsfuse.vfs.world import FakeCell, FakeVolume
+from tests.unit.afsfuse.vfs.worldfiles import FakeCell, FakeVolume
 
 if TYPE_CHECKING:
     from afsfuse.auth.identity import Identity

@@ -1,6 +1,7 @@
 """A cell in which everybody may do everything, and its mount.
 
-It is started as `writesd DIR CONFDIR ADDRESS OPTIONS`.
+It is started as `writesd DIR CONFDIR ADDRESS OPTIONS [PLACE=SECONDS …]`; for the latter see
+`tests.tools.hasty`.
 
 The files `f0` to `f9` are there, and empty; `full` has a megabyte. For waits there is a directory
 of its own for each of many programs, `w0`, `w1` and so on, and a volume, `v0` and so on. Orders
@@ -41,6 +42,7 @@ from afsfuse.interfaces.protection import ANYUSER
 from afsfuse.model import Rights
 from rxrpc.net.sockets import UdpSocket
 from tests.mount.usersmount import beside
+from tests.tools import hasty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -176,4 +178,5 @@ if __name__ == "__main__":
     Path(sys.argv[2], "CellServDB").write_text(f">{CELL}\n{sys.argv[3]} #localhost\n")
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("afsfuse.fileserver.health").setLevel(logging.INFO)  # who answers, who not
+    hasty.hasten_all(sys.argv[5:])
     trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4])

@@ -13,6 +13,7 @@ from tests.mount.fusectl import number_of
 from tests.mount.harness import ROOT, SECONDS, clear, environment
 from tests.mount.usersmount import loopback_address
 from tests.mount.writesd import CELL
+from tests.tools import hasty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class WritableMount:
     """The mount, and orders to its cell."""
 
-    def __init__(self, folder: Path, options: str = "debug") -> None:
+    def __init__(self, folder: Path, options: str = "debug", **times: float) -> None:
+        """`times` as for `tests.tools.hasty`."""
         self.point = folder / "afs"
         self.point.mkdir()
         self.root = self.point / f".{CELL}"
@@ -31,7 +33,7 @@ class WritableMount:
         self.process = subprocess.Popen(
             [
                 sys.executable, "-m", "tests.mount.writesd",
-                self.point, confdir, loopback_address(), options,
+                self.point, confdir, loopback_address(), options, *hasty.settings(**times),
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
             env=environment(), cwd=ROOT,

@@ -24,7 +24,7 @@ _folders = itertools.count()
 
 
 @pytest.fixture(
-    scope="session",
+    scope="package",
     params=["democell", pytest.param("openafs", marks=pytest.mark.realcell)],
 )
 def place(
@@ -39,7 +39,7 @@ def place(
     cell.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def afs(place: Place) -> Iterator[RealMount]:
     """The cell as client1 sees it, where all users can get at it."""
     with tempfile.TemporaryDirectory(prefix="afsfuse-programs-") as base:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.mount, pytest.mark.timeout(900)]
 
-KILLS = 8
+KILLS = 5
 SOAK_KILLS = 100
 END_SECONDS = 30.0  # until a program has been told that the file system is gone
 SETTLE_SECONDS = 30.0  # until the next daemon has done what the one before had begun

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.realcell import configuration, keeper
+from tests.realcell import configuration, keeper, prompt
 from tests.realcell.hosts import CommandFailed, Host
 from tests.realcell.network import Direction, Network, free_network, machine_lock
 from tests.realcell.prerequisites import missing
@@ -26,16 +26,18 @@ FOLDER_PREFIX = "afsfuse-realcell-"
 FACTS = "facts.json"
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.2
+PORT_POLL_SECONDS = 0.02
 _ELECTION_SECONDS = 180.0  # a database server gives nobody its vote for its first 75 s
 DOWN_SECONDS = 30.0
 YOUNG_SECONDS = 600.0
 _PROGRAMS = "/usr/lib/openafs"
 _FILE_SERVER = (
     f"{_PROGRAMS}/dafileserver -L",
-    f"{_PROGRAMS}/davolserver",
+    configuration.VOLUME_SERVER,
     f"{_PROGRAMS}/salvageserver",
     f"{_PROGRAMS}/dasalvager",
 )
+_FILES, _PROTECTION, _LOCATIONS, _VOLUMES, _OVERSEER = 7000, 7002, 7003, 7005, 7007  # UDP ports
 _SERVER_NUMBERS, _CLIENT_NUMBERS = range(11, 20), range(21, 100)
 _DEAD, _CLOSED, _GONE = 250, 251, 252  # host numbers; two are addresses of the host `void`
 
@@ -72,7 +74,7 @@ class RealCell:
         partitions: int = 1,
         databases: int = 1,
     ) -> RealCell:
-        """Bring a cell up, ready for volumes; about 10 s. Raises CellError.
+        """Bring a cell up, ready for volumes; about 5 s. Raises CellError.
 
         With several `databases` so many of the first servers are database servers, too; until these
         have elected one among them, more than a minute passes.
@@ -86,6 +88,7 @@ class RealCell:
         )
         cell = cls(folder, process)
         try:
+            prompt.build(folder)
             cell._databases = servers[:databases]
             cell._make_hosts(servers, clients, partitions)
             cell._make_servers()
@@ -155,7 +158,7 @@ class RealCell:
 
     @property
     def volumes(self) -> Volumes:
-        return Volumes(self.fs1, self.servers)
+        return Volumes(self.fs1, self.servers, prompt.environment(self.folder))
 
     def host(self, name: str) -> Host:
         return {**self.servers, **self.clients}[name]
@@ -212,6 +215,8 @@ class RealCell:
     def wait_for_file_server(self, server: str, seconds: float = READY_SECONDS) -> None:
         """Until the volume server lists its partitions and port 7000 answers."""
         address = self.servers[server].address
+        for port in (_FILES, _VOLUMES):
+            self._wait_for_port(server, port, seconds)
         _poll(f"{server}: vos partinfo", seconds, lambda: self.vos(["partinfo", address]))
         probe = ["rxdebug", address, "7000", "-version"]
         _poll(f"{server}: port 7000", seconds, lambda: self.fs1.run(probe))
@@ -296,9 +301,14 @@ class RealCell:
         self._daemon(self.fs1, ["krb5kdc", "-n"], configuration.kdc_environment())
         for host in self.servers.values():
             self._daemon(host, ["bosserver", "-nofork"])
+        for name in self.servers:
+            self._wait_for_port(name, _OVERSEER)
         for program in ("vlserver", "ptserver"):
             for name in self._databases:
                 self._create_instance(name, program, "simple", (f"{_PROGRAMS}/{program}",))
+        for name in self._databases:
+            for port in (_PROTECTION, _LOCATIONS):
+                self._wait_for_port(name, port)
         _poll("pts createuser", _ELECTION_SECONDS, lambda: self.pts(["createuser", "admin"]))
         self.pts(["adduser", "admin", "system:administrators"])
         for user, number in configuration.USER_IDS.items():
@@ -316,6 +326,16 @@ class RealCell:
         for command in commands:
             arguments += ["-cmd", command]
         _poll(f"{server}: bosserver", READY_SECONDS, lambda: self.bos(server, arguments))
+
+    def _wait_for_port(self, server: str, port: int, seconds: float = READY_SECONDS) -> None:
+        """Until somebody has it: OpenAFS's programs wait for seconds for one who comes a little
+        later. Raises CellError."""
+        host = self.servers[server]
+        deadline = time.monotonic() + seconds
+        while not host.has_port(port):
+            if time.monotonic() > deadline:
+                raise CellError(f"{server}: nobody at port {port} after {seconds:.0f} s")
+            time.sleep(PORT_POLL_SECONDS)
 
     def _daemon(
         self, host: Host, command: Sequence[str], env: dict[str, str] | None = None

@@ -22,6 +22,15 @@ DEAD_CELL = "dead.afs"  # its server's packets vanish
 CLOSED_CELL = "closed.afs"  # its host answers: port unreachable
 GONE_CELL = "gone.afs"  # no host has its address
 
+# What starts a server host's volume server. That would wait for 3 s if nobody listened at the file
+# server's socket yet, and bosserver starts both at the same time.
+VOLUME_SERVER = "/etc/openafs/volume-server"
+_VOLUME_SERVER_TEXT = """#!/bin/sh
+# Flags of a socket that listens. Source: Linux, net/unix/af_unix.c, unix_seq_show.
+until grep -q " 00010000 .*fssync.sock" /proc/net/unix; do sleep 0.02; done
+exec /usr/lib/openafs/davolserver
+"""
+
 _KDC = "/var/lib/openafs/kdc"
 _SERVER_CONFIGURATION = "etc/openafs/server"
 
@@ -68,6 +77,9 @@ def write_server_configuration(host: Host, databases: Sequence[str]) -> None:
     (root / _SERVER_CONFIGURATION / "UserList").write_text("admin\n")
     (root / _SERVER_CONFIGURATION / "krb.conf").write_text(f"{REALM}\n")
     (root / "var/lib/openafs/local/NetInfo").write_text(f"{host.address}\n")
+    starter = root / VOLUME_SERVER.lstrip("/")
+    starter.write_text(_VOLUME_SERVER_TEXT)
+    starter.chmod(0o755)
     for partition in root.glob("vicep*"):
         (partition / "AlwaysAttach").touch()  # it is no file system of its own
 

@@ -161,6 +161,11 @@ class Host:
                         found.append(int(entry))
         return found
 
+    def has_port(self, port: int) -> bool:
+        """Whether somebody on this host has the UDP port."""
+        lines = Path(f"/proc/{self.holder}/net/udp").read_text().splitlines()[1:]
+        return any(int(line.split()[1].partition(":")[2], 16) == port for line in lines)
+
     def stop_started(self) -> None:
         """End what `popen` started here: SIGTERM, and SIGKILL after 5 s."""
         running = [process for process in self.started if process.poll() is None]

@@ -29,9 +29,11 @@ _ANYUSER_ALL = (-101).to_bytes(4, "big", signed=True) + (127).to_bytes(4, "big")
 class Volumes:
     """What can be done to volumes, by `vos … -localauth` on the database server."""
 
-    def __init__(self, admin: Host, servers: Mapping[str, Host]) -> None:
+    def __init__(self, admin: Host, servers: Mapping[str, Host], prompt: Mapping[str, str]) -> None:
+        """`prompt`: the environment in which `vos` does not sleep."""
         self._admin = admin
         self._servers = servers
+        self._prompt = prompt
 
     def create(self, name: str, server: str = "fs1", *, quota: int = 0) -> int:
         """An empty volume, its root open to all with all rights; quota in KiB, 0: none.
@@ -108,9 +110,10 @@ class Volumes:
             self._vos("addsite", self._servers[server].address, PARTITION, name)
         self.release(name)
 
-    def release(self, name: str) -> None:
-        """Publish the read-write volume's contents to its read-only sites."""
-        self._vos("release", name)
+    def release(self, name: str, *, prompt: bool = True) -> None:
+        """Publish the read-write volume's contents to its read-only sites; not `prompt`: with the
+        5 s that `vos` gives clients between the first site and the others."""
+        self._vos("release", name, env=self._prompt if prompt else None)
 
     def backup(self, name: str) -> None:
         """Make or refresh NAME.backup."""
@@ -134,6 +137,6 @@ class Volumes:
         text = self._vos("examine", name, "-format")
         return dict(re.findall(r"^(\w+)\s+(\S.*?)\s*$", text, re.MULTILINE))
 
-    def _vos(self, *arguments: str) -> str:
+    def _vos(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         command = ["vos", *arguments, "-localauth"]
-        return self._admin.run(command, timeout=RESTORE_SECONDS).stdout
+        return self._admin.run(command, timeout=RESTORE_SECONDS, env=env).stdout

@@ -19,7 +19,7 @@ from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.interfaces.common import Fid
 from afsfuse.interfaces.fileserver import LockType
 from afsfuse.model import VolumeType
-from tests.unit.afsfuse.vfs.world import FakeCell, FakeVolume
+from tests.unit.afsfuse.vfs.worldfiles import FakeCell, FakeVolume
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

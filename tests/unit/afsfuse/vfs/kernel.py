@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from afsfuse.vfs.entry import Entry
-    from tests.unit.afsfuse.vfs.world import FakeVolume, Mounted
+    from tests.unit.afsfuse.vfs.world import Mounted
+    from tests.unit.afsfuse.vfs.worldfiles import FakeVolume
 
 EXPIRE = 100.0
 DAEMON = Caller(0, 0, 4711)

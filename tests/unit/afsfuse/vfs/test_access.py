@@ -10,7 +10,7 @@ from afsfuse.errors import AfsError
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import FileKind, Rights
 from afsfuse.vfs.access import may, owner_may, refuse_writing
-from tests.unit.afsfuse.vfs.world import FakeFile
+from tests.unit.afsfuse.vfs.worldfiles import FakeFile
 
 R, W, X, F = os.R_OK, os.W_OK, os.X_OK, os.F_OK
 READ, WRITE = Rights.READ | Rights.LOOKUP, Rights.WRITE | Rights.LOOKUP

@@ -10,7 +10,8 @@ from trio.testing import MockClock
 from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.errors import NotPermitted
 from afsfuse.vfs import ROOT_INODE
-from tests.unit.afsfuse.vfs.world import Mounted, World, not_permitted
+from tests.unit.afsfuse.vfs.world import Mounted, World
+from tests.unit.afsfuse.vfs.worldservers import not_permitted
 
 VOLUME: dict[str, Any] = {"source": "#root.cell."}
 

@@ -10,7 +10,7 @@ from afsfuse.interfaces.common import Fid
 from afsfuse.model import FileKind, Inode
 from afsfuse.vfs.attributes import entry_of, faked_directory, unknown
 from afsfuse.vfs.inodes import Node
-from tests.unit.afsfuse.vfs.world import FakeFile
+from tests.unit.afsfuse.vfs.worldfiles import FakeFile
 
 NODE = Node(Inode(77), 5, {}, None)
 

@@ -14,7 +14,7 @@ import trio
 from afsfuse.errors import NotPermitted, ServerUnreachable
 from afsfuse.vfs.files import Holders
 from tests.unit.afsfuse.vfs.test_users import ALICE, BOB, OTHER, VOLUME, private_world
-from tests.unit.afsfuse.vfs.world import DEAD_TIME
+from tests.unit.afsfuse.vfs.worldservers import DEAD_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable

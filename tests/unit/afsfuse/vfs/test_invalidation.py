@@ -11,7 +11,8 @@ from afsfuse.model import Inode
 from afsfuse.vfs import ROOT_INODE, NullNotifier
 from afsfuse.vfs.inodes import Node
 from afsfuse.vfs.invalidation import OwnChanges
-from tests.unit.afsfuse.vfs.world import Event, FakeFile, Mounted, World
+from tests.unit.afsfuse.vfs.world import Event, Mounted, World
+from tests.unit.afsfuse.vfs.worldfiles import FakeFile
 
 VOLUME: dict[str, Any] = {"source": "#root.cell."}
 

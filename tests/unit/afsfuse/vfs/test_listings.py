@@ -11,7 +11,8 @@ from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import Inode, Rights
 from afsfuse.vfs import ROOT_INODE, Listing
-from tests.unit.afsfuse.vfs.world import Mounted, World, io_error
+from tests.unit.afsfuse.vfs.world import Mounted, World
+from tests.unit.afsfuse.vfs.worldservers import io_error
 
 VOLUME: dict[str, Any] = {"source": "#root.cell."}
 

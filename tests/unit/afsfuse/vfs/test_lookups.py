@@ -11,7 +11,8 @@ from afsfuse.auth.identity import ANONYMOUS
 from afsfuse.errors import AfsError, NameTooLong, NotPermitted, StaleInode
 from afsfuse.model import Inode, Rights
 from afsfuse.vfs import ROOT_INODE
-from tests.unit.afsfuse.vfs.world import PROMISE, World, not_permitted
+from tests.unit.afsfuse.vfs.world import World
+from tests.unit.afsfuse.vfs.worldservers import PROMISE, not_permitted
 
 ROOT = ROOT_INODE
 VOLUME: dict[str, Any] = {"source": "#root.cell."}

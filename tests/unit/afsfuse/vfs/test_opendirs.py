@@ -11,7 +11,8 @@ from afsfuse.cache import Vnode
 from afsfuse.vfs import ROOT_INODE
 from afsfuse.vfs.entry import KEPT, LISTED
 from afsfuse.vfs.inodes import MIXED_PAGES
-from tests.unit.afsfuse.vfs.world import Mounted, World, io_error
+from tests.unit.afsfuse.vfs.world import Mounted, World
+from tests.unit.afsfuse.vfs.worldservers import io_error
 
 if TYPE_CHECKING:
     import pytest

@@ -17,7 +17,8 @@ from afsfuse.model import Inode, VolumeType
 from afsfuse.vfs import ROOT_INODE
 from afsfuse.vfs.mountpoints import parse_mountpoint
 from afsfuse.vfs.resolving import preference
-from tests.unit.afsfuse.vfs.world import DEAD_TIME, Mounted, World
+from tests.unit.afsfuse.vfs.world import Mounted, World
+from tests.unit.afsfuse.vfs.worldservers import DEAD_TIME
 
 VOLUME: dict[str, Any] = {"source": "#root.cell."}
 

@@ -13,7 +13,8 @@ from afsfuse.auth.identity import ANONYMOUS, Caller, Identity
 from afsfuse.errors import AfsError, NotPermitted
 from afsfuse.model import Inode, Rights
 from afsfuse.vfs import ROOT_INODE
-from tests.unit.afsfuse.vfs.world import FakeFile, Mounted, World
+from tests.unit.afsfuse.vfs.world import Mounted, World
+from tests.unit.afsfuse.vfs.worldfiles import FakeFile
 
 VOLUME: dict[str, Any] = {"source": "#root.cell."}
 READ = Rights.READ | Rights.LOOKUP

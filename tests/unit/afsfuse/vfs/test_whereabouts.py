@@ -11,7 +11,8 @@ from afsfuse.auth.identity import ANONYMOUS, Identity
 from afsfuse.model import Rights
 from afsfuse.vfs.whereabouts import Ending, Whereabouts
 from tests.unit.afsfuse.vfs.kernel import Kernel, mounted
-from tests.unit.afsfuse.vfs.world import PROMISE, World
+from tests.unit.afsfuse.vfs.world import World
+from tests.unit.afsfuse.vfs.worldservers import PROMISE
 
 if TYPE_CHECKING:
     from trio.testing import MockClock

@@ -15,7 +15,9 @@ from afsfuse.errors import AfsError, ServerUnreachable
 from afsfuse.interfaces.common import Fid
 from afsfuse.model import Rights
 from afsfuse.vfs import ROOT_INODE, xattrs
-from tests.unit.afsfuse.vfs.world import FakeFile, World, not_permitted
+from tests.unit.afsfuse.vfs.world import World
+from tests.unit.afsfuse.vfs.worldfiles import FakeFile
+from tests.unit.afsfuse.vfs.worldservers import not_permitted
 
 
 async def test_values(autojump_clock: MockClock) -> None:

@@ -1,345 +1,35 @@
-"""A small world of cells in memory, under the real cache manager: what the vfs tests stand on.
-
-Servers take `World.rtt` for an answer; those in `World.dead` take `DEAD_TIME` to be given up. Every
-call is counted.
-"""
+"""A small world of cells in memory, under the real cache manager: what the vfs tests stand on."""
 
 import contextlib
-import errno
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable
 from ipaddress import IPv4Address
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from afsfuse.auth.identity import ANONYMOUS, NOBODY, Caller, Identity
+from afsfuse.auth.identity import ANONYMOUS, Caller
 from afsfuse.cache import CacheManager, Vnode
 from afsfuse.cell.cellservdb import CellEntry, CellFiles, DatabaseServer
 from afsfuse.cell.directory import CellDirectory
-from afsfuse.cell.resolver import DnsAnswer
-from afsfuse.cell.volumes import Preference, Volume
-from afsfuse.errors import (
-    AfsError,
-    CellUnknown,
-    CellUnreachable,
-    NotPermitted,
-    ServerUnreachable,
-    StaleInode,
-    VolumeMissing,
-)
-from afsfuse.fileserver.replies import DataReply, Promise, StatusReply, VolumeStatusReply
 from afsfuse.interfaces.common import Fid
-from afsfuse.interfaces.fileserver import VolSync, VolumeStatus
-from afsfuse.model import FileKind, Inode, Rights, Status, VolumeType
+from afsfuse.model import FileKind, Inode, VolumeType
 from afsfuse.vfs import FileSystem, KernelInvalidator, NodeTable, VfsOptions
 from afsfuse.vfs.entry import Entry
 from tests.unit.afsfuse.cache.blobs import DirectoryBuilder
-from tests.unit.afsfuse.cache.fakes import SmallFiles
+from tests.unit.afsfuse.vfs.worldfiles import (
+    FakeCell,
+    FakeFile,
+    FakeServer,
+    FakeSite,
+    FakeVolume,
+)
+from tests.unit.afsfuse.vfs.worldservers import FakeClient, FakeDns, FakeLocator
 
-DEAD_TIME = 20.0
-PROMISE = 3600.0
+if TYPE_CHECKING:
+    from afsfuse.cell.volumes import Volume
+
 CHANNELS = 64
 """Calls to a server at a time: enough for all that is read ahead."""
-ALL_READ = Rights.READ | Rights.LOOKUP | Rights.LOCK
-
-
-@dataclass
-class FakeFile:
-    """One vnode on a server."""
-
-    fid: Fid
-    kind: FileKind
-    body: bytes = b""
-    mode: int = 0o644
-    owner: int = 501
-    group: int = 20
-    links: int = 1
-    mtime: int = 1_600_000_000
-    version: int = 1
-    rights: Rights = ALL_READ
-    """Of a directory: what anybody may do in it, and with its files."""
-    permits: dict[Identity, Rights] = field(default_factory=dict)
-    """... and what some may do."""
-    home: "FakeFile | None" = None
-    """The directory in which it stands."""
-    error: AfsError | None = None
-    acl: bytes = b"1\n0\nsystem:anyuser\t9\n"
-    """What is said of its list, whatever its rights are."""
-    builder: DirectoryBuilder | None = None
-
-    @property
-    def data(self) -> bytes:
-        return self.builder.blob() if self.builder else self.body
-
-    @property
-    def door(self) -> "FakeFile":
-        """Whose access list counts."""
-        return self if self.home is None or self.kind is FileKind.DIRECTORY else self.home
-
-    def rights_of(self, who: Identity) -> Rights:
-        return self.door.rights | self.door.permits.get(who, Rights.NONE)
-
-    def status(self, who: Identity = NOBODY) -> Status:
-        door = self.door
-        return Status(
-            self.kind, len(self.data), self.version, self.mode, self.owner, self.group, self.links,
-            self.mtime, door.fid.vnode, door.fid.unique, self.rights_of(who), door.rights,
-        )  # fmt: skip
-
-    def refuses(self, who: Identity, *, data: bool) -> bool:
-        """Whether a server would not tell. Source: Check_PermissionRights in afsfileprocs.c"""
-        if self.kind is FileKind.DIRECTORY and not data:
-            return False
-        needed = Rights.READ if self.kind is FileKind.FILE else Rights.LOOKUP
-        return not self.rights_of(who) & needed
-
-
-@dataclass(frozen=True)
-class FakeServer:
-    uuid: str
-    addresses: tuple[tuple[str, int], ...] = (("192.0.2.1", 7000),)
-    host: str = "192.0.2.1"
-    rtt: float | None = None
-
-
-@dataclass(frozen=True)
-class FakeSite:
-    server: FakeServer
-
-
-@dataclass(frozen=True)
-class FakeCell:
-    name: str
-
-
-@dataclass(eq=False)
-class FakeVolume:
-    """A volume with its files; also what the vfs takes for a `Volume`."""
-
-    cell: FakeCell
-    id: int
-    name: str
-    type: VolumeType
-    sites: tuple[FakeSite, ...]
-    files: dict[tuple[int, int], FakeFile] = field(default_factory=dict)
-    next_vnode: int = 2
-    quota: int = 5000
-    created: int = 1
-    """When this instance of it was made, in seconds."""
-
-    @property
-    def root(self) -> FakeFile:
-        return self.files[1, 1]
-
-    @property
-    def server(self) -> str:
-        return self.sites[0].server.uuid
-
-    def _new(self, kind: FileKind, body: bytes, mode: int) -> FakeFile:
-        number = self.next_vnode
-        self.next_vnode += 2
-        if kind is FileKind.DIRECTORY:
-            number += 1
-        fid = Fid(self.id, number, number + 100)
-        file = self.files[fid.vnode, fid.unique] = FakeFile(fid, kind, body, mode)
-        return file
-
-    def _enter(self, directory: FakeFile | None, name: bytes, file: FakeFile) -> FakeFile:
-        directory = directory or self.root
-        assert directory.builder is not None
-        directory.builder.add(name, file.fid.vnode, file.fid.unique)
-        directory.version += 1
-        file.home = directory
-        return file
-
-    def file(
-        self, name: bytes, body: bytes = b"", *, at: FakeFile | None = None, mode: int = 0o644
-    ) -> FakeFile:
-        return self._enter(at, name, self._new(FileKind.FILE, body, mode))
-
-    def link(self, name: bytes, body: bytes, *, at: FakeFile | None = None) -> FakeFile:
-        return self._enter(at, name, self._new(FileKind.SYMLINK, body, 0o755))
-
-    def mountpoint(self, name: bytes, body: bytes, *, at: FakeFile | None = None) -> FakeFile:
-        return self._enter(at, name, self._new(FileKind.MOUNTPOINT, body, 0o644))
-
-    def hard_link(self, name: bytes, file: FakeFile, *, at: FakeFile | None = None) -> None:
-        self._enter(at, name, file)
-        file.links += 1
-
-    def directory(self, name: bytes, *, at: FakeFile | None = None) -> FakeFile:
-        file = self._new(FileKind.DIRECTORY, b"", 0o755)
-        file.builder = DirectoryBuilder((file.fid.vnode, file.fid.unique))
-        file.links = 2
-        return self._enter(at, name, file)
-
-    def unlink(self, name: bytes, *, at: FakeFile | None = None, keep: bool = False) -> None:
-        directory = at or self.root
-        assert directory.builder is not None
-        key = directory.builder.blob()[directory.builder.slots[name] * 32 + 4 :][:8]
-        directory.builder.remove(name)
-        directory.version += 1
-        if not keep:
-            del self.files[int.from_bytes(key[:4], "big"), int.from_bytes(key[4:], "big")]
-
-    def write(self, file: FakeFile, body: bytes) -> None:
-        file.body = body
-        file.version += 1
-
-
-class FakeClient(SmallFiles):
-    """A file server client that answers from the world."""
-
-    def __init__(self, world: "World") -> None:
-        self.world = world
-        self.calls: Counter[str] = Counter()
-        self.statuses = 0
-        """That were told, one by one or in bulk."""
-        self.promise = PROMISE
-        """Seconds; 0: nothing is promised."""
-        self.callers: Counter[Identity] = Counter()
-        self.tokens: set[Identity] = set()
-        self.returned: list[Fid] = []
-        """Promises that were given back."""
-        self.forgotten: list[FakeVolume] = []
-
-    def release_seen(self, volume: FakeVolume) -> None: ...
-
-    async def _reach(self, volume: FakeVolume, call: str, who: Identity) -> None:
-        self.calls[call] += 1
-        self.callers[who] += 1
-        if volume.server in self.world.dead:
-            await trio.sleep(DEAD_TIME)
-            raise ServerUnreachable("no answer", volume=volume.name)
-        await trio.sleep(self.world.rtt)
-        if (volume.cell.name, volume.name) not in self.world.volumes:
-            raise VolumeMissing("no such volume here", volume=volume.name)
-
-    def _reply(
-        self, volume: FakeVolume, fid: Fid, who: Identity, *, data: bool = False
-    ) -> StatusReply | AfsError:
-        assert who == self.speaker(who, volume.cell.name)
-        file = volume.files.get((fid.vnode, fid.unique))
-        if file is None:
-            return StaleInode("the file does not exist any more")
-        if file.error is not None:
-            return file.error.again()
-        if file.refuses(who, data=data):
-            return not_permitted()
-        server = cast("Any", volume.sites[0].server)
-        promise = Promise(trio.current_time() + self.promise, server) if self.promise else None
-        sync = VolSync(volume.created)
-        return StatusReply(file.status(who), promise, sync, server)
-
-    async def fetch_status(self, volume: Any, fid: Fid, who: Identity = NOBODY) -> StatusReply:
-        await self._reach(volume, "fetch_status", who)
-        self.statuses += 1
-        reply = self._reply(volume, fid, who)
-        if isinstance(reply, AfsError):
-            raise reply
-        return reply
-
-    async def bulk_status(
-        self, volume: Any, fids: Sequence[Fid], who: Identity = NOBODY
-    ) -> list[StatusReply | AfsError]:
-        assert len(fids) <= 50
-        await self._reach(volume, "bulk_status", who)
-        self.statuses += len(fids)
-        return [self._reply(volume, fid, who) for fid in fids]
-
-    async def fetch_data(
-        self,
-        volume: Any,
-        fid: Fid,
-        position: int,
-        buffers: Sequence[memoryview],
-        who: Identity = NOBODY,
-    ) -> DataReply:
-        await self._reach(volume, "fetch_data", who)
-        reply = self._reply(volume, fid, who, data=True)
-        if isinstance(reply, AfsError):
-            raise reply
-        data = volume.files[fid.vnode, fid.unique].data[position:]
-        given = 0
-        for buffer in buffers:
-            piece = data[given : given + len(buffer)]
-            buffer[: len(piece)] = piece
-            given += len(piece)
-        return DataReply(given, reply.status, reply.promise, reply.sync, reply.server)
-
-    async def fetch_acl(self, volume: Any, fid: Fid, who: Identity = NOBODY) -> bytes:
-        await self._reach(volume, "fetch_acl", who)
-        file: FakeFile = volume.files[fid.vnode, fid.unique]
-        if file.refuses(who, data=True):
-            raise not_permitted()
-        return file.acl + b"\0"  # as real servers send it
-
-    async def give_up_callbacks(self, server: Any, fids: Sequence[Fid]) -> None:
-        self.calls["give_up_callbacks"] += 1
-        self.returned += fids
-        await trio.sleep(self.world.rtt)
-
-    def forget(self, volume: Any) -> None:
-        self.forgotten.append(volume)
-
-    async def volume_status(self, volume: Any, who: Identity = NOBODY) -> VolumeStatusReply:
-        await self._reach(volume, "volume_status", who)
-        status = VolumeStatus(
-            volume.id, volume.id, 1, 1, 1, 0, 0, 0, volume.quota, 1200, 90_000, 100_000
-        )
-        return VolumeStatusReply(status, volume.name.encode())
-
-
-class FakeDns:
-    """The DNS: knows some cells, counts questions."""
-
-    def __init__(self) -> None:
-        self.cells: set[str] = set()
-        self.queries: list[str] = []
-
-    async def lookup(self, cell: str) -> DnsAnswer:
-        self.queries.append(cell)
-        await trio.sleep(0.02)
-        if cell not in self.cells:
-            raise CellUnknown("no such cell", cell=cell)
-        return DnsAnswer((("192.0.2.99", 7003),), 3600.0)
-
-
-class FakeLocator:
-    """A volume locator with the rules of the real one, and cells that do not answer."""
-
-    def __init__(self, world: "World") -> None:
-        self.world = world
-        self.calls: Counter[str] = Counter()
-        self.forgotten: list[FakeVolume] = []
-
-    async def volume(
-        self, cell: str, name: str, want: Preference, who: Identity = NOBODY
-    ) -> FakeVolume:
-        self.calls[f"{cell}:{name}"] += 1
-        if cell in self.world.dead:
-            await trio.sleep(DEAD_TIME)
-            raise CellUnreachable("no answer", cell=cell)
-        await trio.sleep(self.world.rtt)
-        suffixes = {
-            Preference.RO: (".readonly",),
-            Preference.BACKUP: (".backup",),
-            Preference.FORCE_RW: ("",),
-            Preference.PREFER_RO: (".readonly", ""),
-        }
-        for suffix in suffixes[want]:
-            volume = self.world.volumes.get((cell, name + suffix))
-            if volume is not None:
-                return volume
-        raise VolumeMissing("the cell has no such volume", cell=cell, volume=name)
-
-    def compact(self) -> None: ...
-
-    def forget(self, volume: FakeVolume) -> None:
-        self.forgotten.append(volume)
-
 
 Event = tuple[str, int] | tuple[str, int, bytes]
 
@@ -519,11 +209,3 @@ class Mounted:
     def break_callback(self, files: Iterable[FakeFile]) -> None:
         """A server takes its promises on these files back."""
         self.cache.break_callback(("192.0.2.1", 7000), [file.fid for file in files])
-
-
-def not_permitted() -> AfsError:
-    return NotPermitted("the access list does not allow it")
-
-
-def io_error() -> AfsError:
-    return AfsError("an error of the server", errno=errno.EIO)
