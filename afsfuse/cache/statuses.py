@@ -333,6 +333,7 @@ class StatusKeeper:
         if vnode is None:
             vnode = Vnode(volume, fid, reply.status)
             vnode.server = reply.server
+            self._table.servers.add(reply.server)
             vnode.asked_by = who
             self._table.add(shelf, vnode)
         elif not self._replace(vnode, reply.status, ticket, ours=True):
@@ -345,6 +346,7 @@ class StatusKeeper:
     def _enter_promise(self, vnode: Vnode, reply: StatusReply | DataReply, ticket: int) -> None:
         promise = reply.promise
         log = self._log
+        self._table.servers.add(reply.server)
         if promise is None or (
             log.latest > ticket and log.broken_since(ticket, vnode.fid, identities(promise.server))
         ):

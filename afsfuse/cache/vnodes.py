@@ -148,6 +148,8 @@ class VnodeTable:
         self.limit = limit
         self.evicting: Callable[[Vnode], None] = lambda vnode: None
         """Called with each vnode that leaves for want of room, before it does."""
+        self.servers: set[FileServer] = set()
+        """Whose word anything here rests on, or has rested: `compact` forgets the latter."""
         self._held = held
         self._dropped = dropped
         self._shelves: dict[tuple[str, int], Shelf] = {}
@@ -192,6 +194,8 @@ class VnodeTable:
         self._order = compacted(self._order)
         self._shelves = compacted(self._shelves)
         self._by_number = compacted(self._by_number)
+        self.servers = {vnode.server for vnode in self._order if vnode.server is not None}
+        self.servers |= {s.server for s in self._shelves.values() if s.server is not None}
 
     def shelf(self, volume: Volume) -> Shelf:
         """The shelf of a volume, made when it is not there."""

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from afsfuse.cache.callbacks import BreakLog
+from afsfuse.cache.vnodes import VnodeTable
 from afsfuse.errors import DataCorrupt
 from tests.unit.afsfuse.cache.fakes import FakeClient, Line, fid, make_cache
 from tests.unit.afsfuse.cache.reads import FILE, VOLUME
@@ -29,6 +30,21 @@ async def test_a_server_that_promised_nothing_has_nothing_to_take_back(
     calls = client.count("status")
     assert (await cache.status(VOLUME, FILE)) is vnode
     assert client.count("status") == calls
+
+
+async def test_a_stranger_has_not_every_vnode_looked_at(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = FakeClient(Line(rtt=0.002))
+    client.put(FILE, b"data")
+    cache = make_cache(client)
+    vnode = await cache.status(VOLUME, FILE)
+    with monkeypatch.context() as patch:
+        patch.setattr(VnodeTable, "__iter__", lambda table: pytest.fail("all were looked at"))
+        assert cache.break_server(ELSEWHERE, UUID(int=99)) == []
+    cache.compact()
+    assert vnode.server is not None
+    assert cache.break_server(vnode.server.addresses[0]) == [vnode]
 
 
 async def test_a_forged_break_costs_one_question(autojump_clock: object) -> None:
