@@ -122,6 +122,9 @@ class Parameters:
     min_probe_delay: float = 0.01
     """The least time before the end of a flight is sent again as a probe (RFC 8985)."""
 
+    lossy_probe_delay: float = 0.001
+    """The same where packets were lost lately."""
+
     busy_delay: float = 0.01
     """First pause after a BUSY before the call is sent again; doubles with each."""
 
