@@ -38,7 +38,7 @@ _UNKNOWN_RTT = 0.001
 _LOSS = 0.003  # share of packets lost, from which on it decides
 # A call's rate goes with the inverse of the root of what is lost (Mathis and others, 1997), so that
 # with so many more calls for the root of that the line carries about the same.
-_CALLS_PER_ROOT = 80
+_CALLS_PER_ROOT = 160
 _MUCH_LOSS = 0.03
 _CLEAR, _CROWDED = 2.0, 4.0  # duration of calls in terms of the round trips that they need
 
