@@ -92,7 +92,7 @@ class Parameters:
     lossy_ack_repeats: int = 20
     """How often where packets were lost lately, so that the peer's timeouts may be in vain."""
 
-    lossy_repeat_delay: float = 0.002
+    lossy_repeat_delay: float = 0.001
     """The least time before that there; else two round trips, and twice as much each time."""
 
     lossy_repeat_limit: float = 0.05
