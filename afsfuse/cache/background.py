@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from afsfuse.cache.readahead import FIRST_READ, ReadState
+from afsfuse.cache.readahead import FIRST_READ, LEAST_SHORT_CALL, ReadState
 from afsfuse.cache.tasks import Tasks
 from afsfuse.fileserver.transfers import SMALL
 from afsfuse.model import FileKind
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SLOW = 0.03  # seconds in which a first read has usually ended
+_MEANWHILE = 16 << 20  # bytes to read ahead of one that has not ended
+_LOOKS = 8  # whether that is so, each after twice the time of the one before
 _ACTIVE = 5.0  # seconds: a stream that has not been read for longer shares no read-ahead memory
 
 
@@ -91,15 +94,53 @@ class ReadAhead(Tasks):
     def note(self, stream: ReadState, file: FileData, offset: int, end: int) -> None:
         """Note a read, and start the fetches that keep a sequential reader from waiting."""
         pace = self._fetcher.pace(file.vnode.server)
-        stream.note(offset, end, pace.window())
+        stream.note(offset, end, pace.window(), wide=pace.loss > 0)
+        if stream.run == 1 and end - offset > FIRST_READ and end < file.length and self._nursery:
+            self._nursery.start_soon(self._watch, stream, file, pace)
+        if pace.much_loss:
+            self._share_out(stream, file, offset, end, pace)
         if stream.window:
-            stream.last_used = trio.current_time()
-            self._streams.add(stream)
+            self._use(stream)
             # The reader fetches the chunks of this read itself.
             stream.edge = max(
                 stream.edge, ((end - 1 >> self._store.shift) + 1) << self._store.shift
             )
             self._extend(stream, file, pace)
+
+    def _share_out(
+        self, stream: ReadState, file: FileData, offset: int, end: int, pace: Pace
+    ) -> None:
+        """Where packets are lost have several calls fetch what is being read. Free of await."""
+        shift = self._store.shift
+        step = max(LEAST_SHORT_CALL >> shift, 1)
+        last = min(end - 1, file.length - 1) >> shift
+        if last - (offset >> shift) < step:
+            return  # one call will do, the reader's own
+        for first in range(offset >> shift, last + 1, step):
+            if file.known(first) or not self._room(pace):
+                continue
+            run = self._fetcher.plan(file, first, min(first + step - 1, last), stream.who)
+            self._start(run, pace, stream)
+
+    async def _watch(self, stream: ReadState, file: FileData, pace: Pace) -> None:
+        """Where packets are lost the first large read of a file takes long: go on meanwhile.
+
+        Before its end no call says anything of the line; but by its packets something is known.
+        """
+        for doublings in range(_LOOKS):
+            await trio.sleep(_SLOW * 2**doublings)
+            if stream.run != 1 or stream.position - 1 >> self._store.shift not in file.runs:
+                return  # nobody waits any more
+            if self._fetcher.notice_losses(file.vnode.server):
+                stream.window = min(pace.window(), _MEANWHILE)
+                self._use(stream)
+                self._extend(stream, file, pace)
+                return
+
+    def _use(self, stream: ReadState) -> None:
+        """A reader with an open window takes its part in the share of memory."""
+        stream.last_used = trio.current_time()
+        self._streams.add(stream)
 
     def _extend(self, stream: ReadState, file: FileData, pace: Pace) -> None:
         """Start as many calls as the window of a reader has room for. Free of await."""

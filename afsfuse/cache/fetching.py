@@ -97,6 +97,10 @@ class Fetcher:
             pace = self._paces[server] = Pace(self._channels)
         return pace
 
+    def notice_losses(self, server: FileServer | None) -> bool:
+        """Look whether a server's packets are lost, before any call to it has ended."""
+        return server is not None and self.pace(server).lost(self._client.loss(server))
+
     def plan(self, file: FileData, first: int, last: int, who: Identity) -> Run:
         """Register a fetch of the chunks from `first` on which nobody has or fetches yet.
 
@@ -124,7 +128,9 @@ class Fetcher:
                 run.who,
             )
             pace = self.pace(reply.server)
-            pace.measured(reply.server.rtt, reply.length, trio.current_time() - began)
+            server = reply.server
+            elapsed = trio.current_time() - began
+            pace.measured(server.rtt, reply.length, elapsed, self._client.loss(server))
             self._confirm(transfer, reply)
         except AfsError as exc:
             self._failed(run, exc)

@@ -5,7 +5,8 @@ at best: 430 MiB/s where a round trip takes 0.1 ms, 3.4 MiB/s where it takes 12.
 line two or three large calls keep the server busy (the gaps between calls taken one by one cost a
 third); on a long one it takes sixteen and more. How many are right is not configured but seen:
 while calls take about as long as the round trips that they need, the line has room for more calls;
-when they take several times as long they only queue behind each other.
+when they take several times as long they only queue behind each other. Where packets are lost by
+chance calls take long, too; that is told apart by the round trip, which is not longer then.
 """
 
 from __future__ import annotations
@@ -34,13 +35,18 @@ _SLACK = 512 << 10  # how far reads of one sequential reader may stray: the kern
 _TARGET_RATE = 64 << 20  # bytes a second for which the first number of calls is chosen
 _LONG_LINE = 0.003  # seconds of round trip
 _UNKNOWN_RTT = 0.001
+_LOSS = 0.003  # share of packets lost, from which on it decides
+# A call's rate goes with the inverse of the root of what is lost (Mathis and others, 1997), so that
+# with so many more calls for the root of that the line carries about the same.
+_CALLS_PER_ROOT = 160
+_MUCH_LOSS = 0.03
 _CLEAR, _CROWDED = 2.0, 4.0  # duration of calls in terms of the round trips that they need
 
 
 class Pace:
     """What calls to one file server have taken, and what that allows a reader."""
 
-    __slots__ = ("calls", "in_flight", "most", "rtt")
+    __slots__ = ("calls", "in_flight", "loss", "most", "rtt")
 
     def __init__(self, channels: int) -> None:
         """Nothing measured yet of a server to which so many calls can be in flight."""
@@ -48,6 +54,12 @@ class Pace:
         self.most = max(MIN_CALLS, channels - RESERVED_CHANNELS)  # calls of all readers
         self.calls = float(MIN_CALLS)  # that one sequential reader keeps in flight
         self.in_flight = 0  # read-ahead calls of all readers
+        self.loss = 0.0  # share of packets that are lost on a line that is not crowded
+
+    @property
+    def much_loss(self) -> bool:
+        """Whether so much is lost that a call of usual size takes seconds."""
+        return self.loss >= _MUCH_LOSS
 
     def window(self) -> int:
         """Bytes that one sequential reader may have ahead of it.
@@ -57,8 +69,11 @@ class Pace:
         """
         return int(self.calls) * MAX_CALL * 4 // 3
 
-    def measured(self, rtt: float | None, size: int, elapsed: float) -> None:
-        """A call that brought `size` bytes took `elapsed` seconds; `rtt` is the connection's."""
+    def measured(self, rtt: float | None, size: int, elapsed: float, loss: float = 0.0) -> None:
+        """A call that brought `size` bytes took `elapsed` seconds; `rtt` is the connection's.
+
+        `loss`: the share of packets that is lost although the line is not crowded.
+        """
         if rtt:
             if not self.rtt:
                 self.rtt = rtt
@@ -66,13 +81,23 @@ class Pace:
                 self.calls = float(min(max(wanted, MIN_CALLS), self.most))
             # Follow a line that became longer slowly: queues look like that too.
             self.rtt = min(rtt, self.rtt + (rtt - self.rtt) / 64)
-        if size < LEAST_CALL:
+        if self.lost(loss) or size < LEAST_CALL:
             return
         needed = (self.rtt or _UNKNOWN_RTT) * (1 + size / SERVER_WINDOW)
         if elapsed < _CLEAR * needed:
             self.calls = min(self.calls + 1, self.most)
         elif elapsed > _CROWDED * needed:
             self.calls = max(self.calls - 1, MIN_CALLS)
+
+    def lost(self, loss: float) -> bool:
+        """This share of packets is lost by chance; whether that decides how many calls there are.
+
+        Each waits for what it has lost, and sends little meanwhile, so the line has room for more.
+        """
+        self.loss = loss if loss >= _LOSS else 0.0
+        if self.loss:
+            self.calls = min(MIN_CALLS + _CALLS_PER_ROOT * math.sqrt(loss), float(self.most))
+        return self.loss > 0
 
 
 class ReadState:
@@ -98,8 +123,11 @@ class ReadState:
         self.last_used = -math.inf
         self._grow_at = 0
 
-    def note(self, offset: int, end: int, limit: int) -> None:
-        """The bytes from `offset` to `end` are being read; `limit` is the widest window."""
+    def note(self, offset: int, end: int, limit: int, *, wide: bool = False) -> None:
+        """The bytes from `offset` to `end` are being read; `limit` is the widest window.
+
+        `wide`: open it at once, since each call takes long.
+        """
         if abs(offset - self.position) > (_SLACK if self.run else 0):
             self.run = 0
             self.window = 0
@@ -111,8 +139,10 @@ class ReadState:
         if self.run == 1:
             return
         if not self.window:
-            self.window = min(_FIRST_WINDOW, limit)
+            self.window = limit if wide else min(_FIRST_WINDOW, limit)
             self._grow_at = self.position
+        elif wide:
+            self.window = limit
         elif self.position >= self._grow_at:
             self.window = min(self.window * 2, limit)
             self._grow_at = self.position + self.window // 2
@@ -122,4 +152,6 @@ class ReadState:
     def call_size(self, pace: Pace, window: int) -> int:
         """Bytes of the next read-ahead call: small while the window is, so that calls share it."""
         least = LEAST_CALL if pace.rtt > _LONG_LINE else LEAST_SHORT_CALL
+        if pace.much_loss:
+            return LEAST_SHORT_CALL
         return max(least, min(window * 3 // 4 // int(pace.calls), MAX_CALL))

@@ -270,6 +270,10 @@ class FileServerClient:
 
         return await self._do("FetchData64", volume, attempt, who)
 
+    def loss(self, server: FileServer) -> float:
+        """The share of a server's packets that is lost on the way though nothing queues there."""
+        return self._rotation.loss(server)
+
     async def fetch_small_files(
         self,
         volume: Volume,

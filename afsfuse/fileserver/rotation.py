@@ -345,6 +345,11 @@ class Rotation:
         address = self.health.address(server)
         return None if address in tried else address
 
+    def loss(self, server: FileServer) -> float:
+        """See `rxrpc.Connection.loss`; it is the same whoever asks."""
+        address = self.health.address(server)
+        return 0.0 if address is None else self._connect(address).loss()
+
     def forget(self, volume: Volume) -> None:
         """Nobody uses a volume any more: which server answered last is of no interest."""
         self._chosen.pop((volume.cell.name, volume.id), None)

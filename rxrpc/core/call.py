@@ -354,14 +354,19 @@ class Call(HotPath):
         if self._abort_due:
             self._send_abort(now)
         if receiving.pending or receiving.urgent is not None:
-            self._connection.peer.heard = self.heard  # the hot path leaves that to us
+            peer = self._connection.peer
+            peer.heard = self.heard  # the hot path leaves that to us
             receiving.schedule_ack(now)
             if receiving.urgent is not None:
-                self._packets.ack(receiving, receiving.urgent, receiving.urgent_serial, now)
+                peer.losses.count(receiving.pending, receiving.missed, now)
+                for _ in range(receiving.reminders.copies):
+                    self._packets.ack(receiving, receiving.urgent, receiving.urgent_serial, now)
                 receiving.on_acknowledged()
                 if self.state in _INCOMING:
-                    rtt = self._connection.peer.rtt.smoothed
-                    receiving.expect_more(now, rtt if rtt is not None else _USUAL_RTT)
+                    rtt = peer.rtt.smoothed
+                    receiving.expect_more(
+                        now, rtt if rtt is not None else _USUAL_RTT, lossy=peer.losses.seen(now)
+                    )
             if receiving.ack_at < self.armed:
                 self.context.timers.arm(self, receiving.ack_at)
         if self.over:

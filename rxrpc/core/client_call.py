@@ -34,6 +34,7 @@ class ClientCall(Call):
         self._started = now
         self._busy_since: float | None = None
         self._busy_count = 0
+        self._asked = 0  # pings in this call
 
     def bind(self, connection: Connection, channel: int, number: int, now: float) -> None:
         """The call gets its channel, and what was written so far goes out."""
@@ -158,4 +159,14 @@ class ClientCall(Call):
     def _ping_due(self) -> float:
         if not self.sending.sent_any:
             return NEVER  # the server does not know of the call
-        return super()._ping_due()
+        due = super()._ping_due()
+        if self.state is CallState.AWAITING and self._connection.peer.losses.seen(self.heard):
+            # The reply may have begun, and be lost: see `rxrpc.core.reminders`.
+            early = self.context.parameters.lossy_ping_delay * 2.0**self._asked
+            due = min(due, max(self.sending.acked_at, self._clocks.pinged) + early)
+        return due
+
+    def ping(self, now: float) -> bool:
+        """Ask the server for a sign of life. False if nothing may be sent to it now."""
+        self._asked += 1
+        return super().ping(now)

@@ -1,11 +1,19 @@
-"""How many packets may be in flight: slow start, avoidance, recovery, after RFC 5681."""
+"""How many packets may be in flight: slow start, avoidance, recovery, after RFC 5681.
+
+A loss that no queue explains takes less of the window, after Fu and Liew, "TCP Veno" (2003).
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rxrpc.core.parameters import Parameters
+
+
+_QUEUED = 3.0  # packets in queues, from which on a loss is theirs (Veno's beta)
+_CONGESTED, _RANDOM = 0.5, 0.8  # what is left of the window after a loss
 
 
 class Congestion:
@@ -38,26 +46,30 @@ class Congestion:
                 self.window += 1
         self.window = min(self.window, self._parameters.max_send_window)
 
-    def on_lost(self, transmission: int, next_transmission: int, in_flight: int) -> bool:
+    def on_lost(
+        self, transmission: int, next_transmission: int, in_flight: int, backlog: float = math.inf
+    ) -> bool:
         """The packet of that transmission number is lost; ``next_transmission`` is the next.
+
+        ``backlog``: packets that wait in queues on the way, as far as that is known.
 
         Whether that was news, and the window is smaller now.
         """
         if transmission < self._recovery_until:
             return False
         self._recovery_until = next_transmission
-        self._reduce(in_flight)
+        self._reduce(in_flight, _RANDOM if backlog < _QUEUED else _CONGESTED)
         self.window = self.threshold
         return True
 
     def on_timeout(self, next_transmission: int, in_flight: int) -> None:
         """Nothing was acknowledged for a whole timeout: start again from one packet."""
         if self.window > 1:
-            self._reduce(in_flight)
+            self._reduce(in_flight, _CONGESTED)
         self._recovery_until = next_transmission
         self.window = 1
 
-    def _reduce(self, in_flight: int) -> None:
+    def _reduce(self, in_flight: int, left: float) -> None:
         in_flight = min(in_flight, self.window)
-        self.threshold = max(in_flight // 2, self._parameters.min_congestion_window)
+        self.threshold = max(round(in_flight * left), self._parameters.min_congestion_window)
         self._count = 0

@@ -89,6 +89,19 @@ class Parameters:
     min_repeat_delay: float = 0.005
     """The least time before that; else two round trips, and twice as much each time."""
 
+    lossy_ack_repeats: int = 20
+    """How often where packets were lost lately, so that the peer's timeouts may be in vain."""
+
+    lossy_repeat_delay: float = 0.001
+    """The least time before that there; else two round trips, and twice as much each time."""
+
+    lossy_repeat_limit: float = 0.05
+    """The longest time before that there, unless two round trips take longer."""
+
+    min_report_delay: float = 0.001
+    """The least time before a hole that less than three packets have jumped is told of again; else
+    a quarter of a round trip, or more where packets come out of order."""
+
     # Round trips and loss
 
     initial_rto: float = 1.0
@@ -108,6 +121,9 @@ class Parameters:
 
     min_probe_delay: float = 0.01
     """The least time before the end of a flight is sent again as a probe (RFC 8985)."""
+
+    lossy_probe_delay: float = 0.001
+    """The same where packets were lost lately."""
 
     busy_delay: float = 0.01
     """First pause after a BUSY before the call is sent again; doubles with each."""
@@ -133,6 +149,9 @@ class Parameters:
 
     ping_interval: float = 4.0
     """A call that has heard nothing for this long asks with a ping, and again each time after."""
+
+    lossy_ping_delay: float = 0.25
+    """The same for a reply that does not begin, where packets were lost lately; it doubles."""
 
     idle_time: float | None = 180.0
     """A call that makes no progress for this long ends, however alive its peer is."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from rxrpc.core.reminders import Reminders
 from rxrpc.core.timers import NEVER
 from rxrpc.trace import DropReason
 from rxrpc.wire.ack import AckReason
 from rxrpc.wire.packet import LAST_PACKET, MORE_PACKETS, REQUEST_ACK
-from rxrpc.wire.serial import HALF, MASK
+from rxrpc.wire.serial import HALF, MASK, before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rxrpc.core.context import Context
 
 _FIRST_ACK_AFTER = 2  # packets: senders in slow start count on that (rx_globals.h: SoftAckRate)
+_QUICK = 32  # packets after a loss, in which the peer's window is likely to be small
 _NO_SINK = memoryview(bytearray(0))
 _NOBODY = 1 << 62  # a demand that is never met
 
@@ -36,7 +38,8 @@ class Receiving:
         "_held",
         "_highest",
         "_is_client",
-                "_repeats",
+        "_latest",
+        "_quick",
         "_sinks",
         "ack_at",
         "bytes",
@@ -45,12 +48,14 @@ class Receiving:
         "fast",
         "filled",
         "last",
+        "missed",
         "next",
         "paused",
         "pending",
         "plain",
         "previous",
         "progress_at",
+        "reminders",
         "room",
         "serial",
         "sink",
@@ -70,14 +75,15 @@ class Receiving:
         self.plain = transparent  # payload is what is in the packets
         self.fast = False  # nothing but the expected packet matters: see `Call.take`
         self.next = first  # the packet that is expected
-        self.previous = (first - 1) & MASK  # the packet that came last
-        self.serial = 0  # of that one
+        self.previous = (first - 1) & MASK  # the last packet of those that came
+        self.serial = 0  # of the one that came last
         self.last: int | None = None  # the packet that ends the stream, once known
         self.complete = False  # everything has come
         self.bytes = 0
         self.progress_at = now  # when payload last came
         self._held: dict[int, tuple[bytes, int]] = {}  # beyond a gap: payload and flags
         self._highest = first  # of those held
+        self._latest = 0  # serial of that one
         self.delivered = first  # all before this one are acknowledged for good
         # What waits to be read, and where to put what comes
         self.unread: deque[memoryview] = deque()
@@ -95,7 +101,9 @@ class Receiving:
         self.urgent_serial = 0
         self.ack_at = NEVER
         self._ack_after = _FIRST_ACK_AFTER
-        self._repeats = 0  # of the latest ACK
+        self.missed = 0  # packets that were missing when a later one came, since the last ACK
+        self._quick = 0  # packets for which each pause of the peer is acknowledged at once
+        self.reminders = Reminders(context)
 
     # Packets
 
@@ -104,8 +112,6 @@ class Receiving:
     ) -> DropReason | None:
         """Take in a packet, already verified. What was wrong with it, if anything was."""
         drop = self._place(seq, serial, flags, payload, now)
-        if drop not in (None, DropReason.BEYOND_END):
-            self.previous = seq
         if flags & REQUEST_ACK and self.urgent is None and not self._may_wait(seq):
             self.urgent, self.urgent_serial = AckReason.REQUESTED, serial
         self.fast = not self._held and self.last is None
@@ -137,11 +143,17 @@ class Receiving:
             self._acknowledge(AckReason.NOSPACE, serial)
             return DropReason.NO_SPACE
         self.pending += 1
-        self.previous = seq
+        if (seq - self.previous) & MASK < HALF:
+            # Never backwards: a peer takes such an ACK for an old one (ack_is_valid in rx.c).
+            self.previous = seq
         self.serial = serial
         self.paused = not flags & MORE_PACKETS
         if flags & LAST_PACKET:
             self.last = seq
+        if self._held and before(serial, self._latest):
+            # Each transmission has a serial of its own: this one was overtaken, not sent again.
+            self.missed -= 1
+            self.reminders.overtaken()
         if ahead:
             self._hold(seq, serial, flags, payload)
         else:
@@ -158,10 +170,16 @@ class Receiving:
 
     def _hold(self, seq: int, serial: int, flags: int, payload: bytes) -> None:
         """Keep a packet that came too early."""
-        if not self._held or (seq - self._highest) & MASK < HALF:
+        highest = self._highest if self._held else (self.next - 1) & MASK
+        beyond = (seq - highest) & MASK
+        if beyond < HALF:
             self._highest = seq
+            self._latest = serial
+            self.missed += beyond - 1
         self._held[seq] = (payload, flags)
         self._context.buffered += 1
+        self._quick = _QUICK
+        self._ack_after = _FIRST_ACK_AFTER
         self._acknowledge(AckReason.OUT_OF_SEQUENCE, serial)
 
     def _release(self, now: float) -> None:
@@ -295,13 +313,16 @@ class Receiving:
         """After a batch of packets: decide when they are acknowledged."""
         pending = self.pending
         if pending:
-            self._repeats = 0
+            self.reminders.rounds = 0
         if self.urgent is not None or not pending:
             return
         parameters = self._context.parameters
         if self.complete:
             delay = parameters.idle_ack_delay if self._is_client else parameters.soft_ack_delay
             self.ack_at = min(self.ack_at, now + delay)
+        elif self._quick and (self.paused or pending >= _FIRST_ACK_AFTER):
+            self._quick = max(0, self._quick - pending)
+            self._acknowledge(AckReason.IDLE, self.serial)
         elif pending >= self._ack_after:
             self._acknowledge(AckReason.IDLE, self.serial)
             self._ack_after = min(self._ack_after * 2, parameters.ack_every)
@@ -328,7 +349,7 @@ class Receiving:
             if not self.complete:
                 self._ack_after = max(_FIRST_ACK_AFTER, self.pending)
         else:
-            self._repeats += 1
+            self.reminders.due(len(self._held))
         # The reason keeps the peer from taking the delay for a part of the round trip.
         self._acknowledge(AckReason.DELAY, self.serial)
 
@@ -343,17 +364,14 @@ class Receiving:
 
     def on_acknowledged(self) -> None:
         """An ACK goes out now."""
-        self.pending = 0
+        self.pending = self.missed = 0
         self.urgent = None
+        self.reminders.copies = 1
         self.ack_at = NEVER
 
-    def expect_more(self, now: float, rtt: float) -> None:
-        """After an ACK: should nothing come, it is repeated a few times, each time later.
-
-        A peer that has used its window up waits for our ACK, and when that was lost for its own
-        timeout, which takes an OpenAFS server 0.22 s at least.
-        """
-        parameters = self._context.parameters
-        if not self.complete and self.bytes and self._repeats < parameters.ack_repeats:
-            delay = max(2 * rtt, parameters.min_repeat_delay) * 2**self._repeats
-            self.ack_at = now + delay
+    def expect_more(self, now: float, rtt: float, *, lossy: bool = False) -> None:
+        """After an ACK: should nothing new come, it is repeated."""
+        if not self.complete and (self.bytes or self._held):
+            delay = self.reminders.delay(rtt, len(self._held), lossy=lossy)
+            if delay is not None:
+                self.ack_at = now + delay

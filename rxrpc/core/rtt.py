@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,8 +57,21 @@ class RttEstimator:
             base = self.smoothed + 4 * self.variation + self.parameters.soft_ack_delay
         return min(max(base, low) * 2.0 ** min(doublings, 30), high)
 
-    def probe_delay(self) -> float | None:
+    def probe_delay(self, *, lossy: bool = False) -> float | None:
         """How long to wait before the end of a flight is probed; None when nothing is known."""
         if self.smoothed is None:
             return None
-        return max(2 * self.smoothed, self.parameters.min_probe_delay)
+        if not lossy:
+            return max(2 * self.smoothed, self.parameters.min_probe_delay)
+        delay = max(2 * self.smoothed, self.smoothed + 4 * self.variation)
+        return max(delay, self.parameters.lossy_probe_delay)
+
+    def backlog(self, in_flight: int) -> float:
+        """Packets of so many in flight that wait in queues on the way, as the round trip tells.
+
+        Source: Fu and Liew, "TCP Veno" (2003).
+        """
+        if not self.smoothed:
+            return math.inf  # nobody knows
+        now = max(self.latest, self.smoothed)
+        return in_flight * (now - self.minimum) / now

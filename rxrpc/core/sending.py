@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rxrpc.core.peer import Peer
 
 _PROBES = 3  # of the end of a flight, before a timeout
+_LOSSY_PROBES = 6  # ... where packets are lost
+_LOSSY_REFRESH = 0.25  # seconds for which a round trip holds, while packets are lost
 _REORDER_FRACTION = 0.25  # of the least round trip: how late a packet may be (RFC 8985)
 
 
@@ -83,6 +85,7 @@ class Sending:
         self._latest_acked = 0  # latest transmission that has arrived
         self._reordering = False
         self._reorder_steps = 1
+        self._lossy = False  # something was lost, and not only late
 
     # What the program asks
 
@@ -170,12 +173,20 @@ class Sending:
         Not for the last packet of all: the reply, or the next call, is an ACK for it. Yet when the
         round trip has not been measured for long the first packet asks.
         """
-        if self._transmissions == 0 and self._peer.rtt.stale(now):
+        if self._transmissions == 0 and self._wants_rtt(now):
             return True
         if not self._ready:
             return not self.finished
         full = self._in_flight + 1 >= self.congestion.window
         return full or len(self._sent) >= self.window
+
+    def _wants_rtt(self, now: float) -> bool:
+        """Whether to measure the round trip. What is lost by chance, and what in a full queue, is
+        told apart by it.
+        """
+        rtt = self._peer.rtt
+        lossy = self._peer.losses.seen(now)
+        return rtt.stale(now) or (lossy and now - rtt.measured_at > _LOSSY_REFRESH)
 
     def probe(self) -> Outgoing | None:
         """The packet with which to probe the end of the flight."""
@@ -299,6 +310,7 @@ class Sending:
         for packet in new:
             if self._is_large(packet):
                 self._peer.proven = now
+            self._lossy = self._lossy or (packet.resends > 0 and ack.serial == packet.serial)
             if ack.serial == packet.serial and ack.reason != AckReason.DELAY:
                 self._peer.rtt.on_sample(now - packet.sent_at, now)
             if packet.transmission > self._latest_acked:
@@ -340,7 +352,11 @@ class Sending:
 
     def _lose(self, packet: Outgoing) -> None:
         """The packet has to be sent again."""
-        if self.congestion.on_lost(packet.transmission, self._transmissions + 1, self._in_flight):
+        self._lossy = True
+        backlog = self._peer.rtt.backlog(self._in_flight)
+        if self.congestion.on_lost(
+            packet.transmission, self._transmissions + 1, self._in_flight, backlog
+        ):
             self._at_once = True
         packet.lost = True
         self._lost += 1
@@ -419,12 +435,14 @@ class Sending:
         Three before each timeout, each after twice the time of the one before, where RFC 8985 has
         one before the first: at 20 % of loss each way one probe in three is in vain, and a timeout
         is an age where round trips are short. Where they are long, there is no room for so many.
+        Where losses were seen it is more of them, sooner.
         """
-        delay = self._peer.rtt.probe_delay()
-        if delay is None or self._probes >= _PROBES:
+        lossy = self._lossy or self._peer.losses.seen(now)
+        delay = self._peer.rtt.probe_delay(lossy=lossy)
+        if delay is None or self._probes >= (_LOSSY_PROBES if lossy else _PROBES):
             return NEVER
         delay *= 1 << self._probes
-        if self._sent and self._sent[-1].flags & LAST_PACKET and not self._probes:
+        if self._sent and self._sent[-1].flags & LAST_PACKET and not self._probes and not lossy:
             delay += self._parameters.soft_ack_delay
         return now + delay if now + delay < self._timeout_at else NEVER
 

@@ -59,6 +59,15 @@ class Connection:
         """The smoothed round-trip time in seconds; None while nothing was measured."""
         return self._bundle.peer.rtt.smoothed
 
+    def loss(self) -> float:
+        """The share of the server's packets that is lost on the way here though nothing queues.
+
+        It is of the last hundreds of packets, and 0 where packets are lost as the line is full:
+        then the round trip is longer than it could be.
+        """
+        peer = self._bundle.peer
+        return peer.losses.share(peer.rtt, trio.current_time())
+
     async def call(
         self, rpc: Rpc[A, R], args: A, *, data: bytes = b"", timeouts: CallTimeouts | None = None
     ) -> R:

@@ -159,6 +159,7 @@ class FakeClient(SmallFiles):
     files: dict[Fid, StoredFile] = field(default_factory=dict)
     creation_time: int = 1000
     promising: bool = True
+    lost: float = 0.0  # the share of the server's packets that is lost
     delay: Callable[[], float] = lambda: 0.0  # beside the line's, each way
     server: FileServer = field(
         default_factory=lambda: FileServer("test.afs", UUID(int=1), 1, [ADDRESS])
@@ -181,6 +182,9 @@ class FakeClient(SmallFiles):
 
     def release_seen(self, volume: Volume) -> None:
         self.releases.append(volume)
+
+    def loss(self, server: FileServer) -> float:
+        return self.lost
 
     def as_client(self) -> FileServerClient:
         return cast("FileServerClient", self)

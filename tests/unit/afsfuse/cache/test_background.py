@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from afsfuse.interfaces.fileserver import Fid
 from tests.unit.afsfuse.cache.reads import BIG, FILE, VOLUME, data_calls, pattern, read_all, running
 
+MIB = 1 << 20
+
 
 async def _speed(client: FakeClient, cache: CacheManager, size: int) -> float:
     began = trio.current_time()
@@ -208,6 +210,50 @@ async def test_a_volume_that_cannot_be_had_fails_all_of_them(autojump_clock: Moc
         assert cache.statistics().data_bytes == 0
         for where in files:
             assert await cache.read(VOLUME, where, 0, 200, ReadState()) == pattern(100)
+
+
+@pytest.mark.parametrize(("lost", "size", "ahead"), [(0.2, MIB, 16), (0.0, MIB, 0), (0.2, 4096, 0)])
+async def test_a_large_first_read_is_not_waited_for_where_packets_are_lost(
+    autojump_clock: MockClock, lost: float, size: int, ahead: int
+) -> None:
+    client = FakeClient(Line(rtt=0.0002), lost=lost, delay=lambda: 2.0)
+    client.files[BIG] = StoredFile(size=64 * MIB)
+    async with running(client) as cache, trio.open_nursery() as nursery:
+        await cache.status(VOLUME, BIG)
+        stream = ReadState()
+        nursery.start_soon(cache.read, VOLUME, BIG, 0, size, stream)
+        await trio.sleep(1)
+        assert client.in_flight == (25 if ahead else 1)
+        await trio.sleep(60)
+        assert sum(size for at, size in data_calls(client) if at) == ahead * MIB
+
+
+async def test_a_read_is_shared_out_where_many_packets_are_lost(
+    autojump_clock: MockClock,
+) -> None:
+    client = FakeClient(Line(rtt=0.0002), lost=0.1, delay=lambda: 1.0)
+    client.files[BIG] = StoredFile(size=8 * MIB)
+    async with running(client) as cache:
+        await cache.read(VOLUME, BIG, 0, 64 << 10, ReadState())
+        client.calls.clear()
+        data = await cache.read(VOLUME, BIG, 4 * MIB, MIB, ReadState())
+        assert data == client.files[BIG].cut(4 * MIB, MIB)
+        assert sorted(data_calls(client)) == [
+            (4 * MIB + at, 256 << 10) for at in range(0, MIB, 256 << 10)
+        ]
+        client.calls.clear()
+        await cache.read(VOLUME, BIG, 6 * MIB, 256 << 10, ReadState())
+        assert len(data_calls(client)) == 1
+
+
+async def test_many_calls_where_packets_are_lost(autojump_clock: MockClock) -> None:
+    client = FakeClient(Line(rtt=0.0002), lost=0.2, delay=lambda: 1.0)
+    client.files[BIG] = StoredFile(size=64 * MIB)
+    async with running(client) as cache:
+        began = trio.current_time()
+        assert len(await read_all(cache, BIG, MIB)) == 64 * MIB
+        assert trio.current_time() - began < 64 * 2 / 4, "some twenty at a time"
+        assert client.most_in_flight <= 25
 
 
 async def test_a_bug_does_not_end_read_ahead(

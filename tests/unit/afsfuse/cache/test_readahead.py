@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from afsfuse.cache.readahead import (
     LEAST_CALL,
+    LEAST_SHORT_CALL,
     MAX_CALL,
     MIN_CALLS,
     SERVER_WINDOW,
@@ -50,6 +51,32 @@ def test_small_calls_say_nothing_about_the_line() -> None:
         pace.measured(0.0002, 4 * KIB, 1.0)
     assert pace.calls == MIN_CALLS
     pace.measured(None, 4 * KIB, 1.0)
+
+
+def test_where_packets_are_lost_by_chance_more_calls_share_the_line() -> None:
+    pace = Pace(32)
+    calls = []
+    for loss in (0.0, 0.002, 0.01, 0.05, 0.2):
+        pace.measured(0.0002, MAX_CALL, 1.0, loss)
+        calls.append(int(pace.calls))
+    assert calls == [3, 3, 19, 24, 24]
+    assert ReadState().call_size(pace, pace.window()) == LEAST_SHORT_CALL
+    for _ in range(30):
+        pace.measured(0.0002, MAX_CALL, 1.0, 0.0)
+    assert pace.calls == MIN_CALLS, "none are lost, or the line is full: they queue"
+    few = Pace(8)
+    few.measured(0.0002, MAX_CALL, 1.0, 0.2)
+    assert few.calls == few.most == MIN_CALLS
+
+
+def test_a_wide_window_opens_at_once() -> None:
+    stream = ReadState()
+    stream.note(0, 128 * KIB, 3 * MIB, wide=True)
+    assert stream.window == 0, "by the second read"
+    stream.note(128 * KIB, 256 * KIB, 3 * MIB, wide=True)
+    assert stream.window == 3 * MIB
+    stream.note(256 * KIB, 384 * KIB, 6 * MIB, wide=True)
+    assert stream.window == 6 * MIB
 
 
 def test_a_queue_is_not_taken_for_a_longer_line() -> None:

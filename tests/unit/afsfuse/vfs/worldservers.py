@@ -104,6 +104,9 @@ class FakeClient(SmallFiles):
         self.statuses += len(fids)
         return [self._reply(volume, fid, who) for fid in fids]
 
+    def loss(self, server: object) -> float:
+        return 0.0
+
     async def fetch_data(
         self,
         volume: Any,

@@ -35,6 +35,17 @@ def test_a_loss_halves_once_a_round_trip() -> None:
     assert congestion.window == 2
 
 
+def test_a_loss_while_nothing_queues_takes_a_fifth() -> None:
+    congestion = Congestion(PARAMETERS)
+    assert congestion.on_lost(5, 21, in_flight=10, backlog=2.9)
+    assert congestion.window == 8
+    assert congestion.on_lost(21, 31, in_flight=8, backlog=3.0)
+    assert congestion.window == 4
+    for number in range(40, 50):
+        congestion.on_lost(number, number + 1, in_flight=congestion.window, backlog=0.0)
+    assert congestion.window == 2
+
+
 def test_a_timeout_starts_from_one() -> None:
     congestion = Congestion(PARAMETERS)
     congestion.on_timeout(11, in_flight=10)

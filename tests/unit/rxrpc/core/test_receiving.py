@@ -227,6 +227,76 @@ def test_an_ack_with_nothing_after_it_is_repeated_a_few_times() -> None:
     assert receiving.ack_at == NEVER
 
 
+def test_a_hole_is_told_of_again() -> None:
+    receiver = Receiver()
+    receiving = receiver.receiving
+    receiver.put(2)
+    assert receiver.ack() == (AckReason.OUT_OF_SEQUENCE, 1, 1, "-+")
+    receiving.expect_more(receiver.now, 0.02, lossy=True)
+    assert receiving.ack_at == pytest.approx(receiver.now + 0.005)
+    receiver.now = receiving.ack_at
+    receiving.on_timer(receiver.now)
+    assert receiving.reminders.copies == 2
+    assert receiver.ack() == (AckReason.DELAY, 1, 1, "-+")
+    assert receiving.reminders.copies == 1
+    receiver.put(1)
+    receiver.ack()
+    assert receiving.reminders.rounds == 0, "a packet: all over again"
+
+
+def test_after_a_loss_each_pause_of_the_peer_is_acknowledged_at_once() -> None:
+    receiver = Receiver()
+    for seq in range(1, 100):
+        receiver.put(seq, flags=MORE_PACKETS)
+        receiver.ack()
+    receiver.put(100)
+    assert receiver.ack() is None
+    receiver.put(102)
+    assert receiver.ack()
+    receiver.put(101)
+    assert receiver.ack(), "it has a small window now"
+    seen = []
+    for seq in range(103, 143):
+        receiver.put(seq)
+        seen.append(receiver.ack() is not None)
+    assert all(seen[:30])
+    assert not all(seen)
+    receiver.put(150)
+    receiver.ack()
+    receiver.put(143, flags=MORE_PACKETS)
+    assert receiver.ack() is None, "more is on its way"
+
+
+def test_an_ack_never_names_an_earlier_packet_than_the_one_before() -> None:
+    """OpenAFS takes such an ACK for one that was overtaken, and drops it (ack_is_valid in rx.c)."""
+    receiver = Receiver()
+    highest = 0
+    for seq in (1, 3, 5, 4, 5, 1, 2, 300, 6):
+        receiver.put(seq)
+        assert receiver.receiving.previous >= highest
+        highest = receiver.receiving.previous
+    assert highest == 6
+
+
+def test_what_is_missing_is_counted_and_what_was_only_late_is_not() -> None:
+    receiver = Receiver()
+    receiving = receiver.receiving
+    receiver.put(1)
+    receiver.put(4)
+    assert receiving.missed == 2
+    receiver.put(6)
+    assert receiving.missed == 3
+    receiving.accept(2, 100, 0, b"x", receiver.now)
+    assert receiving.missed == 3, "that was sent again"
+    receiving.accept(3, 1, 0, b"x", receiver.now)
+    assert receiving.missed == 2, "that was overtaken"
+    receiver.ack()
+    assert receiving.missed == 0, "a new account with each ACK"
+    receiving.accept(5, 101, 0, b"x", receiver.now)
+    receiving.accept(8, 102, 0, b"x", receiver.now)
+    assert receiving.missed == 1
+
+
 @pytest.mark.parametrize(("is_client", "delay"), [(True, 0.3), (False, 0.1)])
 def test_the_end_is_acknowledged_late(is_client: bool, delay: float) -> None:
     receiver = Receiver(Parameters(idle_ack_delay=0.3), is_client=is_client)

@@ -1,5 +1,7 @@
 """Round trips, in numbers."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,32 @@ def test_the_first_sample_and_the_second() -> None:
     assert rtt.probe_delay() == pytest.approx(2 * 0.1125)
     assert not rtt.stale(20.9)
     assert rtt.stale(21.1)
+
+
+def test_where_packets_are_lost_a_probe_comes_sooner_but_not_before_an_ack_can() -> None:
+    rtt = RttEstimator(Parameters(min_probe_delay=0.01, lossy_probe_delay=0.001))
+    assert rtt.probe_delay(lossy=True) is None
+    rtt.on_sample(0.0002, 0.0)
+    for _ in range(50):
+        rtt.on_sample(0.0002, 0.0)
+    assert rtt.probe_delay() == 0.01
+    assert rtt.probe_delay(lossy=True) == 0.001
+    for sample in (0.02, 0.08) * 50:
+        rtt.on_sample(sample, 0.0)
+    delay = rtt.probe_delay(lossy=True)
+    assert delay is not None
+    assert delay > 0.15, "it varies"
+
+
+def test_the_backlog_is_what_of_a_flight_waits_in_queues() -> None:
+    rtt = RttEstimator(PARAMETERS)
+    assert rtt.backlog(10) == math.inf
+    rtt.on_sample(0.1, 0.0)
+    assert rtt.backlog(10) == 0
+    rtt.on_sample(0.2, 1.0)
+    assert rtt.backlog(10) == pytest.approx(5)
+    rtt.on_sample(0.1, 2.0)
+    assert 0 < rtt.backlog(10) < 2, "by what it was lately"
 
 
 def test_nonsense_is_ignored() -> None:

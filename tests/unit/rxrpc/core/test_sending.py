@@ -1,5 +1,7 @@
 """The outgoing side of a call, packet by packet."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,8 +165,17 @@ def test_three_later_packets_make_one_lost() -> None:
     assert not sender.transmit()
     assert sender.ack(1, "-+++")
     assert sender.transmit() == [(1, True)]
-    assert sender.sending.congestion.window == 3
+    assert sender.sending.congestion.window == 6
     assert sender.sending.resends == 1
+
+
+def test_a_loss_while_packets_queue_halves_the_window() -> None:
+    sender = Sender(10)
+    sender.peer.rtt.on_sample(0.2, sender.now)  # twice the least: half the flight waits somewhere
+    sender.transmit()
+    sender.now += 0.01
+    assert sender.ack(1, "-+++")
+    assert sender.sending.congestion.window == 4
 
 
 def test_time_makes_a_packet_lost_that_one_later_packet_has_overtaken() -> None:
@@ -242,6 +253,49 @@ def test_between_timeouts_there_are_three_probes_at_most() -> None:
         assert sender.sending.timeouts == timeouts
         assert sender.now - began >= sender.peer.rtt.timeout(timeouts - 1)
         assert seqs(sender.transmit()) == [1]
+
+
+def test_where_packets_are_lost_there_are_more_probes_and_sooner() -> None:
+    sender = Sender(30, rtt=0.0001)
+    sender.transmit()
+    first = sender.timer()
+    assert first is not None
+    assert first.seq == 10
+    sender.send(first)
+    assert sender.ack(11, serial=sender.serial)  # nothing but the probe can have brought that
+    sender.transmit()
+    began, pauses = sender.now, []
+    while (probe := sender.timer()) is not None:
+        pauses.append(round(sender.now - began, 4))
+        began = sender.now
+        sender.send(probe)
+    assert len(pauses) == 6
+    assert all(after == pytest.approx(2 * before) for before, after in pairwise(pauses))
+    assert pauses[0] < 0.03
+
+
+def test_an_ack_that_was_only_late_changes_no_probes() -> None:
+    sender = Sender(30, rtt=0.0001)
+    sender.transmit()
+    serial = sender.serial
+    probe = sender.timer()
+    assert probe is not None
+    sender.send(probe)
+    assert sender.ack(11, serial=serial)
+    sender.transmit()
+    probes = 0
+    while (probe := sender.timer()) is not None:
+        probes += 1
+        sender.send(probe)
+    assert probes <= 3
+
+
+def test_the_round_trip_is_measured_more_often_while_packets_are_lost() -> None:
+    for lost, asked in ((0, False), (1, True)):
+        sender = Sender(1)
+        sender.peer.losses.count(100, lost, sender.now)
+        sender.now += 0.5
+        assert sender.transmit() == [(1, asked)]
 
 
 def test_a_probe_looks_past_what_has_arrived() -> None:

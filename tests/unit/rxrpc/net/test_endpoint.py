@@ -47,6 +47,7 @@ async def test_both_roles_on_one_socket(
     assert one.connect(SERVER, 77) is there
     assert there.address == SERVER
     assert there.rtt() is not None
+    assert there.loss() == 0.0
     assert back.rtt() is not None
 
 
