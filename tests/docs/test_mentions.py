@@ -186,8 +186,8 @@ def test_figures_in_the_text_are_those_that_were_measured() -> None:
     far = f"{known['cold sequential read over 12.5 ms']:.0f} times"
     read, write = known["cold sequential read, 256 MiB"], known["write and close, 256 MiB"]
     small = (known["create of 2,000 small files"], known["unlink of 2,000 small files"])
-    assert {f"{ratio:.1f}" for ratio in small} == {"0.5"}
+    slow = f"({min(small):.2f} and {max(small):.2f} times)"
     assert f"it reads {far} as fast" in (ROOT / "README.md").read_text()
     page = " ".join((ROOT / "docs" / "comparison.md").read_text().split())
-    for figure in (f"({read:.1f} and {write + 1e-9:.1f} times)", f"({far})", "(0.5 times)"):
+    for figure in (f"({read:.1f} and {write + 1e-9:.1f} times)", f"({far})", slow):
         assert figure in page, figure
