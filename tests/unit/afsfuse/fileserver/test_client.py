@@ -381,3 +381,16 @@ async def test_who_answered_last_is_forgotten_with_its_volume(autojump_clock: Mo
         w.client.forget(w.volume)
         assert not w.client._rotation._chosen
         w.client.forget(w.volume)
+
+
+async def test_what_is_lost_on_the_way_from_a_server_is_known(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        host = w.hosts[0]
+        host.data = bytes(4 << 20)
+        buffer = memoryview(bytearray(len(host.data)))
+        assert w.client.loss(host.server) == 0, "nothing is known yet"
+        await w.client.fetch_data(w.volume, FILE, 0, [buffer])
+        assert w.client.loss(host.server) == 0
+        w.network.drop = 0.05
+        await w.client.fetch_data(w.volume, FILE, 0, [buffer])
+        assert 0.01 < w.client.loss(host.server) < 0.15
