@@ -10,11 +10,13 @@ of which the log tells.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
 import os
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO
 
 import trio
 
@@ -39,6 +41,7 @@ AT_START = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds until what could not be looked at is tried again
 _UNDER_WAY = 2  # stores of a file that the dead daemon can have sent without hearing of them
 _PIECE = 1 << 20
+_NAME_BYTES = 200  # of a file's own name in that of what is put aside: none may have more than 255
 _CHANGED = "the file was changed since"
 
 
@@ -122,8 +125,11 @@ class Recovery:
     async def _try_all(self, *, first: bool) -> None:
         for key in list(self._left):
             try:
-                await self._try(key, first=first)
+                if key in self._left:
+                    await self._try(key, first=first)
             except AfsError as exc:
+                if key not in self._left:
+                    continue
                 if key not in self._errors:
                     log.warning(
                         "%s: left unstored, and cannot be stored yet: %s",
@@ -136,10 +142,13 @@ class Recovery:
         files = self._left[key]
         try:
             vnode = await self._vnode(key)
+            if key not in self._left:
+                return  # a person has given it up while the server was asked
             self._check(files, vnode, first=first)
         except Moved as moved:
-            self._keep_aside(key, files, str(moved))
-            self._done(key)
+            if key in self._left:
+                self._keep_aside(key, files, str(moved))
+                self._done(key)
             return
         if vnode.dirty is not None and not first:
             return  # written to since: it will have moved
@@ -220,35 +229,60 @@ def _identity(key: DirtyKey) -> Identity:
     return Identity.parse(key.who) or NOBODY
 
 
+def _new_file(folder: Path, stem: str, name: str) -> tuple[Path, int]:
+    """A file that was not there before, and its descriptor: of one file there may be several of a
+    second, such as those of two users.
+    """
+    short = name.encode("utf-8", "backslashreplace")[:_NAME_BYTES].decode("utf-8", "ignore")
+    for number in itertools.count(1):
+        again = f"{number}-" if number > 1 else ""
+        made = folder / f"{stem}-{again}{short}"
+        with suppress(FileExistsError):
+            return made, os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    raise AssertionError
+
+
 def _write_aside(
     folder: Path, key: DirtyKey, files: list[RecoveredFile], why: str, now: float
 ) -> Path:
     """A file with the bytes that were written, at their places, and one that tells of it."""
     folder.mkdir(0o700, parents=True, exist_ok=True)
+    stem = f"{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime(now))}-{key.vnode}"
     name = os.path.basename(files[-1].path) or str(key.vnode)
-    made = folder / f"{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime(now))}-{key.vnode}-{name}"
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    ranges = []
-    with os.fdopen(descriptor, "wb") as out:
-        for file in files:
-            for offset, data in file.extents:
-                out.seek(offset)
-                out.write(data)
-                ranges.append([offset, offset + len(data)])
-            out.truncate(file.length)
-    told = {
-        "path": files[-1].path,
-        "cell": key.cell,
-        "fid": [key.volume, key.vnode, key.unique],
-        "identity": key.who,
-        "why it was not stored": why,
-        "data version it was written over": files[-1].base_version,
-        "length": files[-1].length,
-        "cut to": files[-1].cut,
-        "written": ranges,
-        "everything else in the file": "was not written, and is zero here",
-    }
-    about = os.open(f"{made}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(about, "w") as out_about:
-        json.dump(told, out_about, indent=1)
+    made, descriptor = _new_file(folder, stem, name)
+    about = made.with_name(f"{made.name}.json")
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            ranges = _fill(out, files)
+        told = {
+            "path": files[-1].path,
+            "cell": key.cell,
+            "fid": [key.volume, key.vnode, key.unique],
+            "identity": key.who,
+            "why it was not stored": why,
+            "data version it was written over": files[-1].base_version,
+            "length": files[-1].length,
+            "cut to": files[-1].cut,
+            "written": ranges,
+            "everything else in the file": "was not written, and is zero here",
+        }
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(about, flags, 0o600), "w") as out_about:
+            json.dump(told, out_about, indent=1)
+    except OSError:  # it is tried again, and on a full disk each half of a copy is in the way
+        for path in (made, about):
+            path.unlink(missing_ok=True)
+        raise
     return made
+
+
+def _fill(out: BinaryIO, files: list[RecoveredFile]) -> list[list[int]]:
+    """Write the bytes; returns their ranges."""
+    ranges = []
+    for file in files:
+        for offset, data in file.extents:
+            out.seek(offset)
+            out.write(data)
+            ranges.append([offset, offset + len(data)])
+        out.truncate(file.length)
+    return ranges
