@@ -189,6 +189,8 @@ class DirectoryOperations:
             self._own.name_changed(self._directory(place), silly, None)
         else:
             await self._changer.remove_file(volume, place.fid, found.name, found.fid, who)
+            if vnode is not None:
+                self._orphans.removed(vnode, found.name)
         self._own.file_changed(vnode, place.mount.nodes.get((found.fid.vnode, found.fid.unique)))
         await self._gone(place, name, found.name)
 

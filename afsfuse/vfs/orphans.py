@@ -248,6 +248,14 @@ class Orphans:
             vnode.unlinked = 0
             self._begin(self._kept.pop(vnode))
 
+    def removed(self, vnode: Vnode, name: bytes) -> None:
+        """Somebody has removed a name himself, be it one of ours."""
+        orphan = self._kept.get(vnode)
+        if orphan is not None and orphan.name == name:
+            del self._kept[vnode]
+            vnode.unlinked = 0
+            self._leftovers.strike(orphan.leftover)
+
     def token_changed(self) -> None:
         """Somebody has another token, with which he may be let in."""
         self._news.set()

@@ -212,6 +212,23 @@ async def test_a_file_that_cannot_have_its_name_back_stays_under_the_other(
         assert notes_in(tmp_path) == ""
 
 
+async def test_who_removes_the_other_name_himself_leaves_nothing_behind(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    async with naming_desk(Leftovers(tmp_path)) as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.unlink("one/file")
+        (silly,) = desk.on_server()
+        await desk.walk.unlink(f"one/{silly}")
+        assert not desk.on_server()
+        desk.vfs.release(handle)
+        await trio.sleep(10)
+        assert len(desk.vfs._orphans) == 0
+        assert notes_in(tmp_path) == ""
+
+
 async def test_what_was_left_is_removed_if_it_is_still_that(
     autojump_clock: object, tmp_path: Path
 ) -> None:
