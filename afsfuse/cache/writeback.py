@@ -280,9 +280,10 @@ class Writes:
         lost, writer.lost = writer.lost, None
         if lost is not None:
             raise lost
-        if safe and vnode.unsafe:
+        if safe and (stored := vnode.unsafe):
             await self.set_status(vnode, StatusChange(safe=True), writer.who)
-            vnode.unsafe = vnode.dirty is not None
+            if vnode.unsafe == stored:  # else the server may have got more since it was asked
+                vnode.unsafe = 0
 
     async def _stored(self, file: DirtyFile, who: Identity, sequence: int) -> None:
         """Return when nothing up to `sequence` is left to be stored in a name."""
