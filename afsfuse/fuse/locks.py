@@ -46,7 +46,8 @@ class LockRequests:
     """Serves the lock requests of one mount, while `run` runs."""
 
     def __init__(self, locking: LockApi, most: int, retry: float = 0.0) -> None:
-        """`most`: so many may wait at a time; one more is refused with ENOLCK. `retry`: seconds for
+        """`most`: so many may wait at a time; one more is refused with ENOLCK, unless it
+        unlocks: it has done so here already, and the server is to hear of it. `retry`: seconds for
         which a request that failed by what may pass is tried again (see `Interrupts`).
         """
         self._locking = locking
@@ -133,7 +134,7 @@ class LockRequests:
                 return 0
         except Exception as exc:
             return _number(exc)
-        if len(self._waiting) >= self._most:
+        if len(self._waiting) >= self._most and lock.type is not None:
             log.warning("%d lock requests wait: one more is refused with ENOLCK", self._most)
             return errno.ENOLCK
         scope = self._waiting[request] = trio.CancelScope()

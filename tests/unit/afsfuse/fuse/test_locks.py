@@ -199,6 +199,16 @@ async def test_there_is_a_bound(desk: Desk, expected_warnings: ExpectedWarnings)
     assert desk.ask(9, wait=1) == errno.ENOLCK
 
 
+async def test_who_unlocks_is_never_refused(desk: Desk) -> None:
+    """The range is free here by then, and its server must hear of that."""
+    desk.locking.at_once = False
+    desk.locking.free.set()
+    desk.locking.later = AfsError("taken", errno=errno.EAGAIN)
+    assert [desk.ask(number, wait=1) for number in range(3)] == [LATER] * 3
+    assert desk.ask(9, type=fcntl.F_UNLCK, wait=1) == LATER
+    assert await desk.between.answer(9) == errno.EAGAIN
+
+
 async def test_the_end_answers_everybody(desk: Desk) -> None:
     desk.locking.at_once = False
     assert [desk.ask(number, wait=1) for number in range(3)] == [LATER] * 3
