@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import trio
 
 from afsfuse.auth.identity import NOBODY, Identity
+from afsfuse.cache.vnodes import Vnode
 from afsfuse.cache.writeback import Unstored, Writer
 from afsfuse.errors import AfsError
 from afsfuse.model import FileKind
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     from afsfuse.cache.journal import DirtyKey, Journal, RecoveredFile
     from afsfuse.cache.manager import CacheManager
-    from afsfuse.cache.vnodes import Vnode
     from afsfuse.cell.volumes import Volume
+    from afsfuse.interfaces.common import Fid
 
 log = logging.getLogger(__name__)
 
@@ -123,35 +124,61 @@ class Recovery:
         self._journal.forgotten(key)
 
     async def _try_all(self, *, first: bool) -> None:
-        for key in list(self._left):
-            try:
-                if key in self._left:
-                    await self._try(key, first=first)
-            except AfsError as exc:
+        """Look at each file, and then write at once what was left of it in all names: each store
+        makes a version, which is none of another client's.
+        """
+        keys: dict[tuple[str, Fid], list[DirtyKey]] = {}
+        for key in self._left:
+            keys.setdefault((key.cell, key.fid), []).append(key)
+        for same in keys.values():
+            found = {key: await self._look(key) for key in same}
+            vnode = next((one for one in reversed(found.values()) if isinstance(one, Vnode)), None)
+            written_to = vnode is not None and vnode.dirty is not None and not first
+            for key, outcome in found.items():
                 if key not in self._left:
-                    continue
-                if key not in self._errors:
-                    log.warning(
-                        "%s: left unstored, and cannot be stored yet: %s",
-                        self._left[key][-1].path, exc,
-                    )  # fmt: skip
-                self._errors[key] = exc
+                    continue  # a person has given it up while servers were asked
+                try:
+                    if vnode is None or not isinstance(outcome, Vnode):
+                        self._cannot_write(key, outcome)
+                    elif self._may_write(key, vnode, first=first) and not written_to:
+                        self._try(key, vnode)  # else it will have moved
+                except AfsError as exc:
+                    self._failed(key, exc)
 
-    async def _try(self, key: DirtyKey, *, first: bool) -> None:
+    def _failed(self, key: DirtyKey, error: AfsError) -> None:
+        if key not in self._errors:
+            log.warning(
+                "%s: left unstored, and cannot be stored yet: %s", self._left[key][-1].path, error
+            )
+        self._errors[key] = error
+
+    async def _look(self, key: DirtyKey) -> Vnode | Moved | AfsError:
+        if key not in self._left:
+            return Moved("it was given up")
+        try:
+            return await self._vnode(key)
+        except (Moved, AfsError) as exc:
+            return exc
+
+    def _cannot_write(self, key: DirtyKey, why: object) -> None:
+        """Put what was left aside if it can never be stored; raises `AfsError` if it must wait."""
+        if isinstance(why, AfsError):
+            raise why
+        self._keep_aside(key, self._left[key], str(why))
+        self._done(key)
+
+    def _may_write(self, key: DirtyKey, vnode: Vnode, *, first: bool) -> bool:
+        """Whether what was left may be written once more; else it was put aside."""
+        try:
+            self._check(self._left[key], vnode, first=first)
+        except Moved as moved:
+            self._cannot_write(key, moved)
+            return False
+        return True
+
+    def _try(self, key: DirtyKey, vnode: Vnode) -> None:
         """Write once more what was left in one key; raises `AfsError` if that must wait."""
         files = self._left[key]
-        try:
-            vnode = await self._vnode(key)
-            if key not in self._left:
-                return  # a person has given it up while the server was asked
-            self._check(files, vnode, first=first)
-        except Moved as moved:
-            if key in self._left:
-                self._keep_aside(key, files, str(moved))
-                self._done(key)
-            return
-        if vnode.dirty is not None and not first:
-            return  # written to since: it will have moved
         base = files[-1].base_version
         older = [file for file in files if file.base_version < base]
         if older:  # a daemon came and went, and could not store it, but what was written then

@@ -26,7 +26,7 @@ from tests.unit.afsfuse.cache.fakes import Line, fid, make_cache, make_volume
 from tests.unit.afsfuse.cache.storage import WritableClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -85,7 +85,11 @@ async def find(key: DirtyKey) -> Volume:
 
 
 @asynccontextmanager
-async def daemon(client: WritableClient, folder: Path) -> AsyncIterator[Daemon]:
+async def daemon(
+    client: WritableClient,
+    folder: Path,
+    find: Callable[[DirtyKey], Awaitable[Volume]] = find,
+) -> AsyncIterator[Daemon]:
     """One that dies at the end, of which nothing is stored that is not stored by then."""
     disk = JournalOnly(folder)
     cache = make_cache(client, disk=disk)
@@ -371,6 +375,29 @@ async def test_what_two_users_left_of_one_file_is_put_aside_twice(
     assert {who: path.read_bytes().strip(b"\0") for who, path in told.items()} == {
         "uid-1000": b"mine", "uid-1001": b"his",
     }  # fmt: skip
+
+
+async def test_what_two_users_left_of_one_file_is_stored_for_both(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    """What is stored for the first one makes versions; they are none of another client's."""
+    client = make_client(b"0123456789")
+    client.tokens.add(BOB)
+    async with daemon(client, tmp_path) as first:
+        await first.write(0, b"A")
+        await first.write(2, b"B")
+        await first.write(4, b"C")
+        await first.write(6, b"his", BOB)
+
+    async def find_late(key: DirtyKey) -> Volume:
+        if key.who == BOB.text:
+            await trio.sleep(5)
+        return VOLUME
+
+    async with daemon(client, tmp_path, find_late):
+        await trio.sleep(60)
+    assert held(client) == b"A1B3C5his9"
+    assert not (tmp_path / "recovered").exists()
 
 
 async def test_a_file_with_the_longest_of_names_is_put_aside(
