@@ -222,13 +222,13 @@ class Writes:
             else:
                 for other in list(self._files):
                     self.rush(other)
-                if not any(other.flights for other in self._files) and not self._spill():
+                if any(other.flights for other in self._files):
+                    await self._room.wait()
+                elif not self._spill():
                     raise AfsError(
                         "too much data waits for being stored: see `afsfuse status`",
                         errno=errno.ENOSPC,
                     )
-                if self.used + size > self.limit:
-                    await self._room.wait()
 
     async def _settle_trouble(self, file: DirtyFile, trouble: Trouble, who: Identity) -> None:
         """Raise what a file's last store failed with, or try it again if that was a while ago."""
