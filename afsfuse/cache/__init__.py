@@ -62,7 +62,8 @@ Locks
 `DirectoryChanger` has one lock for each directory (`keylocks`). It is held from before a change is
 sent until its reply was entered, so that of two changes the first one's reply is entered first, and
 each makes the data version rise by one. Two are taken in the order of cell and fid. Who holds one
-waits for the server and for no flight; who leads a flight wants none. So there is no cycle.
+waits for the server, and for the status of a file that may lose its last name; who leads a flight
+wants none. So there is no cycle.
 
 Invariants
 ----------

@@ -279,9 +279,9 @@ class DirectoryChanger:
             return directory.add(new_name, moved.vnode, moved.unique)
 
         changes = self._client.changes
-        last = await self._last_name(volume, replaced, who)
         directories = (old,) if old == new else (old, new)
         async with self._changing(volume, *directories) as ticket:
+            last = await self._last_name(volume, replaced, who)
             version = self._certain_version(volume, moved)
             there, here = (self._before(volume, fid, ticket) for fid in (new, old))
             reply = await self.outcomes.sure(

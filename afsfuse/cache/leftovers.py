@@ -13,6 +13,7 @@ volume finds by its prefix.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -65,6 +66,7 @@ class Leftovers:
         self._lines = 0
         self._open: dict[Leftover, None] = {}
         self._unsynced = self._syncing = False
+        self._complained = False
 
     def __len__(self) -> int:
         """Names that are not struck out."""
@@ -85,8 +87,11 @@ class Leftovers:
             if self._lines > _SPARE_LINES + 2 * len(self._open):
                 self._shorten()
         elif self._file is not None:
-            os.ftruncate(self._file, 0)
-            self._lines = 0
+            try:
+                os.ftruncate(self._file, 0)
+                self._lines = 0
+            except OSError as exc:  # the next daemon looks for names that are gone
+                self._complain(exc)
 
     def _shorten(self) -> None:
         """Go on in another file, which has what is not struck out: one name may stay for long, and
@@ -171,11 +176,22 @@ class Leftovers:
         try:
             if self._file is None:
                 self._file = self._create(self._folder)
-            os.write(self._file, json.dumps(line).encode() + b"\n")
+            size = os.fstat(self._file).st_size
+            data = json.dumps(line).encode() + b"\n"
+            if os.write(self._file, data) != len(data):
+                os.ftruncate(self._file, size)  # or the next line would be part of this one
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._lines += 1
         except OSError as exc:
-            log.warning("%s: names to be removed cannot be written down: %s", self._folder, exc)
-            self._folder = None
+            self._complain(exc)
+            if self._file is None:
+                self._folder = None
+
+    def _complain(self, error: OSError) -> None:
+        level = logging.DEBUG if self._complained else logging.WARNING
+        self._complained = True
+        why = error.strerror or error
+        log.log(level, "%s: names to be removed cannot be written down: %s", self._folder, why)
 
     def _create(self, folder: Path) -> int:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,15 +10,18 @@ of which the log tells.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
 import os
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO
 
 import trio
 
 from afsfuse.auth.identity import NOBODY, Identity
+from afsfuse.cache.vnodes import Vnode
 from afsfuse.cache.writeback import Unstored, Writer
 from afsfuse.errors import AfsError
 from afsfuse.model import FileKind
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
 
     from afsfuse.cache.journal import DirtyKey, Journal, RecoveredFile
     from afsfuse.cache.manager import CacheManager
-    from afsfuse.cache.vnodes import Vnode
     from afsfuse.cell.volumes import Volume
+    from afsfuse.interfaces.common import Fid
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ AT_START = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds until what could not be looked at is tried again
 _UNDER_WAY = 2  # stores of a file that the dead daemon can have sent without hearing of them
 _PIECE = 1 << 20
+_NAME_BYTES = 200  # of a file's own name in that of what is put aside: none may have more than 255
 _CHANGED = "the file was changed since"
 
 
@@ -120,29 +124,61 @@ class Recovery:
         self._journal.forgotten(key)
 
     async def _try_all(self, *, first: bool) -> None:
-        for key in list(self._left):
-            try:
-                await self._try(key, first=first)
-            except AfsError as exc:
-                if key not in self._errors:
-                    log.warning(
-                        "%s: left unstored, and cannot be stored yet: %s",
-                        self._left[key][-1].path, exc,
-                    )  # fmt: skip
-                self._errors[key] = exc
+        """Look at each file, and then write at once what was left of it in all names: each store
+        makes a version, which is none of another client's.
+        """
+        keys: dict[tuple[str, Fid], list[DirtyKey]] = {}
+        for key in self._left:
+            keys.setdefault((key.cell, key.fid), []).append(key)
+        for same in keys.values():
+            found = {key: await self._look(key) for key in same}
+            vnode = next((one for one in reversed(found.values()) if isinstance(one, Vnode)), None)
+            written_to = vnode is not None and vnode.dirty is not None and not first
+            for key, outcome in found.items():
+                if key not in self._left:
+                    continue  # a person has given it up while servers were asked
+                try:
+                    if vnode is None or not isinstance(outcome, Vnode):
+                        self._cannot_write(key, outcome)
+                    elif self._may_write(key, vnode, first=first) and not written_to:
+                        self._try(key, vnode)  # else it will have moved
+                except AfsError as exc:
+                    self._failed(key, exc)
 
-    async def _try(self, key: DirtyKey, *, first: bool) -> None:
+    def _failed(self, key: DirtyKey, error: AfsError) -> None:
+        if key not in self._errors:
+            log.warning(
+                "%s: left unstored, and cannot be stored yet: %s", self._left[key][-1].path, error
+            )
+        self._errors[key] = error
+
+    async def _look(self, key: DirtyKey) -> Vnode | Moved | AfsError:
+        if key not in self._left:
+            return Moved("it was given up")
+        try:
+            return await self._vnode(key)
+        except (Moved, AfsError) as exc:
+            return exc
+
+    def _cannot_write(self, key: DirtyKey, why: object) -> None:
+        """Put what was left aside if it can never be stored; raises `AfsError` if it must wait."""
+        if isinstance(why, AfsError):
+            raise why
+        self._keep_aside(key, self._left[key], str(why))
+        self._done(key)
+
+    def _may_write(self, key: DirtyKey, vnode: Vnode, *, first: bool) -> bool:
+        """Whether what was left may be written once more; else it was put aside."""
+        try:
+            self._check(self._left[key], vnode, first=first)
+        except Moved as moved:
+            self._cannot_write(key, moved)
+            return False
+        return True
+
+    def _try(self, key: DirtyKey, vnode: Vnode) -> None:
         """Write once more what was left in one key; raises `AfsError` if that must wait."""
         files = self._left[key]
-        try:
-            vnode = await self._vnode(key)
-            self._check(files, vnode, first=first)
-        except Moved as moved:
-            self._keep_aside(key, files, str(moved))
-            self._done(key)
-            return
-        if vnode.dirty is not None and not first:
-            return  # written to since: it will have moved
         base = files[-1].base_version
         older = [file for file in files if file.base_version < base]
         if older:  # a daemon came and went, and could not store it, but what was written then
@@ -220,35 +256,60 @@ def _identity(key: DirtyKey) -> Identity:
     return Identity.parse(key.who) or NOBODY
 
 
+def _new_file(folder: Path, stem: str, name: str) -> tuple[Path, int]:
+    """A file that was not there before, and its descriptor: of one file there may be several of a
+    second, such as those of two users.
+    """
+    short = name.encode("utf-8", "backslashreplace")[:_NAME_BYTES].decode("utf-8", "ignore")
+    for number in itertools.count(1):
+        again = f"{number}-" if number > 1 else ""
+        made = folder / f"{stem}-{again}{short}"
+        with suppress(FileExistsError):
+            return made, os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    raise AssertionError
+
+
 def _write_aside(
     folder: Path, key: DirtyKey, files: list[RecoveredFile], why: str, now: float
 ) -> Path:
     """A file with the bytes that were written, at their places, and one that tells of it."""
     folder.mkdir(0o700, parents=True, exist_ok=True)
+    stem = f"{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime(now))}-{key.vnode}"
     name = os.path.basename(files[-1].path) or str(key.vnode)
-    made = folder / f"{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime(now))}-{key.vnode}-{name}"
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    ranges = []
-    with os.fdopen(descriptor, "wb") as out:
-        for file in files:
-            for offset, data in file.extents:
-                out.seek(offset)
-                out.write(data)
-                ranges.append([offset, offset + len(data)])
-            out.truncate(file.length)
-    told = {
-        "path": files[-1].path,
-        "cell": key.cell,
-        "fid": [key.volume, key.vnode, key.unique],
-        "identity": key.who,
-        "why it was not stored": why,
-        "data version it was written over": files[-1].base_version,
-        "length": files[-1].length,
-        "cut to": files[-1].cut,
-        "written": ranges,
-        "everything else in the file": "was not written, and is zero here",
-    }
-    about = os.open(f"{made}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(about, "w") as out_about:
-        json.dump(told, out_about, indent=1)
+    made, descriptor = _new_file(folder, stem, name)
+    about = made.with_name(f"{made.name}.json")
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            ranges = _fill(out, files)
+        told = {
+            "path": files[-1].path,
+            "cell": key.cell,
+            "fid": [key.volume, key.vnode, key.unique],
+            "identity": key.who,
+            "why it was not stored": why,
+            "data version it was written over": files[-1].base_version,
+            "length": files[-1].length,
+            "cut to": files[-1].cut,
+            "written": ranges,
+            "everything else in the file": "was not written, and is zero here",
+        }
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(about, flags, 0o600), "w") as out_about:
+            json.dump(told, out_about, indent=1)
+    except OSError:  # it is tried again, and on a full disk each half of a copy is in the way
+        for path in (made, about):
+            path.unlink(missing_ok=True)
+        raise
     return made
+
+
+def _fill(out: BinaryIO, files: list[RecoveredFile]) -> list[list[int]]:
+    """Write the bytes; returns their ranges."""
+    ranges = []
+    for file in files:
+        for offset, data in file.extents:
+            out.seek(offset)
+            out.write(data)
+            ranges.append([offset, offset + len(data)])
+        out.truncate(file.length)
+    return ranges

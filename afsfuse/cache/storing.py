@@ -175,7 +175,7 @@ class Storer(Tasks):
         self.counters.stored_bytes += flight.size
         if file.trouble.pop(flight.who, None) is not None:
             log.info("%s: can be stored again", file.path)
-        file.vnode.unsafe = not flight.safe or bool(file.flights)
+        file.vnode.unsafe = 0 if flight.safe and not file.flights else self._log.now
         version = reply.status.data_version
         if flight.stamp is not None:
             if file.stamp is flight.stamp:

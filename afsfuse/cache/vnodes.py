@@ -71,7 +71,7 @@ class Vnode:
         self.created = 0  # of which instance of its volume `status` is; 0: not known for certain
         self.data: FileData | None = None  # chunks of the data version in `status`
         self.dirty: DirtyFile | None = None  # what of a file is not stored yet
-        self.unsafe = False  # stored by us, but not known to be on the server's disk
+        self.unsafe = 0  # when we last stored what may not be on the server's disk; 0: all is
         self.directory: Directory | None = None  # may be older than `status`: compare versions
         self.evicted_version: int | None = None  # of a directory seen before but not kept
         self.link: tuple[int, bytes] | None = None  # data version and body of a symlink

@@ -222,13 +222,13 @@ class Writes:
             else:
                 for other in list(self._files):
                     self.rush(other)
-                if not any(other.flights for other in self._files) and not self._spill():
+                if any(other.flights for other in self._files):
+                    await self._room.wait()
+                elif not self._spill():
                     raise AfsError(
                         "too much data waits for being stored: see `afsfuse status`",
                         errno=errno.ENOSPC,
                     )
-                if self.used + size > self.limit:
-                    await self._room.wait()
 
     async def _settle_trouble(self, file: DirtyFile, trouble: Trouble, who: Identity) -> None:
         """Raise what a file's last store failed with, or try it again if that was a while ago."""
@@ -280,9 +280,10 @@ class Writes:
         lost, writer.lost = writer.lost, None
         if lost is not None:
             raise lost
-        if safe and vnode.unsafe:
+        if safe and (stored := vnode.unsafe):
             await self.set_status(vnode, StatusChange(safe=True), writer.who)
-            vnode.unsafe = vnode.dirty is not None
+            if vnode.unsafe == stored:  # else the server may have got more since it was asked
+                vnode.unsafe = 0
 
     async def _stored(self, file: DirtyFile, who: Identity, sequence: int) -> None:
         """Return when nothing up to `sequence` is left to be stored in a name."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -20,6 +21,8 @@ from afsfuse.fuse.handler import RETRY_PAUSE
 from afsfuse.vfs.locking import END, FileLock, LockKind, LockType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from afsfuse.cache.locks import Blocker
 
 log = logging.getLogger(__name__)
@@ -45,13 +48,26 @@ class LockApi(Protocol):
 class LockRequests:
     """Serves the lock requests of one mount, while `run` runs."""
 
-    def __init__(self, locking: LockApi, most: int, retry: float = 0.0) -> None:
-        """`most`: so many may wait at a time; one more is refused with ENOLCK. `retry`: seconds for
-        which a request that failed by what may pass is tried again (see `Interrupts`).
+    def __init__(
+        self,
+        locking: LockApi,
+        most: int,
+        retry: float = 0.0,
+        *,
+        user_of: Callable[[int], int] = lambda handle: 0,
+        shared: bool = False,
+    ) -> None:
+        """`most`: so many may wait at a time; one more is refused with ENOLCK, unless it
+        unlocks: it has done so here already, and the server is to hear of it. `retry`: seconds for
+        which a request that failed by what may pass is tried again (see `Interrupts`, also for
+        `shared`). `user_of`: the uid of whoever has opened a file.
         """
         self._locking = locking
         self._retry = retry
         self._most = most
+        self._user_of = user_of
+        self._shared = shared
+        self._by_user: Counter[int] = Counter()  # how many wait
         self._waiting: dict[int, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         self._closed: int | None = None
@@ -133,12 +149,18 @@ class LockRequests:
                 return 0
         except Exception as exc:
             return _number(exc)
-        if len(self._waiting) >= self._most:
-            log.warning("%d lock requests wait: one more is refused with ENOLCK", self._most)
+        user = self._user_of(handle)
+        if lock.type is not None and not self._has_room(user):
+            log.warning("%d lock requests wait: one more is refused with ENOLCK", len(self))
             return errno.ENOLCK
         scope = self._waiting[request] = trio.CancelScope()
-        self._nursery.start_soon(self._serve, request, lock, command, bool(wait), scope)
+        self._by_user[user] += 1
+        self._nursery.start_soon(self._serve, request, lock, command, bool(wait), scope, user)
         return LATER
+
+    def _has_room(self, user: int) -> bool:
+        room = self._most - len(self._waiting)
+        return room > 0 and not (self._shared and self._by_user[user] >= room)
 
     def _interrupted(self, request: int) -> None:
         """Called by `_libfuse`: whoever waits got a signal. It must not be answered in here."""
@@ -146,7 +168,13 @@ class LockRequests:
             scope.cancel()
 
     async def _serve(
-        self, request: int, lock: FileLock, command: int, wait: bool, scope: trio.CancelScope
+        self,
+        request: int,
+        lock: FileLock,
+        command: int,
+        wait: bool,
+        scope: trio.CancelScope,
+        user: int,
     ) -> None:
         number = errno.ENOTCONN
         blocker: Blocker | None = None
@@ -159,6 +187,7 @@ class LockRequests:
         except Exception as exc:
             number = _number(exc)
         finally:  # also at the end of all: a request without an answer holds its caller for ever
+            self._by_user -= Counter((user,))  # which keeps nobody of whom none wait
             self._answer(request, command, number, lock, blocker)
 
     async def _ask(self, lock: FileLock, command: int, wait: bool) -> Blocker | None:

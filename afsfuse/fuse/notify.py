@@ -7,6 +7,8 @@ kernel from there can deadlock for ever (not even SIGKILL helps then). Here it i
 - each inode has a queue of its own, so what concerns one inode keeps its order, and an inode whose
   invalidation is stuck holds up one thread and nothing else;
 - threads are started as they are needed, up to a bound, and end when there is nothing to do;
+- if all of them are stuck others come one by one, up to a higher bound: many files may be read at
+  once from a server that is silent, and those of all others must not wait for it;
 - what is asked twice before it is done is done once. So the queues hold at most one item for each
   thing that the kernel can remember, and the vfs bounds those.
 
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_THREADS = 32
+MOST_THREADS = 1024
+"""... when those are stuck."""
+STUCK_SECONDS = 0.1
+"""How long nothing is begun until one more comes."""
 IDLE_SECONDS = 5.0
 
 # What the kernel says of something that it does not remember any more, or of a mount that is gone.
@@ -68,18 +74,25 @@ class KernelNotifier:
         kernel: Kernel = pyfuse3,
         *,
         max_threads: int = MAX_THREADS,
+        most_threads: int = MOST_THREADS,
+        stuck_seconds: float = STUCK_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._kernel = kernel
         self._max_threads = max_threads
+        self._most_threads = most_threads
+        self._stuck_seconds = stuck_seconds
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
+        self._ending = threading.Condition(self._lock)
         self._queued: dict[int, _Work] = {}
         self._running: dict[int, _Work] = {}
         self._ready: deque[int] = deque()  # queued inodes of which none is running
         self._threads = 0
         self._resting = 0  # threads that wait for something to do
+        self._begun = 0  # inodes, since the start
+        self._standing_by = False  # a thread sees to it that there are more if all are stuck
         self._closed = False
 
     def invalidate_attributes(self, inode: int) -> None:
@@ -150,6 +163,7 @@ class KernelNotifier:
             self._ready.clear()
             self._queued.clear()
             self._changed.notify_all()
+            self._ending.notify_all()
             while self._running and (rest := deadline - time.monotonic()) > 0:
                 self._changed.wait(rest)
             return not self._running
@@ -171,7 +185,27 @@ class KernelNotifier:
             self._changed.notify()
         elif self._threads < self._max_threads:
             self._threads += 1
-            threading.Thread(target=self._run, name="afsfuse-notify", daemon=True).start()
+            self._start(self._run)
+        elif self._threads < self._most_threads and not self._standing_by:
+            self._standing_by = True
+            self._start(self._stand_by)
+
+    @staticmethod
+    def _start(run: Callable[[], None]) -> None:
+        threading.Thread(target=run, name="afsfuse-notify", daemon=True).start()
+
+    def _stand_by(self) -> None:
+        """A thread: work as the others do as soon as none of them gets on."""
+        with self._lock:
+            begun = -1
+            while self._ready and not self._closed and begun != self._begun:
+                begun = self._begun
+                self._ending.wait_for(lambda: self._closed, self._stuck_seconds)
+            self._standing_by = False
+            if self._closed or not self._ready:
+                return
+            self._threads += 1
+        self._run()
 
     def _run(self) -> None:
         """A thread: take the next inode, do its work, until there has been none for a while."""
@@ -198,6 +232,9 @@ class KernelNotifier:
                 return None
             inode = self._ready.popleft()
             work = self._running[inode] = self._queued.pop(inode)
+            self._begun += 1
+            if self._ready and self._threads >= self._max_threads:
+                self._summon()
             return inode, work
 
     def _perform(self, inode: int, work: _Work) -> None:

@@ -91,7 +91,10 @@ class FuseSession:
         self._gate = workers.Gate(MIN_WORKERS)
         self._filesystem = filesystem
         self._local_locks = local_locks
-        self._locks = LockRequests(filesystem.locking, limits.requests, limits.retry)
+        self._locks = LockRequests(
+            filesystem.locking, limits.requests, limits.retry,
+            user_of=self._opener, shared=options.allow_other,
+        )  # fmt: skip
         self._main_scope = trio.CancelScope(shield=True)
         self._settled = True
         self._device: str | None = None
@@ -111,6 +114,11 @@ class FuseSession:
             self._locks,
             {mount.PID_ATTRIBUTE.encode(): b"%d" % os.getpid(), **(about or {})},
         )
+
+    def _opener(self, handle: int) -> int:
+        """The uid of whoever has opened a file."""
+        caller = self._filesystem.caller_of(handle)
+        return 0 if caller is None else caller.uid
 
     @property
     def waiting(self) -> int:

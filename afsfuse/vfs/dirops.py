@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from afsfuse.vfs.inodes import Node, NodeTable
     from afsfuse.vfs.invalidation import OwnChanges
     from afsfuse.vfs.lookups import Lookups
-    from afsfuse.vfs.orphans import Orphans
+    from afsfuse.vfs.orphans import Kept, Orphans
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +189,8 @@ class DirectoryOperations:
             self._own.name_changed(self._directory(place), silly, None)
         else:
             await self._changer.remove_file(volume, place.fid, found.name, found.fid, who)
+            if vnode is not None:
+                self._orphans.removed(vnode, found.name)
         self._own.file_changed(vnode, place.mount.nodes.get((found.fid.vnode, found.fid.unique)))
         await self._gone(place, name, found.name)
 
@@ -257,10 +259,11 @@ class DirectoryOperations:
     ) -> None:
         volume = there.mount.volume
         vnode = None if replaced is None else self._cache.peek(volume, replaced)
+        kept: Kept | None = None
         if vnode is not None and await self._orphans.must_stay(vnode, who):
-            silly, linked = await self._orphans.keep(volume, there.fid, name, vnode, who)
-            self._own.name_changed(self._directory(there), silly, None)
-            if not linked:
+            kept = await self._orphans.keep(volume, there.fid, name, vnode, who)
+            self._own.name_changed(self._directory(there), kept.name, None)
+            if not kept.linked:
                 replaced = None
         with _NotEmpty():
             try:
@@ -268,11 +271,13 @@ class DirectoryOperations:
                     volume, old.place.fid, old.name, there.fid, name, who,
                     moved=old.fid, replaced=replaced,
                 )  # fmt: skip
-            except BaseException:
-                if vnode is not None:
-                    self._orphans.not_replaced(vnode)
+            except BaseException as exc:
+                if vnode is not None and kept is not None:
+                    await self._orphans.not_replaced(vnode, kept, name, exc)
                 raise
         if vnode is not None:
+            if kept is not None:
+                self._orphans.replaced(vnode, kept)
             known = there.mount.nodes.get((vnode.fid.vnode, vnode.fid.unique))
             self._own.file_changed(vnode, known)
 

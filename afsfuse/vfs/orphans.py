@@ -15,7 +15,7 @@ import errno
 import logging
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -53,6 +53,16 @@ class _Orphan:
     file: Fid
     who: Identity
     leftover: Leftover
+
+
+class Kept(NamedTuple):
+    """What was done to keep a file that is being replaced."""
+
+    name: bytes
+    """Its further name."""
+    orphan: _Orphan
+    linked: bool
+    """Whether it has its own name still."""
 
 
 class Orphans:
@@ -109,36 +119,86 @@ class Orphans:
 
     async def keep(
         self, volume: Volume, directory: Fid, name: bytes, vnode: Vnode, who: Identity
-    ) -> tuple[bytes, bool]:
-        """Give a file that is to be replaced another name; returns that, and whether the file has
-        `name` still.
+    ) -> Kept:
+        """Give a file that is to be replaced another name. To be followed by `replaced` or
+        `not_replaced`.
         """
         orphan = self._new(volume, directory, vnode, who)
-        changer = self._cache.changer
-        linked = True
         try:
-            try:
-                await changer.link(volume, directory, orphan.name, vnode.fid, who)
-            except OutcomeUnknown:
-                raise
-            except AfsError as exc:
-                log.debug("%s: no second name, so it is renamed: %s", vnode, exc)
-                linked = False
-                await changer.rename(
-                    volume, directory, name, directory, orphan.name, who, moved=vnode.fid
-                )
+            await self._cache.changer.link(volume, directory, orphan.name, vnode.fid, who)
         except BaseException as exc:
+            if isinstance(exc, AfsError) and not isinstance(exc, OutcomeUnknown):
+                log.debug("%s: no second name, so it is renamed: %s", vnode, exc)
+                return await self._rename(orphan, name, vnode)
             self._failed(vnode, orphan, exc)
             raise
         self._keep(vnode, orphan)
-        return orphan.name, linked
+        return Kept(orphan.name, orphan, linked=True)
 
-    def not_replaced(self, vnode: Vnode) -> None:
-        """The file for which `keep` was called has kept its name: ours goes."""
-        orphan = self._kept.pop(vnode, None)
-        if orphan is not None:
+    async def _rename(self, orphan: _Orphan, name: bytes, vnode: Vnode) -> Kept:
+        """Have the file by its other name only, which is on no list as long as it may have to get
+        its own one back.
+        """
+        self._leftovers.strike(orphan.leftover)
+        volume, directory = orphan.volume, orphan.directory
+        await self._cache.changer.rename(
+            volume, directory, name, directory, orphan.name, orphan.who, moved=vnode.fid
+        )
+        return Kept(orphan.name, orphan, linked=False)
+
+    def replaced(self, vnode: Vnode, kept: Kept) -> None:
+        """The name for which `keep` was called stands for something else now."""
+        if not kept.linked:
+            self._leftovers.note(kept.orphan.leftover)
+            self._background.start(self._leftovers.sync)
+            self._keep(vnode, kept.orphan)
+
+    async def not_replaced(
+        self, vnode: Vnode, kept: Kept, name: bytes, error: BaseException
+    ) -> None:
+        """Renaming failed, so the file for which `keep` was called keeps its name, or gets it back.
+
+        Where nobody knows whether it was replaced it keeps both until it is closed, for ours may be
+        its only one.
+        """
+        certain = isinstance(error, AfsError) and not isinstance(error, OutcomeUnknown)
+        orphan = kept.orphan
+        if kept.linked:
+            if self._kept.get(vnode) is not orphan:
+                return  # it was closed meanwhile
             vnode.unlinked = 0
-            self._begin(orphan)
+            if certain:
+                self._begin(self._kept.pop(vnode))
+            else:
+                self.closed(vnode)
+            return
+        back = False
+        try:
+            back = certain and await self._give_back(orphan, name)
+        finally:
+            if not back:
+                self._own.name_changed(
+                    self._cache.peek(orphan.volume, orphan.directory), name, None
+                )
+                log.warning(
+                    "%s in the volume %d may be the only name of what was %s, and stays",
+                    orphan.leftover.name, orphan.leftover.volume, name,
+                )  # fmt: skip
+
+    async def _give_back(self, orphan: _Orphan, name: bytes) -> bool:
+        """Rename a file to what it was called before, unless something else is called so now."""
+        volume, directory, who = orphan.volume, orphan.directory, orphan.who
+        try:
+            if name in await self._cache.directory(volume, directory, who):
+                return False
+            await self._cache.changer.rename(
+                volume, directory, orphan.name, directory, name, who, moved=orphan.file
+            )
+        except AfsError as exc:
+            log.debug("%s does not get its name back: %s", orphan.leftover.name, exc)
+            return False
+        self._own.name_changed(self._cache.peek(volume, directory), orphan.name, None)
+        return True
 
     def _new(self, volume: Volume, directory: Fid, vnode: Vnode, who: Identity) -> _Orphan:
         home = self._cache.peek(volume, directory)
@@ -161,16 +221,22 @@ class Orphans:
 
     def _keep(self, vnode: Vnode, orphan: _Orphan) -> None:
         vnode.unlinked = 1
-        self._kept[vnode] = orphan
-        self.closed(vnode)  # whoever had it open may have closed it meanwhile
+        self._await_end(vnode, orphan)
 
     def _failed(self, vnode: Vnode, orphan: _Orphan, error: BaseException) -> None:
         """The name was not made, or nobody knows whether it was: then it is looked for later."""
         if isinstance(error, AfsError) and not isinstance(error, OutcomeUnknown):
             self._leftovers.strike(orphan.leftover)
         else:
-            self._kept[vnode] = orphan
-            self.closed(vnode)
+            self._await_end(vnode, orphan)
+
+    def _await_end(self, vnode: Vnode, orphan: _Orphan) -> None:
+        """The name goes when the file is closed, which may have been meanwhile."""
+        before = self._kept.get(vnode)
+        if before is not None:  # nobody knew whether the file had got that one; now it has this
+            self._begin(before)
+        self._kept[vnode] = orphan
+        self.closed(vnode)
 
     # The end
 
@@ -181,6 +247,14 @@ class Orphans:
                 self._cache.writes.removed(vnode)  # nobody can read any more what is not stored
             vnode.unlinked = 0
             self._begin(self._kept.pop(vnode))
+
+    def removed(self, vnode: Vnode, name: bytes) -> None:
+        """Somebody has removed a name himself, be it one of ours."""
+        orphan = self._kept.get(vnode)
+        if orphan is not None and orphan.name == name:
+            del self._kept[vnode]
+            vnode.unlinked = 0
+            self._leftovers.strike(orphan.leftover)
 
     def token_changed(self) -> None:
         """Somebody has another token, with which he may be let in."""

@@ -186,8 +186,9 @@ def _inherit(folder: Path, mine: Room) -> None:
         if lock is None:
             continue
         try:
+            daemon = f"{number}.{time.time_ns()}"  # the same for all: see `DiskJournal._load`
             for journal in sorted((path / "journal").glob("*")):
-                journal.rename(mine.journals / f"{journal.name}.{number}.{time.time_ns()}")
+                journal.rename(mine.journals / f"{journal.name}.{daemon}")
             if time.time() - os.fstat(lock).st_mtime > _ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)
         finally:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
-from afsfuse.auth.identity import NOBODY
+from afsfuse.auth.identity import ANONYMOUS, NOBODY
 from afsfuse.cache.directories import MAX_PAGES, Directory
 from afsfuse.cell.records import Preference
 from afsfuse.democell import names
@@ -20,6 +21,7 @@ from tests.unit.afsfuse.vfs.naming import errno_of, naming_desk
 
 if TYPE_CHECKING:
     from rxrpc.rpc import Rpc
+    from tests.conftest import ExpectedWarnings
 
 
 async def test_a_change_costs_one_call(autojump_clock: object) -> None:
@@ -154,6 +156,35 @@ async def test_renamings_across_two_directories_do_not_lock_each_other_out(
                     )
         assert len(await desk.names("one/a")) == len(await desk.names("one/b")) == 10
         assert desk.cache.changer.reloads == 0
+
+
+async def test_what_got_another_name_in_time_keeps_what_is_not_stored(
+    autojump_clock: object, expected_warnings: ExpectedWarnings
+) -> None:
+    """Whether it is the last name that is replaced is known when it is our turn."""
+    expected_warnings("8 bytes cannot be stored, and are kept")
+    async with naming_desk() as desk:
+        volume = await desk.volume()
+        root = Fid(volume.id, ROOT, ROOT)
+        await desk.walk.create("one/new")
+        parent, name = await desk.walk.parent("one/file")
+        opened, _ = await desk.vfs.create(parent, name, 0o644, os.O_RDWR, ANONYMOUS)
+        desk.cell.faults.abort(fs.STORE_DATA64, errno.EDQUOT, times=1000)
+        await desk.vfs.write(opened.handle, 0, b"too much")
+        assert await errno_of(desk.vfs.flush(opened.handle, 0)) == errno.EDQUOT
+        desk.vfs.release(opened.handle)
+        file, new = await desk.fid("one/file"), await desk.fid("one/new")
+        who = desk.vfs._identify(ANONYMOUS)
+        changer = desk.cache.changer
+        desk.cell.faults.delay(fs.LINK, 1.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(changer.link, volume, root, b"saved", file, who)
+            await trio.sleep(0.5)
+            await changer.rename(volume, root, b"new", root, b"file", who, moved=new, replaced=file)
+        assert desk.on_server() == {"file", "saved"}
+        desk.cell.faults.clear()
+        await trio.sleep(100)
+        assert await desk.walk.read("one/saved", writable=True) == b"too much"
 
 
 async def test_what_was_made_has_a_promise(autojump_clock: object) -> None:

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from afsfuse.cache.journal import JournalLost
 from afsfuse.errors import AfsError, NotPermitted
@@ -17,6 +18,7 @@ from tests.unit.afsfuse.cache.test_writeback import ALICE, BOB, MIB, Hand, clien
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
+    from afsfuse.cache.journal import Buffer, DirtyKey
     from tests.conftest import ExpectedWarnings
 
 
@@ -97,6 +99,37 @@ async def test_without_a_journal_a_full_memory_is_said(
         with pytest.raises(AfsError, match="too much data") as caught:
             await alice.wait_and_write(0, bytes(MIB))
         assert caught.value.errno == errno.ENOSPC
+
+
+class SmallJournal(MemoryJournal):
+    """Has room for one record."""
+
+    def written(self, key: DirtyKey, offset: int, data: Buffer) -> int | None:
+        return None if self.records else super().written(key, offset, data)
+
+
+async def test_a_journal_with_room_for_a_part_is_waited_for_by_nobody(
+    autojump_clock: MockClock, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("cannot be stored, and are kept")
+    client = client_with()
+    other = fid(50)
+    client.put(other, b"")
+    client.changes.refuse = lambda store: NotPermitted("no") if store.who == BOB else None
+    async with running(client, dirty_bytes=4 * MIB, journal=SmallJournal()) as cache:
+        bob = await hand(cache, BOB)
+        for number in range(4):
+            bob.write(number * MIB, bytes(MIB))
+        with pytest.raises(NotPermitted):
+            await bob.settle()
+        await trio.sleep(20)  # between two tries
+        alice = Hand(cache, await cache.status(VOLUME, other))
+        before = trio.current_time()
+        with pytest.raises(AfsError) as caught:
+            await alice.wait_and_write(0, bytes(2 * MIB))
+        assert caught.value.errno == errno.ENOSPC
+        assert trio.current_time() == before
+        await alice.wait_and_write(0, bytes(MIB))
 
 
 async def test_what_the_journal_has_lost_is_an_error_and_not_zeros(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -168,3 +169,35 @@ def test_a_broken_disk_costs_a_warning(tmp_path: Path, expected_warnings: Expect
     notes.note(leftover(1))
     notes.strike(leftover(1))
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_costs_no_line_but_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("cannot be written down: No space left on device")
+    notes = Leftovers(tmp_path)
+    notes.note(leftover(1))
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda file, line: write(file, line[:20]))
+        notes.note(leftover(2))
+    notes.note(leftover(3))
+    notes.close()
+    assert Leftovers(tmp_path).inherit() == [leftover(1), leftover(3)]
+
+
+def test_a_disk_that_fails_at_the_last_name_fails_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("cannot be written down: Input/output error")
+    notes = Leftovers(tmp_path)
+    notes.note(leftover(1))
+
+    def fail(file: int, length: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", fail)
+        notes.strike(leftover(1))
+    notes.close()
+    assert not list(tmp_path.iterdir())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import shutil
 from contextlib import asynccontextmanager
@@ -24,7 +26,7 @@ from tests.unit.afsfuse.cache.fakes import Line, fid, make_cache, make_volume
 from tests.unit.afsfuse.cache.storage import WritableClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 FILE = fid(4)
 VOLUME = make_volume()
-ALICE = Identity(uid=1000)
+ALICE, BOB = Identity(uid=1000), Identity(uid=1001)
 PATH = "/test.afs/file"
 
 
@@ -57,10 +59,13 @@ class Daemon:
         self.recovery = recovery
         self.writer = Writer(ALICE)
 
-    async def write(self, offset: int, data: bytes) -> None:
-        vnode = await self.cache.status(VOLUME, FILE, ALICE)
-        await self.cache.writes.make_room(vnode, len(data), ALICE)
-        self.cache.writes.write(vnode, offset, data, self.writer, lambda: PATH)
+    async def write(
+        self, offset: int, data: bytes, who: Identity = ALICE, path: str = PATH
+    ) -> None:
+        vnode = await self.cache.status(VOLUME, FILE, who)
+        await self.cache.writes.make_room(vnode, len(data), who)
+        writer = self.writer if who is ALICE else Writer(who)
+        self.cache.writes.write(vnode, offset, data, writer, lambda: path)
 
     async def truncate(self, length: int) -> None:
         vnode = await self.cache.status(VOLUME, FILE, ALICE)
@@ -80,7 +85,11 @@ async def find(key: DirtyKey) -> Volume:
 
 
 @asynccontextmanager
-async def daemon(client: WritableClient, folder: Path) -> AsyncIterator[Daemon]:
+async def daemon(
+    client: WritableClient,
+    folder: Path,
+    find: Callable[[DirtyKey], Awaitable[Volume]] = find,
+) -> AsyncIterator[Daemon]:
     """One that dies at the end, of which nothing is stored that is not stored by then."""
     disk = JournalOnly(folder)
     cache = make_cache(client, disk=disk)
@@ -311,6 +320,123 @@ async def test_it_can_be_given_up(
     async with daemon(client, tmp_path):
         await trio.sleep(60)
     assert held(client) == b"0123456789"
+
+
+async def test_what_is_given_up_while_its_server_is_asked_is_not_stored(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("left unstored, and cannot be stored yet")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    client.failures[FILE] = AfsError("the server is away")
+    async with daemon(client, tmp_path) as second:
+        del client.failures[FILE]
+        client.delay = lambda: 3.0
+        await trio.sleep(6)  # it is being asked
+        assert second.recovery.discard(PATH, ALICE) == 5
+        await trio.sleep(60)
+        assert held(client) == b"0123456789"
+        assert not list((tmp_path / "journal").iterdir())
+
+
+async def test_what_is_given_up_while_another_file_is_asked_for_ends_nothing(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("left unstored, and cannot be stored yet")
+    client = make_client(b"0123456789")
+    client.tokens.add(BOB)
+    async with daemon(client, tmp_path) as first:
+        await first.write(2, b"mine")
+        await first.write(6, b"his", BOB)
+    client.failures[FILE] = AfsError("the server is away")
+    async with daemon(client, tmp_path) as second:
+        client.delay = lambda: 3.0
+        await trio.sleep(6)  # the first of the two is being asked for
+        assert second.recovery.discard(PATH, None) == 7
+        await trio.sleep(60)
+        assert not second.recovery.unstored()
+
+
+async def test_what_two_users_left_of_one_file_is_put_aside_twice(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("the file was changed since: what was left unstored is in")
+    client = make_client(b"0123456789")
+    client.tokens.add(BOB)
+    async with daemon(client, tmp_path) as first:
+        await first.write(2, b"mine")
+        await first.write(6, b"his", BOB)
+    client.files[FILE].version += 5
+    async with daemon(client, tmp_path):
+        pass
+    aside = [path for path in (tmp_path / "recovered").iterdir() if path.suffix != ".json"]
+    told = {json.loads(path.with_name(f"{path.name}.json").read_text())["identity"]: path
+            for path in aside}  # fmt: skip
+    assert {who: path.read_bytes().strip(b"\0") for who, path in told.items()} == {
+        "uid-1000": b"mine", "uid-1001": b"his",
+    }  # fmt: skip
+
+
+async def test_what_two_users_left_of_one_file_is_stored_for_both(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    """What is stored for the first one makes versions; they are none of another client's."""
+    client = make_client(b"0123456789")
+    client.tokens.add(BOB)
+    async with daemon(client, tmp_path) as first:
+        await first.write(0, b"A")
+        await first.write(2, b"B")
+        await first.write(4, b"C")
+        await first.write(6, b"his", BOB)
+
+    async def find_late(key: DirtyKey) -> Volume:
+        if key.who == BOB.text:
+            await trio.sleep(5)
+        return VOLUME
+
+    async with daemon(client, tmp_path, find_late):
+        await trio.sleep(60)
+    assert held(client) == b"A1B3C5his9"
+    assert not (tmp_path / "recovered").exists()
+
+
+async def test_a_file_with_the_longest_of_names_is_put_aside(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("the file is gone: what was left unstored is in")
+    client = make_client(b"0123456789")
+    async with daemon(client, tmp_path) as first:
+        await first.write(2, b"mine", path="/test.afs/" + "\N{EURO SIGN}" * 85)
+    client.failures[FILE] = StaleInode("the file does not exist any more")
+    async with daemon(client, tmp_path) as second:
+        assert not second.recovery.unstored()
+    assert len(list((tmp_path / "recovered").iterdir())) == 2
+
+
+async def test_nothing_is_left_of_what_could_not_be_put_aside_whole(
+    autojump_clock: MockClock,
+    tmp_path: Path,
+    expected_warnings: ExpectedWarnings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected_warnings("cannot be put aside: No space left on device")
+    expected_warnings("the file is gone: what was left unstored is in")
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    client.failures[FILE] = StaleInode("the file does not exist any more")
+
+    def full(*_: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dump", full)
+        async with daemon(client, tmp_path) as second:
+            await trio.sleep(300)
+            assert [one.size for one in second.recovery.unstored()] == [5]
+            assert not list((tmp_path / "recovered").iterdir())
+    async with daemon(client, tmp_path):
+        pass
+    assert len(list((tmp_path / "recovered").iterdir())) == 2
 
 
 @pytest.mark.parametrize("seed", range(60))

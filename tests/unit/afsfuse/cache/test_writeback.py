@@ -301,6 +301,37 @@ async def test_fsync_asks_for_the_disk_once(autojump_clock: MockClock) -> None:
         assert client.changes.statuses == [StatusChange(safe=True)]
 
 
+async def test_fsync_tells_nothing_of_what_is_stored_meanwhile(autojump_clock: MockClock) -> None:
+    client = client_with()
+    async with running(client) as cache:
+        one = await hand(cache)
+        one.write(0, b"data")
+        await one.settle()
+        client.line.rtt = 5.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: one.settle(safe=True))
+            await trio.sleep(1)
+            client.line.rtt = 0.002
+            bob = await hand(cache, BOB)
+            bob.write(4, b"more")
+            await bob.settle()
+            await bob.settle(safe=True)
+            assert [change.safe for change in client.changes.statuses] == [True, True]
+        await one.settle(safe=True)
+        assert len(client.changes.statuses) == 2, "all is on the disk"
+        one.write(8, b"!")
+        await one.settle()
+        client.line.rtt = 5.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: one.settle(safe=True))
+            await trio.sleep(1)
+            client.line.rtt = 0.002
+            bob.write(9, b"last")
+            await bob.settle()
+        await bob.settle(safe=True)
+        assert len(client.changes.statuses) == 4
+
+
 async def test_a_time_goes_along_with_the_data(autojump_clock: MockClock) -> None:
     client = client_with()
     async with running(client) as cache:

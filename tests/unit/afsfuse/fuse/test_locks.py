@@ -113,9 +113,10 @@ class Desk:
         start: int = 0,
         length: int = 0,
         wait: int = 0,
+        handle: int = 11,
     ) -> int:
         assert self.between.on_lock is not None
-        return self.between.on_lock(request, 5, 11, 99, command, type, start, length, 42, wait)
+        return self.between.on_lock(request, 5, handle, 99, command, type, start, length, 42, wait)
 
 
 @pytest.fixture
@@ -197,6 +198,36 @@ async def test_there_is_a_bound(desk: Desk, expected_warnings: ExpectedWarnings)
     desk.locking.at_once = False
     assert [desk.ask(number, wait=1) for number in range(3)] == [LATER] * 3
     assert desk.ask(9, wait=1) == errno.ENOLCK
+
+
+async def test_one_user_leaves_room_for_others(
+    monkeypatch: pytest.MonkeyPatch, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("refused with ENOLCK")
+    desk = Desk()
+    desk.requests = LockRequests(desk.locking, 8, user_of=lambda handle: handle % 2, shared=True)
+    monkeypatch.setattr(libfuse, "between", desk.between)
+    desk.requests.connect()
+    desk.locking.at_once = False
+    async with trio.open_nursery() as nursery:
+        await nursery.start(desk.requests.run)
+        assert [desk.ask(number, wait=1) for number in range(4)] == [LATER] * 4
+        assert desk.ask(4, wait=1) == errno.ENOLCK
+        assert desk.ask(5, wait=1, handle=12) == LATER
+        desk.between.on_interrupt(0)
+        assert await desk.between.answer(0) == errno.EINTR
+        assert desk.ask(6, wait=1) == LATER
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_unlocks_is_never_refused(desk: Desk) -> None:
+    """The range is free here by then, and its server must hear of that."""
+    desk.locking.at_once = False
+    desk.locking.free.set()
+    desk.locking.later = AfsError("taken", errno=errno.EAGAIN)
+    assert [desk.ask(number, wait=1) for number in range(3)] == [LATER] * 3
+    assert desk.ask(9, type=fcntl.F_UNLCK, wait=1) == LATER
+    assert await desk.between.answer(9) == errno.EAGAIN
 
 
 async def test_the_end_answers_everybody(desk: Desk) -> None:

@@ -58,7 +58,7 @@ def kernel() -> Iterator[FakeKernel]:
 
 @pytest.fixture
 def notifier(kernel: FakeKernel) -> Iterator[KernelNotifier]:
-    made = KernelNotifier(kernel, max_threads=4, idle_seconds=0.05)
+    made = KernelNotifier(kernel, max_threads=4, most_threads=4, idle_seconds=0.05)
     yield made
     for gate in kernel.gates.values():
         gate.set()
@@ -133,6 +133,30 @@ async def test_threads_are_bounded(notifier: KernelNotifier, kernel: FakeKernel)
         gate.set()
     assert await notifier.settled(None, 30)
     assert len(kernel.seen) == 20
+
+
+async def test_many_stuck_inodes_hold_up_nobody(kernel: FakeKernel) -> None:
+    notifier = KernelNotifier(
+        kernel, max_threads=2, most_threads=6, stuck_seconds=0.01, idle_seconds=0.05
+    )
+    for inode in range(5):
+        kernel.hold(inode)
+        notifier.invalidate_data(inode)
+    notifier.invalidate_data(10)
+    assert await notifier.settled([10], 30)
+    for inode in range(20, 30):
+        kernel.hold(inode)
+        notifier.invalidate_data(inode)
+    for _ in range(6):
+        await trio.to_thread.run_sync(kernel.entered.acquire)
+    await trio.sleep(0.1)
+    assert not kernel.entered.acquire(blocking=False), "there is a bound"
+    for gate in kernel.gates.values():
+        gate.set()
+    assert await notifier.settled(None, 30)
+    assert len(kernel.seen) == 16
+    wait_until(lambda: not notifier._threads)
+    assert notifier.close(30)
 
 
 async def test_threads_end_when_there_is_nothing_to_do(

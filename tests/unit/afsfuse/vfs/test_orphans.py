@@ -134,6 +134,101 @@ async def test_where_no_second_name_can_be_made_the_file_is_renamed(
         await soon(lambda: desk.on_server() == {"file"})
 
 
+async def test_a_file_that_was_renamed_and_not_replaced_gets_its_name_back(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    async with naming_desk(Leftovers(tmp_path)) as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.create("one/new")
+        desk.cell.faults.abort(fs.LINK, errno.EXDEV)
+        desk.cell.faults.delay(fs.RENAME, 0.0)
+        desk.cell.faults.abort(fs.RENAME, errno.EACCES)
+        assert await errno_of(desk.walk.rename("one/new", "one/file")) == errno.EACCES
+        assert desk.on_server() == {"file", "new"} == await desk.names()
+        assert (await desk.walk.entry("one/file", writable=True)).nlink == 1
+        desk.vfs.release(handle)
+        await trio.sleep(30)
+        assert desk.on_server() == {"file", "new"}
+        assert await desk.walk.read("one/file", writable=True) == b"contents"
+        assert notes_in(tmp_path) == ""
+
+
+async def test_a_file_whose_replacement_nobody_heard_of_can_be_read_still(
+    autojump_clock: object,
+) -> None:
+    async with naming_desk() as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.create("one/new")
+        desk.cell.faults.delay(fs.RENAME, 5.0, after=True)
+        with trio.move_on_after(1) as scope:
+            await desk.walk.rename("one/new", "one/file")
+        assert scope.cancelled_caught
+        await trio.sleep(30)
+        assert bytes(await desk.vfs.read(handle, 0, 99)) == b"contents"
+        desk.vfs.release(handle)
+        await soon(lambda: desk.on_server() == {"file"})
+
+
+async def test_who_removes_a_file_once_more_leaves_nothing_on_the_list(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    async with naming_desk(Leftovers(tmp_path)) as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        desk.cell.faults.delay(fs.RENAME, 5.0)
+        with trio.move_on_after(1) as scope:
+            await desk.walk.unlink("one/file")
+        assert scope.cancelled_caught
+        assert desk.on_server() == {"file"}
+        await desk.walk.unlink("one/file")
+        assert bytes(await desk.vfs.read(handle, 0, 99)) == b"contents"
+        desk.vfs.release(handle)
+        await soon(lambda: not desk.on_server())
+        assert notes_in(tmp_path) == ""
+
+
+async def test_a_file_that_cannot_have_its_name_back_stays_under_the_other(
+    autojump_clock: object, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    expected_warnings("may be the only name of what was b'file', and stays")
+    async with naming_desk(Leftovers(tmp_path)) as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.create("one/new")
+        desk.cell.faults.abort(fs.LINK, errno.EXDEV)
+        desk.cell.faults.delay(fs.RENAME, 0.0)
+        desk.cell.faults.abort(fs.RENAME, errno.EACCES, times=2)
+        assert await errno_of(desk.walk.rename("one/new", "one/file")) == errno.EACCES
+        desk.vfs.release(handle)
+        await trio.sleep(30)
+        (silly,) = desk.on_server() - {"new"}
+        assert await desk.walk.read(f"one/{silly}", writable=True) == b"contents"
+        assert notes_in(tmp_path) == ""
+
+
+async def test_who_removes_the_other_name_himself_leaves_nothing_behind(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    async with naming_desk(Leftovers(tmp_path)) as desk:
+        plant(desk, b"file")
+        await refresh(desk)
+        handle = await desk.open("one/file")
+        await desk.walk.unlink("one/file")
+        (silly,) = desk.on_server()
+        await desk.walk.unlink(f"one/{silly}")
+        assert not desk.on_server()
+        desk.vfs.release(handle)
+        await trio.sleep(10)
+        assert len(desk.vfs._orphans) == 0
+        assert notes_in(tmp_path) == ""
+
+
 async def test_what_was_left_is_removed_if_it_is_still_that(
     autojump_clock: object, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -139,6 +140,21 @@ def test_journals_of_the_dead_are_inherited_and_those_of_the_living_not(
     assert [path.read_bytes() for path in room.journals.iterdir()] == [b"the dead one's"]
     assert (where / "0" / "journal" / "1").exists()
     room.release()
+
+
+def test_all_journals_of_a_dead_daemon_are_told_to_be_of_one(tmp_path: Path) -> None:
+    """Only what it wrote last may be torn: any other that is has lost something."""
+    where = tmp_path / "cache"
+    take(where).release()
+    for number in (3, 5):
+        shutil.copytree(where / "0", where / str(number))
+        for name in ("1", "2"):
+            (where / str(number) / "journal" / name).write_bytes(b"")
+    room = take(where)
+    owners = [path.name.partition(".")[2] for path in sorted(room.journals.iterdir())]
+    room.release()
+    assert len(owners) == 4
+    assert len(set(owners)) == 2
 
 
 def test_rooms_long_abandoned_are_emptied(tmp_path: Path) -> None:
