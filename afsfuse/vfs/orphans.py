@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -182,7 +183,7 @@ class Orphans:
                 )
                 log.warning(
                     "%s in the volume %d may be the only name of what was %s, and stays",
-                    orphan.leftover.name, orphan.leftover.volume, name,
+                    orphan.leftover.name, orphan.leftover.volume, os.fsdecode(name),
                 )  # fmt: skip
 
     async def _give_back(self, orphan: _Orphan, name: bytes) -> bool:

@@ -195,7 +195,7 @@ async def test_who_removes_a_file_once_more_leaves_nothing_on_the_list(
 async def test_a_file_that_cannot_have_its_name_back_stays_under_the_other(
     autojump_clock: object, tmp_path: Path, expected_warnings: ExpectedWarnings
 ) -> None:
-    expected_warnings("may be the only name of what was b'file', and stays")
+    expected_warnings("may be the only name of what was file, and stays")
     async with naming_desk(Leftovers(tmp_path)) as desk:
         plant(desk, b"file")
         await refresh(desk)
