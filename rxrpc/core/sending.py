@@ -406,6 +406,11 @@ class Sending:
         self._mark_all_lost()
         self._stop_timers()
 
+    @property
+    def held(self) -> bool:
+        """Whether it waits for that."""
+        return self._hold_until > 0.0
+
     def resend_all(self, now: float) -> None:
         """Packets were too large for the way, which is wider or in pieces now: again at once."""
         self._mark_all_lost()
