@@ -6,6 +6,7 @@ import struct
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from rxrpc.core.losses import Losses
 from rxrpc.core.outcomes import describe
 from rxrpc.core.timers import NEVER
 from rxrpc.errors import CallAborted, CallError, ParseError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rxrpc.core.endpoint import EndpointCore
     from rxrpc.core.peer import Peer
     from rxrpc.security.base import ConnectionSecurity
+    from rxrpc.wire.ack import Ack, AckTrailer
 
 _ROUTE = struct.Struct("!3I")
 
@@ -71,6 +73,8 @@ class Connection(ABC):
         self.error: CallError | None = None
         self.armed = NEVER
         self._serial = 0
+        # Anybody can write anybody's address into packets that begin a connection to us.
+        self.losses = peer.losses if self.is_client else Losses()  # of what the peer sends
         peer.connections += 1
         self.context.journal.record(
             now, ConnectionOpened(peer.address, epoch, cid, service_id, self.is_client)
@@ -85,6 +89,10 @@ class Connection(ABC):
     def payload_size(self) -> int:
         """Bytes of payload in the largest DATA packet of a new call."""
         return self.security.capacity(self.peer.payload_size)
+
+    def learn_sizes(self, ack: Ack, trailer: AckTrailer) -> None:
+        """Take what an ACK says of the sizes of packets."""
+        self.peer.learn_sizes(trailer)
 
     @property
     def serial(self) -> int:

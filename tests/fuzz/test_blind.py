@@ -1,0 +1,70 @@
+"""Packets in the name of a peer by somebody who sees nothing of what we send, at our services."""
+
+import pytest
+
+from rxrpc.core.events import IncomingCall
+from rxrpc.core.parameters import Parameters
+from rxrpc.core.peer import Peer
+from rxrpc.wire.ack import Ack, AckReason, AckTrailer
+from rxrpc.wire.packet import CLIENT_INITIATED, HEADER, LAST_PACKET, PacketType
+from tests.pair.world import CLIENT, SERVER, SERVICE, Pair
+
+CID = 0x4000
+SMALL = AckTrailer(508, 508, 255, 1)
+
+
+class Blind:
+    """Writes the server's address into what he sends to its client, which has a service, too."""
+
+    def __init__(self) -> None:
+        self.pair = Pair(client=Parameters())
+        self.pair.client.services.add(next(iter(self.pair.server.services._entries.values())))
+        self.pair.finish(self.pair.call(b"the server is known, and its address proven"))
+        self.serial = 0
+
+    @property
+    def peer(self) -> Peer:
+        return self.pair.client._peers[SERVER]
+
+    def send(self, kind: PacketType, body: bytes, *, seq: int = 0, flags: int = 0) -> None:
+        self.serial += 1
+        header = HEADER.pack(
+            1, CID, 1, seq, self.serial, kind, flags | CLIENT_INITIATED, 0, 0, 0, SERVICE
+        )
+        self.pair.client.receive_datagram(header + body, SERVER, self.pair.now)
+        self.pair.client.datagrams_to_send(self.pair.now)
+
+
+def test_he_cannot_answer_a_ping() -> None:
+    blind = Blind()
+    blind.pair.now += 100.0  # the proof of the address is no longer good
+    blind.send(PacketType.DATA, b"forged", seq=1, flags=LAST_PACKET)
+    for serial in range(100):
+        blind.send(PacketType.ACK, Ack(1, 0, serial, AckReason.PING_RESPONSE).build())
+    assert not blind.peer.is_reached(blind.pair.now)
+    assert blind.pair.client.admission.unproven == 1
+    assert not any(isinstance(event, IncomingCall) for event in blind.pair.client.events())
+
+
+def test_he_cannot_make_our_packets_small() -> None:
+    blind = Blind()
+    before = blind.peer.mtu
+    blind.send(PacketType.DATA, b"forged", seq=1)
+    for reason in (AckReason.PING, AckReason.IDLE):
+        for serial in range(100):
+            blind.send(PacketType.ACK, Ack(1, 0, serial, reason, trailer=SMALL).build())
+    assert blind.peer.mtu == before
+
+
+def test_he_cannot_make_a_line_look_bad() -> None:
+    blind = Blind()
+    for seq in range(1, 250, 6):
+        blind.send(PacketType.DATA, b"forged", seq=seq)
+    assert not blind.peer.losses.seen(blind.pair.now)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_client_that_hears_us_can(seed: int) -> None:
+    pair = Pair(seed=seed)
+    assert pair.finish(pair.call(b"question")) == b"question"
+    assert pair.server._peers[CLIENT].is_reached(pair.now)
