@@ -46,6 +46,7 @@ _TIMERS = 2000
 KEEPS_TOLD = 8
 """Of what keeps a tree. A process that cannot be looked into may keep all trees, and there may be
 hundreds of those; and below one tree there may be thousands."""
+_REPORT_PAUSE = 0.25  # seconds between the beginnings of two reports, at least
 _AT_A_TIME = 256  # trees told of, until others may have their turn
 _BARE = 600.0  # seconds between two looks at volumes in no tree, where trees do not expire
 _SWEEP = 15.0  # seconds between two looks at which trees are used, at most
@@ -138,6 +139,10 @@ class Expiry:
         self._period = period
         self._much_went = trio.Event()
         self._going = trio.Lock()  # one pass at a time
+        self._reporting = trio.Lock()
+        self._reports: list[TreeReport] = []  # for those who wait for it
+        self._asked = self._answered = 0  # times that a report was asked for
+        self._next_report = -math.inf
         self.survey: Callable[[], Awaitable[Survey]] = no_survey
         """Who is inside without having asked; see `afsfuse.fuse.usage`."""
         self.keepers: list[Callable[[], Iterable[Use]]] = []
@@ -345,7 +350,26 @@ class Expiry:
         ]
 
     async def report(self) -> list[TreeReport]:
-        """All trees, those around others first."""
+        """All trees, those around others first.
+
+        It looks at all processes of the machine, and any user may ask: so all who ask meanwhile
+        share the next report, and some time lies between two.
+        """
+        self._asked += 1
+        mine = self._asked
+        async with self._reporting:
+            if mine > self._answered:
+                await trio.sleep_until(self._next_report)
+                self._next_report = trio.current_time() + _REPORT_PAUSE
+                asked = self._asked
+                self._reports = await self._look_at_all()
+                self._answered = asked
+            reports = self._reports
+            if not self._reporting.statistics().tasks_waiting:
+                self._reports = []  # it holds trees, and through them volumes
+        return reports
+
+    async def _look_at_all(self) -> list[TreeReport]:
         kept = await self._all_keeps()
         now = trio.current_time()
         self._trees.sweep(now)
