@@ -286,7 +286,8 @@ class Sending:
     def _read_table(self, acks: bytes) -> list[Outgoing]:
         """Mark packets that have arrived; those that had not been acknowledged before.
 
-        A peer may drop a packet that it has acknowledged here, and says so in a later table.
+        A peer may drop a packet that it has acknowledged here, and says so in a later table. It has
+        no room then, or is none of good will, so that counts for a loss.
         """
         newly: list[Outgoing] = []
         for packet, flag in zip(self._sent, acks, strict=False):
@@ -303,6 +304,9 @@ class Sending:
                 packet.acked = False
                 packet.lost = True
                 self._lost += 1
+                self.congestion.on_lost(
+                    packet.transmission, self._transmissions + 1, self._in_flight
+                )
         return newly
 
     def _on_progress(self, new: list[Outgoing], ack: Ack, now: float) -> None:
