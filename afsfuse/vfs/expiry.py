@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import trio
 import trio.lowlevel
 
+from afsfuse.cell.sharing import Rounds
 from afsfuse.vfs.inodes import Node
 from afsfuse.vfs.trees import Keep, Survey, depth, is_top
 
@@ -139,10 +140,7 @@ class Expiry:
         self._period = period
         self._much_went = trio.Event()
         self._going = trio.Lock()  # one pass at a time
-        self._reporting = trio.Lock()
-        self._reports: list[TreeReport] = []  # for those who wait for it
-        self._asked = self._answered = 0  # times that a report was asked for
-        self._next_report = -math.inf
+        self._reports = Rounds(self._look_at_all, _REPORT_PAUSE)
         self.survey: Callable[[], Awaitable[Survey]] = no_survey
         """Who is inside without having asked; see `afsfuse.fuse.usage`."""
         self.keepers: list[Callable[[], Iterable[Use]]] = []
@@ -352,22 +350,9 @@ class Expiry:
     async def report(self) -> list[TreeReport]:
         """All trees, those around others first.
 
-        It looks at all processes of the machine, and any user may ask: so all who ask meanwhile
-        share the next report, and some time lies between two.
+        It looks at all processes of the machine, and any user may ask: see `Rounds`.
         """
-        self._asked += 1
-        mine = self._asked
-        async with self._reporting:
-            if mine > self._answered:
-                await trio.sleep_until(self._next_report)
-                self._next_report = trio.current_time() + _REPORT_PAUSE
-                asked = self._asked
-                self._reports = await self._look_at_all()
-                self._answered = asked
-            reports = self._reports
-            if not self._reporting.statistics().tasks_waiting:
-                self._reports = []  # it holds trees, and through them volumes
-        return reports
+        return await self._reports.next()
 
     async def _look_at_all(self) -> list[TreeReport]:
         kept = await self._all_keeps()

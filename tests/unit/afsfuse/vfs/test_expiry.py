@@ -484,4 +484,4 @@ async def test_whoever_asks_what_is_in_use_shares_one_look(autojump_clock: MockC
         assert looks < 45
         assert all(told)
         await kernel.walk("home.org/a/folder")
-        assert not expiry._reports
+        assert not expiry._reports._result
