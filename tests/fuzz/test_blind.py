@@ -5,6 +5,7 @@ import pytest
 from rxrpc.core.events import IncomingCall
 from rxrpc.core.parameters import Parameters
 from rxrpc.core.peer import Peer
+from rxrpc.trace import DropReason
 from rxrpc.wire.ack import Ack, AckReason, AckTrailer
 from rxrpc.wire.packet import CLIENT_INITIATED, HEADER, LAST_PACKET, PacketType
 from tests.pair.world import CLIENT, SERVER, SERVICE, Pair
@@ -26,10 +27,12 @@ class Blind:
     def peer(self) -> Peer:
         return self.pair.client._peers[SERVER]
 
-    def send(self, kind: PacketType, body: bytes, *, seq: int = 0, flags: int = 0) -> None:
+    def send(
+        self, kind: PacketType, body: bytes, *, seq: int = 0, flags: int = 0, cid: int = CID
+    ) -> None:
         self.serial += 1
         header = HEADER.pack(
-            1, CID, 1, seq, self.serial, kind, flags | CLIENT_INITIATED, 0, 0, 0, SERVICE
+            1, cid, 1, seq, self.serial, kind, flags | CLIENT_INITIATED, 0, 0, 0, SERVICE
         )
         self.pair.client.receive_datagram(header + body, SERVER, self.pair.now)
         self.pair.client.datagrams_to_send(self.pair.now)
@@ -61,6 +64,22 @@ def test_he_cannot_make_a_line_look_bad() -> None:
     for seq in range(1, 250, 6):
         blind.send(PacketType.DATA, b"forged", seq=seq)
     assert not blind.peer.losses.seen(blind.pair.now)
+
+
+def test_he_cannot_keep_out_the_calls_of_whose_address_he_has() -> None:
+    blind = Blind()
+    pair = blind.pair
+    entry = next(iter(pair.client.services._entries.values()))
+    entry.whole = True
+    for number in range(1000):
+        blind.send(PacketType.DATA, b"to be continued", seq=1, cid=number * 4)
+    assert pair.client.admission.calls <= pair.client.parameters.max_unproven_calls
+    assert not [event for event in pair.client.events() if isinstance(event, IncomingCall)]
+    for number in range(1000, 1032):
+        blind.send(PacketType.DATA, b"whole", seq=1, flags=LAST_PACKET, cid=number * 4)
+    shown = [event for event in pair.client.events() if isinstance(event, IncomingCall)]
+    assert len(shown) == 32
+    assert not pair.client_trace.drops[DropReason.TOO_MANY]
 
 
 @pytest.mark.parametrize("seed", range(3))
