@@ -181,8 +181,7 @@ class Call(HotPath):
             return
         self._heard_from(now)
         peer = self._connection.peer
-        if ack.trailer is not None:
-            self._connection.learn_sizes(ack, ack.trailer)
+        self._connection.on_ack(ack)
         if ack.reason == AckReason.PING_RESPONSE and ack.serial == self._ping_serial != 0:
             peer.rtt.on_sample(now - self._clocks.pinged, now)
             self._ping_serial = 0
@@ -363,7 +362,7 @@ class Call(HotPath):
                 for _ in range(receiving.reminders.copies):
                     self._packets.ack(receiving, receiving.urgent, receiving.urgent_serial, now)
                 receiving.on_acknowledged()
-                if self.state in _INCOMING:
+                if self.state in _INCOMING and self._connection.hears_us:
                     rtt = peer.rtt.smoothed
                     rtt = rtt if rtt is not None else _USUAL_RTT
                     receiving.expect_more(now, rtt, lossy=losses.seen(now))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rxrpc.core.endpoint import EndpointCore
     from rxrpc.core.peer import Peer
     from rxrpc.security.base import ConnectionSecurity
-    from rxrpc.wire.ack import Ack, AckTrailer
+    from rxrpc.wire.ack import Ack
 
 _ROUTE = struct.Struct("!3I")
 
@@ -90,9 +90,15 @@ class Connection(ABC):
         """Bytes of payload in the largest DATA packet of a new call."""
         return self.security.capacity(self.peer.payload_size)
 
-    def learn_sizes(self, ack: Ack, trailer: AckTrailer) -> None:
-        """Take what an ACK says of the sizes of packets."""
-        self.peer.learn_sizes(trailer)
+    @property
+    def hears_us(self) -> bool:
+        """Whether whoever sends is the one who gets what we send: who knows our epoch and cid."""
+        return True
+
+    def on_ack(self, ack: Ack) -> None:
+        """An ACK that makes sense has come: take what it says of the sizes of packets."""
+        if ack.trailer is not None:
+            self.peer.learn_sizes(ack.trailer)
 
     @property
     def serial(self) -> int:

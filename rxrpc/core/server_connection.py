@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import random
 
     from rxrpc.core.services import ServiceEntry
-    from rxrpc.wire.ack import Ack, AckTrailer
+    from rxrpc.wire.ack import Ack
 
 
 # A ping to a stranger. His first packet counts as one at least: requests of AFS without arguments
@@ -51,8 +51,13 @@ class ServerConnection(Connection):
         """
         self._serial = self._origin = rng.getrandbits(_SERIAL_BITS)
 
-    def learn_sizes(self, ack: Ack, trailer: AckTrailer) -> None:
-        """Take what an ACK says of the sizes of packets: of all to the client, or of ours.
+    @property
+    def hears_us(self) -> bool:
+        """Whether the client has named a packet of ours, on this very connection."""
+        return self._hears_us or not self.context.parameters.check_reach
+
+    def on_ack(self, ack: Ack) -> None:
+        """An ACK that makes sense has come. Its sizes are of all packets to the client, or of ours.
 
         Somebody who writes another's address into his packets must not make those small that go
         there. Who names a packet of ours hears us.
@@ -60,8 +65,9 @@ class ServerConnection(Connection):
         behind = (ack.serial - self._origin) & MASK
         self._hears_us = self._hears_us or 0 < behind <= (self._serial - self._origin) & MASK
         if self._hears_us:
-            super().learn_sizes(ack, trailer)
-        self._asked_mtu = min(trailer.max_mtu, trailer.interface_mtu)
+            super().on_ack(ack)
+        if ack.trailer is not None:
+            self._asked_mtu = min(ack.trailer.max_mtu, ack.trailer.interface_mtu)
 
     @property
     def payload_size(self) -> int:
