@@ -131,7 +131,7 @@ class CallbackService:
         self._uuid = uuid
 
     def _make_service(self) -> Service:
-        service = Service(cb.RXAFSCB)
+        service = Service(cb.RXAFSCB, whole=True)  # so nobody can have handlers wait for him
         service.handles(cb.CALL_BACK)(self._call_back)
         service.handles(cb.INIT_CALL_BACK_STATE)(self._init_state)
         service.handles(cb.INIT_CALL_BACK_STATE2)(self._init_state2)

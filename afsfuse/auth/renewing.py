@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ LOOK_SECONDS = 30.0
 """Between two looks, at most, and between two attempts at a renewal that failed."""
 _LEAST_SECONDS = 1.0
 _DUE = 0.75  # of a token's life
+_AT_ONCE = 8  # processes
 LOCK = "renewing.lock"
 
 
@@ -53,6 +55,8 @@ class Renewer:
         self._clock = clock
         self._perform = perform or in_a_process
         self._failing: set[tuple[Identity, str]] = set()
+        self._tried: dict[tuple[Identity, str], float] = {}  # and when
+        self._limit = trio.CapacityLimiter(_AT_ONCE)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew until cancelled."""
@@ -72,18 +76,35 @@ class Renewer:
             os.close(lock)
 
     async def look(self) -> float:
-        """Renew what is due. -> seconds until the next look"""
-        pause = LOOK_SECONDS
-        kept = self._store.renewals()
-        self._failing &= {(identity, renewal.wanted.cell) for identity, renewal in kept}
-        for identity, renewal in kept:
-            rest = self._rest(identity, renewal)
-            if rest <= 0:
+        """Renew what is due. -> seconds until the next look
+
+        One after the other for each user, and for all users at once: whose KDC is silent holds up
+        nobody else, and his own tokens that were tried last come first at the next look.
+        """
+        kept = {(identity, each.wanted.cell): each for identity, each in self._store.renewals()}
+        self._failing &= kept.keys()
+        self._tried = {key: when for key, when in self._tried.items() if key in kept}
+        due: dict[int, list[tuple[Identity, Renewal]]] = {}
+        for key in sorted(kept, key=lambda key: self._tried.get(key, -inf)):
+            uid = self._uid_of(key[0])
+            if uid is not None and self._rest(key[0], kept[key]) <= 0:
+                due.setdefault(uid, []).append((key[0], kept[key]))
+        until = trio.current_time() + LOOK_SECONDS
+        async with trio.open_nursery() as nursery:
+            for of_user in due.values():
+                nursery.start_soon(self._renew_some, of_user, until)
+        rests = [self._rest(identity, renewal) for identity, renewal in self._store.renewals()]
+        pause = min((rest for rest in rests if rest > 0), default=LOOK_SECONDS)
+        return max(min(pause, LOOK_SECONDS), _LEAST_SECONDS)
+
+    async def _renew_some(self, due: list[tuple[Identity, Renewal]], until: float) -> None:
+        """Renew tokens of one user, as many as there is time for."""
+        for identity, renewal in due:
+            async with self._limit:
+                if trio.current_time() >= until:
+                    return
+                self._tried[identity, renewal.wanted.cell] = trio.current_time()
                 await self._renew(identity, renewal)
-                rest = self._rest(identity, renewal)
-            if rest > 0:
-                pause = min(pause, rest)
-        return max(pause, _LEAST_SECONDS)
 
     def _rest(self, identity: Identity, renewal: Renewal) -> float:
         """Seconds until the token is to be renewed."""
@@ -94,8 +115,11 @@ class Renewer:
 
     async def _renew(self, identity: Identity, renewal: Renewal) -> None:
         cell = renewal.wanted.cell
+        uid = self._uid_of(identity)
+        if uid is None or (identity, renewal) not in self._store.renewals():
+            return  # it is nobody's any more
         try:
-            token, again = await self._perform(renewal, self._uid_of(identity))
+            token, again = await self._perform(renewal, uid)
             if (identity, renewal) not in self._store.renewals():
                 return  # dropped or replaced meanwhile
             self._store.set(identity, token)
@@ -114,10 +138,14 @@ class Renewer:
                 self._failing.discard((identity, cell))
                 log.info("the token of %s for %s is renewed again", identity, cell)
 
-    def _uid_of(self, identity: Identity) -> int:
-        """The user whose token it is; whoever began the PAG."""
-        pag = self._store.pags.get(identity.pag or "")
-        return pag.uid if pag is not None else identity.uid or 0
+    def _uid_of(self, identity: Identity) -> int | None:
+        """The user whose token it is; whoever began the PAG. None when that has ended: with what
+        he has handed over nothing is done in another name, least of all root's.
+        """
+        if identity.pag is None:
+            return identity.uid
+        pag = self._store.pags.get(identity.pag)
+        return None if pag is None else pag.uid
 
 
 def _locked(descriptor: int) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -20,7 +21,7 @@ _FAILURES_MAX = 4096  # names without a cell that are remembered
 _DISCOVERED_MAX = 1024  # cells found in the DNS that are remembered
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Cell:
     """A cell. There is one object for each; what the DNS says of it may change.
 
@@ -34,6 +35,8 @@ class Cell:
     description: str = ""
     expires: float = inf
     """When the DNS is to be asked again, on trio's clock."""
+    asked: float = -inf
+    """When somebody last asked for it, on trio's clock."""
 
     def __str__(self) -> str:
         return self.name
@@ -60,6 +63,8 @@ class CellDirectory:
         self.aliases = dict(files.aliases)
         self._configured = {entry.name: _cell_of(entry) for entry in files.cells.values()}
         self._discovered: OrderedDict[str, Cell] = OrderedDict()
+        self._rested: WeakValueDictionary[str, Cell] = WeakValueDictionary()
+        """Cells that made room for others while somebody used them."""
         self._used: dict[str, None] = {}
         self._failures: OrderedDict[str, tuple[AfsError, float]] = OrderedDict()
         self._lookups: Shared[str, Cell] = Shared()
@@ -83,7 +88,7 @@ class CellDirectory:
         for entry in files.cells.values():
             fresh = _cell_of(entry)
             known = self._configured.pop(entry.name, None)
-            cell = known or self._discovered.pop(entry.name, None) or fresh
+            cell = known or self._found(entry.name) or fresh
             if known is None or (cell.vl_servers, cell.linked) != (fresh.vl_servers, fresh.linked):
                 changes.append(f"cell {entry.name}")
             if entry.servers:  # else the DNS knows better than the file
@@ -109,7 +114,7 @@ class CellDirectory:
         folded = name.lower()
         if not is_cell_name(folded) or folded in self.aliases:
             raise CellUnknown("this cannot be the name of a cell", cell=name)
-        cell = self._configured.get(folded) or self._discovered.pop(folded, None)
+        cell = self._configured.get(folded) or self._found(folded)
         cell = self._configured[folded] = cell or Cell(folded, ())
         cell.vl_servers, cell.linked, cell.expires = tuple(servers), linked, inf
         self._failures.pop(folded, None)
@@ -141,8 +146,8 @@ class CellDirectory:
         return folded in self._configured or folded in self.aliases
 
     def cells(self) -> tuple[Cell, ...]:
-        """The cells of `known_cells`. Until files are read anew a cell keeps its place, so its
-        index is a number for it.
+        """The cells of `known_cells`. Until files are read anew, or a thousand cells were
+        found in the DNS, a cell keeps its place, so its index is a number for it.
         """
         return (*self._configured.values(), *self._discovered.values())
 
@@ -163,6 +168,7 @@ class CellDirectory:
                 cell = await self._lookups.run(folded, lambda: self._ask(folded, cell))
             elif cell is None or not cell.vl_servers:
                 raise failure[0].again()
+        cell.asked = now
         self._used[cell.name] = None
         return cell
 
@@ -183,10 +189,20 @@ class CellDirectory:
         return cell
 
     def _discover(self, name: str) -> Cell:
-        if len(self._discovered) >= _DISCOVERED_MAX:
-            raise CellUnknown("too many cells are in use", cell=name)
-        cell = self._discovered[name] = Cell(name, ())
+        """A cell that the DNS knows. The one asked for longest ago makes room, as whoever has a
+        domain of his own can ask for any number.
+        """
+        while len(self._discovered) >= _DISCOVERED_MAX:
+            oldest = min(self._discovered.values(), key=lambda cell: cell.asked)
+            del self._discovered[oldest.name]
+            self._used.pop(oldest.name, None)
+            self._rested[oldest.name] = oldest
+        cell = self._discovered[name] = self._rested.get(name) or Cell(name, ())
         return cell
+
+    def _found(self, name: str) -> Cell | None:
+        """A cell that was found in the DNS, which the caller takes over."""
+        return self._discovered.pop(name, None) or self._rested.get(name)
 
     def _remember_failure(self, name: str, error: AfsError) -> None:
         self._failures[name] = (error, trio.current_time() + _RETRY_AFTER)

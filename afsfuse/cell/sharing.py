@@ -1,11 +1,14 @@
 """Work that several tasks want at the same time and that is done once."""
 
 from collections.abc import Awaitable, Callable, Hashable
+from math import inf
 from typing import Generic, NoReturn, TypeVar
 
 import trio
 
 from afsfuse.errors import AfsError
+
+_REST, _REST_MOST = 3.0, 2.0  # times as long as a round took, and seconds
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -47,6 +50,41 @@ class Shared(Generic[K, V]):
         finally:
             del self._flights[key]
             flight.done.set()
+
+
+class Rounds(Generic[V]):
+    """Work that looks at much, and that any user may ask for, in one round after the other.
+
+    All who ask before a round begins share it, so that nobody is told of what was before he asked.
+    Between two rounds there is some time, the more the longer they take.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[V]], pause: float) -> None:
+        """`pause`: seconds between the beginnings of two rounds, at least."""
+        self._work = work
+        self._pause = pause
+        self._turn = trio.Lock()
+        self._asked = self._told = 0  # how often it was asked for, and for how many of these done
+        self._next_at = -inf
+        self._result: list[V] = []
+
+    async def next(self) -> V:
+        """The result of the next round."""
+        self._asked += 1
+        mine = self._asked
+        async with self._turn:
+            if mine > self._told:
+                await trio.sleep_until(self._next_at)
+                began, asked = trio.current_time(), self._asked
+                self._next_at = began + self._pause
+                self._result = [await self._work()]
+                rest = min(_REST * (trio.current_time() - began), _REST_MOST)
+                self._next_at = max(self._next_at, trio.current_time() + rest)
+                self._told = asked
+            (result,) = self._result
+            if not self._turn.statistics().tasks_waiting:
+                self._result.clear()  # what it holds is not to live for its sake
+        return result
 
 
 def _raiser(error: AfsError) -> Callable[[], NoReturn]:

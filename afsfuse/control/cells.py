@@ -7,6 +7,7 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.cell.addresses import MAX_SERVERS, refusal
+from afsfuse.cell.sharing import Rounds
 from afsfuse.control.verbs import require_owner
 from afsfuse.errors import ControlRefused
 from afsfuse.interfaces import vldb
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL_MAX = 600
 """Seconds. Source: fs_checkservers(1)."""
+_CHECK_PAUSE = 0.25  # seconds between the beginnings of two checks of all records, at least
 
 
 class CellVerbs:
@@ -38,6 +40,7 @@ class CellVerbs:
         self._locator = locator
         self._client = client
         self._forgetting = forgetting
+        self._checks = Rounds(self._check_all, _CHECK_PAUSE)
         self.verbs: dict[str, Verb] = {
             "cells": self._list,
             "new-cell": self._new_cell,
@@ -126,9 +129,12 @@ class CellVerbs:
         return {"seconds": self._client.probe_interval, "before": before}
 
     async def _check_volumes(self, request: Request, peer: Peer) -> dict[str, Any]:
+        await self._checks.next()
+        return {}
+
+    async def _check_all(self) -> None:
         self._forgetting.all_targets()
         await self._locator.check_all()
-        return {}
 
 
 def _shown(cell: Cell) -> dict[str, Any]:

@@ -36,6 +36,11 @@ class Outlet:
             self._lines.append(line)
         self._news.set()
 
+    @property
+    def waiting(self) -> int:
+        """Lines that the reader has still to take."""
+        return len(self._lines)
+
     def close(self) -> None:
         """There is no more to tell."""
         self._closed = True

@@ -41,6 +41,8 @@ VL_PORT = 7003
 SHORTEST, LONGEST = 0.5, 3600.0
 """Seconds between two pictures that somebody may ask for."""
 
+_PICTURES_MAX = 2  # that wait for one reader: each tells of all trees, and is soon an old one
+
 OPERATIONS_SHOWN = 100
 """Of those under way, the oldest; more are only counted."""
 
@@ -142,7 +144,8 @@ class Overview:
         if not isinstance(every, int | float) or not SHORTEST <= every <= LONGEST:
             raise ControlRefused(f"a period from {SHORTEST} to {LONGEST:.0f} seconds is expected")
         while True:
-            outlet.put(self.shown(peer))
+            if outlet.waiting < _PICTURES_MAX:
+                outlet.put(self.shown(peer))
             await trio.sleep(every)
 
     def shown(self, peer: Peer) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import trio
 import trio.lowlevel
 
+from afsfuse.cell.sharing import Rounds
 from afsfuse.vfs.inodes import Node
 from afsfuse.vfs.trees import Keep, Survey, depth, is_top
 
@@ -46,6 +47,7 @@ _TIMERS = 2000
 KEEPS_TOLD = 8
 """Of what keeps a tree. A process that cannot be looked into may keep all trees, and there may be
 hundreds of those; and below one tree there may be thousands."""
+_REPORT_PAUSE = 0.25  # seconds between the beginnings of two reports, at least
 _AT_A_TIME = 256  # trees told of, until others may have their turn
 _BARE = 600.0  # seconds between two looks at volumes in no tree, where trees do not expire
 _SWEEP = 15.0  # seconds between two looks at which trees are used, at most
@@ -138,6 +140,7 @@ class Expiry:
         self._period = period
         self._much_went = trio.Event()
         self._going = trio.Lock()  # one pass at a time
+        self._reports = Rounds(self._look_at_all, _REPORT_PAUSE)
         self.survey: Callable[[], Awaitable[Survey]] = no_survey
         """Who is inside without having asked; see `afsfuse.fuse.usage`."""
         self.keepers: list[Callable[[], Iterable[Use]]] = []
@@ -345,7 +348,13 @@ class Expiry:
         ]
 
     async def report(self) -> list[TreeReport]:
-        """All trees, those around others first."""
+        """All trees, those around others first.
+
+        It looks at all processes of the machine, and any user may ask: see `Rounds`.
+        """
+        return await self._reports.next()
+
+    async def _look_at_all(self) -> list[TreeReport]:
         kept = await self._all_keeps()
         now = trio.current_time()
         self._trees.sweep(now)

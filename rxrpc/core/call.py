@@ -181,8 +181,7 @@ class Call(HotPath):
             return
         self._heard_from(now)
         peer = self._connection.peer
-        if ack.trailer is not None:
-            peer.learn_sizes(ack.trailer)
+        self._connection.on_ack(ack)
         if ack.reason == AckReason.PING_RESPONSE and ack.serial == self._ping_serial != 0:
             peer.rtt.on_sample(now - self._clocks.pinged, now)
             self._ping_serial = 0
@@ -358,15 +357,15 @@ class Call(HotPath):
             peer.heard = self.heard  # the hot path leaves that to us
             receiving.schedule_ack(now)
             if receiving.urgent is not None:
-                peer.losses.count(receiving.pending, receiving.missed, now)
+                losses = self._connection.losses
+                losses.count(receiving.pending, receiving.missed, now)
                 for _ in range(receiving.reminders.copies):
                     self._packets.ack(receiving, receiving.urgent, receiving.urgent_serial, now)
                 receiving.on_acknowledged()
-                if self.state in _INCOMING:
+                if self.state in _INCOMING and self._connection.hears_us:
                     rtt = peer.rtt.smoothed
-                    receiving.expect_more(
-                        now, rtt if rtt is not None else _USUAL_RTT, lossy=peer.losses.seen(now)
-                    )
+                    rtt = rtt if rtt is not None else _USUAL_RTT
+                    receiving.expect_more(now, rtt, lossy=losses.seen(now))
             if receiving.ack_at < self.armed:
                 self.context.timers.arm(self, receiving.ack_at)
         if self.over:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rxrpc.core.call import Call
 from rxrpc.core.pathsize import PathSize
 from rxrpc.core.states import CallState
-from rxrpc.core.timers import NEVER
+from rxrpc.core.timers import MOST_DOUBLINGS, NEVER
 from rxrpc.errors import CallBusy, CallTimeout, PhaseError
 
 if TYPE_CHECKING:
@@ -97,7 +97,10 @@ class ClientCall(Call):
         if now - self._busy_since >= self._clocks.busy_time:
             self.fail(CallBusy(), now)
             return
-        delay = min(parameters.busy_delay * 2**self._busy_count, parameters.max_busy_delay)
+        if self.sending.held:
+            return  # each packet of the request is told so
+        doublings = min(self._busy_count, MOST_DOUBLINGS)
+        delay = min(parameters.busy_delay * 2.0**doublings, parameters.max_busy_delay)
         self._busy_count += 1
         self.sending.hold(now + delay)
         self.context.timers.update(self)
@@ -162,7 +165,8 @@ class ClientCall(Call):
         due = super()._ping_due()
         if self.state is CallState.AWAITING and self._connection.peer.losses.seen(self.heard):
             # The reply may have begun, and be lost: see `rxrpc.core.reminders`.
-            early = self.context.parameters.lossy_ping_delay * 2.0**self._asked
+            doublings = min(self._asked, MOST_DOUBLINGS)
+            early = self.context.parameters.lossy_ping_delay * 2.0**doublings
             due = min(due, max(self.sending.acked_at, self._clocks.pinged) + early)
         return due
 

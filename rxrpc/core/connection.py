@@ -6,6 +6,7 @@ import struct
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from rxrpc.core.losses import Losses
 from rxrpc.core.outcomes import describe
 from rxrpc.core.timers import NEVER
 from rxrpc.errors import CallAborted, CallError, ParseError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rxrpc.core.endpoint import EndpointCore
     from rxrpc.core.peer import Peer
     from rxrpc.security.base import ConnectionSecurity
+    from rxrpc.wire.ack import Ack
 
 _ROUTE = struct.Struct("!3I")
 
@@ -71,6 +73,8 @@ class Connection(ABC):
         self.error: CallError | None = None
         self.armed = NEVER
         self._serial = 0
+        # Anybody can write anybody's address into packets that begin a connection to us.
+        self.losses = peer.losses if self.is_client else Losses()  # of what the peer sends
         peer.connections += 1
         self.context.journal.record(
             now, ConnectionOpened(peer.address, epoch, cid, service_id, self.is_client)
@@ -85,6 +89,16 @@ class Connection(ABC):
     def payload_size(self) -> int:
         """Bytes of payload in the largest DATA packet of a new call."""
         return self.security.capacity(self.peer.payload_size)
+
+    @property
+    def hears_us(self) -> bool:
+        """Whether whoever sends is the one who gets what we send: who knows our epoch and cid."""
+        return True
+
+    def on_ack(self, ack: Ack) -> None:
+        """An ACK that makes sense has come: take what it says of the sizes of packets."""
+        if ack.trailer is not None:
+            self.peer.learn_sizes(ack.trailer)
 
     @property
     def serial(self) -> int:

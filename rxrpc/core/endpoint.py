@@ -76,6 +76,7 @@ class EndpointCore:
         rng = rng or random.SystemRandom()
         self.epoch = rng.getrandbits(32) & ~_EPOCH_CLEAR | _EPOCH_FIXED
         self._next_cid = rng.getrandbits(32) & _CID_MASK
+        self._rng = rng
         self._routes = self.context.routes
         self._connections: dict[ConnectionKey, Connection] = {}
         self._server_connections: dict[ConnectionKey, ServerConnection] = {}  # longest idle first
@@ -164,7 +165,7 @@ class EndpointCore:
         """The way to a service; the same for equal keys while it is in use. Sends nothing."""
         bundle = self._bundles.get(key)
         if bundle is None:
-            peer = self._peer(key.address) or Peer(key.address, self.context)
+            peer = self._peers.get(key.address) or Peer(key.address, self.context)
             bundle = Bundle(self, key, peer)
         return bundle
 
@@ -172,7 +173,7 @@ class EndpointCore:
         """A call is about to begin; the bundle that carries it."""
         active = self._bundles.get(bundle.key)
         if active is None:
-            peer = self._peer(bundle.key.address)
+            peer = self._peers.get(bundle.key.address)
             if peer is None:
                 self._forget_idle_peers(now)
                 peer = self._add_peer(bundle.key.address)
@@ -384,7 +385,7 @@ class EndpointCore:
             journal.drop(now, address, DropReason.UNKNOWN_SERVICE, header)
             self._refuse(header, length, address, now)
             return None
-        peer = self._peer(address) or self._new_stranger(address, now)
+        peer = self._peers.get(address) or self._new_stranger(address, now)
         if peer is None or not self._make_room(now):
             journal.drop(now, address, DropReason.TOO_MANY, header)
             return None
@@ -397,6 +398,7 @@ class EndpointCore:
         )  # fmt: skip
         connection.service = service
         connection.asked_id = header.service_id
+        connection.count_from(self._rng)
         self._connections[connection.key] = connection
         self._server_connections[connection.key] = connection
         self.context.timers.update(connection)  # it may never carry a call
@@ -449,9 +451,6 @@ class EndpointCore:
         """A server connection has no call any more: it is now the one that was idle least."""
         del self._server_connections[connection.key]
         self._server_connections[connection.key] = connection
-
-    def _peer(self, address: Address) -> Peer | None:
-        return self._peers.get(address)
 
     def _add_peer(self, address: Address) -> Peer:
         peer = self._peers[address] = Peer(address, self.context)

@@ -34,7 +34,7 @@ class Peer:
         self.address = address
         self._context = context
         self.rtt = RttEstimator(context.parameters)
-        self.losses = Losses()  # of what the peer sends
+        self.losses = Losses()  # of what the peer sends in calls of ours
         self._asked_mtu = MAX_DATAGRAM  # what the peer takes
         self._path_mtu = MAX_DATAGRAM  # what the way takes
         self._narrow_until = 0.0  # 0: datagrams of every size are tried

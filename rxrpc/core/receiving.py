@@ -41,6 +41,7 @@ class Receiving:
         "_latest",
         "_quick",
         "_sinks",
+        "_told",
         "ack_at",
         "bytes",
         "complete",
@@ -85,6 +86,7 @@ class Receiving:
         self._highest = first  # of those held
         self._latest = 0  # serial of that one
         self.delivered = first  # all before this one are acknowledged for good
+        self._told = first  # `delivered` in the latest ACK
         # What waits to be read, and where to put what comes
         self.unread: deque[memoryview] = deque()
         self.unread_bytes = 0
@@ -302,8 +304,10 @@ class Receiving:
         moved = (delivered - self.delivered) & MASK
         if 0 < moved < HALF:
             self.delivered = delivered
+            opened = (delivered - self._told) & MASK
             every = self._context.parameters.ack_every
-            if not self.pending and moved >= every and self.urgent is None and not self.complete:
+            if not self.pending and opened >= every and self.urgent is None and not self.complete:
+                self.reminders.rounds = 0  # this is news, too, and the peer may wait for it
                 self._acknowledge(AckReason.IDLE, 0)  # the window was shut and is open again
 
     def _acknowledge(self, reason: int, serial: int) -> None:
@@ -365,6 +369,7 @@ class Receiving:
     def on_acknowledged(self) -> None:
         """An ACK goes out now."""
         self.pending = self.missed = 0
+        self._told = self.delivered
         self.urgent = None
         self.reminders.copies = 1
         self.ack_at = NEVER

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rxrpc.core.timers import MOST_DOUBLINGS
+
 if TYPE_CHECKING:
     from rxrpc.core.context import Context
 
@@ -52,11 +54,12 @@ class Reminders:
         if not lossy:
             if self.rounds >= parameters.ack_repeats:
                 return None
-            return max(2 * rtt, parameters.min_repeat_delay) * 2.0**self.rounds
+            doublings = min(self.rounds, MOST_DOUBLINGS)
+            return max(2 * rtt, parameters.min_repeat_delay) * 2.0**doublings
         if self.rounds >= parameters.lossy_ack_repeats:
             return None
         delay = max(2 * rtt, parameters.lossy_repeat_delay)
-        doublings = max(self.rounds - 1, 0)
+        doublings = min(max(self.rounds - 1, 0), MOST_DOUBLINGS)
         return min(delay * 2.0**doublings, max(delay, parameters.lossy_repeat_limit))
 
     def due(self, behind: int) -> None:

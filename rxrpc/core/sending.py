@@ -286,7 +286,8 @@ class Sending:
     def _read_table(self, acks: bytes) -> list[Outgoing]:
         """Mark packets that have arrived; those that had not been acknowledged before.
 
-        A peer may drop a packet that it has acknowledged here, and says so in a later table.
+        A peer may drop a packet that it has acknowledged here, and says so in a later table. It has
+        no room then, or is none of good will, so that counts for a loss.
         """
         newly: list[Outgoing] = []
         for packet, flag in zip(self._sent, acks, strict=False):
@@ -303,6 +304,9 @@ class Sending:
                 packet.acked = False
                 packet.lost = True
                 self._lost += 1
+                self.congestion.on_lost(
+                    packet.transmission, self._transmissions + 1, self._in_flight
+                )
         return newly
 
     def _on_progress(self, new: list[Outgoing], ack: Ack, now: float) -> None:
@@ -405,6 +409,11 @@ class Sending:
         self._hold_until = until
         self._mark_all_lost()
         self._stop_timers()
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for that."""
+        return self._hold_until > 0.0
 
     def resend_all(self, now: float) -> None:
         """Packets were too large for the way, which is wider or in pieces now: again at once."""

@@ -103,7 +103,7 @@ class ServerCall(Call):
 
     def admit(self, now: float) -> None:
         """Show the call to the service, if it is time for that."""
-        begun = self.receiving.bytes or self.receiving.complete
+        begun = self.receiving.complete or (self.receiving.bytes and not self._service.whole)
         if self.admitted or self.state not in _UNANSWERED or not begun:
             return
         connection = cast("ServerConnection", self._connection)
@@ -117,6 +117,11 @@ class ServerCall(Call):
             self._counted = True
             self._service.calls += 1
             self.context.events.append(IncomingCall(self))
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether nobody is shown the call before more of its request comes."""
+        return self._service.whole and self.state is CallState.REQUEST
 
     def release(self) -> None:
         """The service is done with the call, so that another may take its place."""

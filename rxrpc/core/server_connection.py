@@ -10,16 +10,20 @@ from rxrpc.core.states import CallState
 from rxrpc.core.timers import NEVER
 from rxrpc.errors import RxCode, SecurityError
 from rxrpc.trace import DropReason
-from rxrpc.wire.packet import CHANNELS, HEADER_SIZE, Header, PacketType
-from rxrpc.wire.serial import add, before
+from rxrpc.wire.packet import CHANNELS, HEADER_SIZE, MAX_DATAGRAM, Header, PacketType
+from rxrpc.wire.serial import MASK, add, before
 
 if TYPE_CHECKING:
+    import random
+
     from rxrpc.core.services import ServiceEntry
+    from rxrpc.wire.ack import Ack
 
 
 # A ping to a stranger. His first packet counts as one at least: requests of AFS without arguments
 # have 32 bytes, and would else have to come twice.
 _PING_SIZE = 49
+_SERIAL_BITS = 30  # of the first serial: peers may compare serials with 0
 
 
 class ServerConnection(Connection):
@@ -32,10 +36,44 @@ class ServerConnection(Connection):
     is_client = False
     service: ServiceEntry
     terse = True  # until the client's address is proven to be its own; then for good
+    _origin = 0  # serial before the first one
+    _hears_us = False  # has shown that
+    _asked_mtu = MAX_DATAGRAM
     _credit = 0  # bytes that came and were not answered, until then
     _heard_any = False
     _challenges = 0
     _ask_at = NEVER  # when to ask the client again
+
+    def count_from(self, rng: random.Random) -> None:
+        """Begin with a serial that nobody can guess who does not see our packets.
+
+        An answer to a ping names its serial: that is all that proves that the ping has arrived.
+        """
+        self._serial = self._origin = rng.getrandbits(_SERIAL_BITS)
+
+    @property
+    def hears_us(self) -> bool:
+        """Whether the client has named a packet of ours, on this very connection."""
+        return self._hears_us or not self.context.parameters.check_reach
+
+    def on_ack(self, ack: Ack) -> None:
+        """An ACK that makes sense has come. Its sizes are of all packets to the client, or of ours.
+
+        Somebody who writes another's address into his packets must not make those small that go
+        there. Who names a packet of ours hears us.
+        """
+        behind = (ack.serial - self._origin) & MASK
+        self._hears_us = self._hears_us or 0 < behind <= (self._serial - self._origin) & MASK
+        if self._hears_us:
+            super().on_ack(ack)
+        if ack.trailer is not None:
+            self._asked_mtu = min(ack.trailer.max_mtu, ack.trailer.interface_mtu)
+
+    @property
+    def payload_size(self) -> int:
+        """Bytes of payload in the largest DATA packet of a new call."""
+        asked = max(self._asked_mtu, self.context.parameters.min_mtu)
+        return self.security.capacity(min(asked, self.peer.mtu) - HEADER_SIZE)
 
     def receive(self, header: Header, body: bytes, now: float) -> None:
         """Feed one packet. As many bytes as came may go back before the client is proven."""

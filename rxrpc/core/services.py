@@ -27,6 +27,8 @@ class ServiceEntry:
     timeouts: CallTimeouts = field(default_factory=CallTimeouts)
     limit: int | None = None
     """Calls that handlers work on or that wait for one; more are told BUSY."""
+    whole: bool = False
+    """Calls are shown when their request is whole; it has to fit into the window."""
     calls: int = 0  # that count towards the limit
 
     @property

@@ -12,6 +12,9 @@ import math
 from typing import Protocol
 
 NEVER = math.inf
+MOST_DOUBLINGS = 30
+"""How often a delay may be doubled: a float holds 1024, and whoever repeats may repeat for ever."""
+
 _SWEEP_AT = 1024
 _RETIRED = -math.inf  # no time is earlier, so `arm` changes nothing any more
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rxrpc.core.events import Event
     from rxrpc.net.sockets import DatagramSocket
 
+_BACKLOG_MAX = 8192  # datagrams that wait while the kernel takes none
+
 
 class Driver:
     """The tasks between a core and a socket."""
@@ -59,8 +61,8 @@ class Driver:
             self._timer.deadline = deadline
 
     def _send(self, datagrams: list[tuple[bytes, tuple[str, int]]]) -> None:
-        if self._backlog:
-            self._backlog += datagrams
+        if self._backlog:  # what is too much for it is lost, as in any queue of the network
+            self._backlog += datagrams[: max(_BACKLOG_MAX - len(self._backlog), 0)]
             return
         sent = self._socket.send(datagrams)
         if sent < len(datagrams):

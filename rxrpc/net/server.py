@@ -160,6 +160,7 @@ class BaseService(ABC):
         backlog: int | None = None,
         accept: Accept | None = None,
         timeouts: CallTimeouts | None = None,
+        whole: bool = False,
     ) -> None:
         """``name`` is for logs.
 
@@ -176,6 +177,9 @@ class BaseService(ABC):
 
         ``timeouts``: of the calls to this service; `CallTimeouts.idle` is the time that a client
         has for the next packet of its request.
+
+        ``whole``: no handler is taken before the request is whole, and of calls whose is not the
+        oldest makes room for others. For short requests: 255 packets are waited for, no more.
         """
         if max_calls < 1 or (backlog is not None and backlog < 0):
             raise LocalError("a service needs a handler, and no less than no backlog")
@@ -187,6 +191,7 @@ class BaseService(ABC):
             min_level,
             timeouts or CallTimeouts(),
             None if backlog is None else max_calls + backlog,
+            whole,
         )
         self._accept = accept
         self._limit = trio.Semaphore(max_calls, max_value=max_calls)
@@ -240,11 +245,12 @@ class Service(BaseService):
         backlog: int | None = None,
         accept: Accept | None = None,
         timeouts: CallTimeouts | None = None,
+        whole: bool = False,
     ) -> None:
         """All but ``interface`` as for `BaseService`."""
         super().__init__(
             interface.name, interface.service_id, security=security, min_level=min_level,
-            max_calls=max_calls, backlog=backlog, accept=accept, timeouts=timeouts,
+            max_calls=max_calls, backlog=backlog, accept=accept, timeouts=timeouts, whole=whole,
         )  # fmt: skip
         self.interface = interface
         self._handlers: dict[int, Handler[Any, Any]] = {}

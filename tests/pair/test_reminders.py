@@ -1,13 +1,23 @@
 """What is said again in a call, because it was lost, or what it asked for was."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
+from rxrpc.core.client_call import ClientCall
 from rxrpc.core.states import CallState
 from rxrpc.wire.ack import Ack, AckReason
 from rxrpc.wire.packet import PacketType
-from tests.pair.world import CLIENT, NO_REACH_CHECK, SERVER, Flying, Pair, drop_nth, silent
+from tests.pair.world import (
+    CLIENT,
+    NO_REACH_CHECK,
+    SERVER,
+    Flying,
+    Pair,
+    Program,
+    drop_nth,
+    silent,
+)
 
 REQUEST = bytes(range(256)) * 200
 
@@ -74,3 +84,54 @@ def test_a_reply_that_does_not_begin_is_asked_for_sooner_where_packets_are_lost(
     call.context.timers.update(call)
     pair.run_for(6.0)
     assert sum(ack.reason == AckReason.PING for ack in acks(pair)) == pings
+
+
+PAYLOAD = 1416  # of a packet
+
+
+def unread(pair: Pair, packets: int) -> tuple[ClientCall, Program]:
+    """A call with a reply of which nothing is read, until the window is shut for long."""
+
+    def answer(program: Program) -> None:
+        call = program.call
+        program.step()
+        if call.receiving.complete and not call.sending.finished and not call.over:
+            call.write(bytes(packets * PAYLOAD))
+            call.finish()
+
+    pair.on_server = answer
+    call = pair.call(b"much")
+    program = pair.programs.pop(call)
+    pair.run_for(2.0)
+    assert 200 < len(call.receiving.unread) < packets
+    return call, program
+
+
+def test_a_window_that_opens_again_is_told_of_although_an_ack_is_lost() -> None:
+    pair = Pair(server=NO_REACH_CHECK)
+    pair.finish(pair.call(b"measures the round trip"))
+    call, program = unread(pair, 600)
+    pair.mangle = drop_nth(1, where=lambda datagram: datagram.source == CLIENT)
+    pair.programs[call] = program
+    before = pair.now
+    pair.run(lambda: call.over)
+    assert pair.now - before < 0.5
+
+
+def test_a_window_that_opens_by_small_steps_is_told_of() -> None:
+    pair = Pair(server=NO_REACH_CHECK)
+    call, _ = unread(pair, 600)
+    since = len(acks(pair))
+
+    def read(packets: int) -> Iterable[int]:
+        for _ in range(packets):
+            call.receiving.read_into([memoryview(bytearray(PAYLOAD))])
+            call.receiving.stop_reading()
+            if call.receiving.urgent is not None:
+                call.mark()
+            pair.collect()
+            yield len(acks(pair)) - since
+
+    told = list(read(240))
+    assert told[-1] > 4
+    assert told[-1] <= 240 / call.context.parameters.ack_every

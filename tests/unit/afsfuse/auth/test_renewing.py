@@ -208,3 +208,55 @@ async def test_a_process_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(renewing, "KDC_SECONDS", 0.0)
     with pytest.raises(TicketRefused, match="no KDC has answered"):
         await in_a_process(BY_TICKET, 0)
+
+
+async def test_nothing_is_done_for_a_pag_that_has_ended(
+    store: TokenStore, kdc: Kdc, child: subprocess.Popen[bytes], autojump_clock: MockClock
+) -> None:
+    """What a user had handed over was used as root then."""
+    pag = Identity(pag=store.begin_pag(kin(child.pid).process, 1000))
+    for identity in (ALICE, pag):
+        store.set(identity, token(end=int(NOW)))
+        store.keep(identity, BY_KEYTAB)
+    asked: list[int] = []
+
+    async def slow(renewal: Renewal, uid: int) -> tuple[Token, Renewal]:
+        asked.append(uid)
+        await trio.sleep(1)
+        store.end_pag(pag.pag or "")
+        return kdc.token(), renewal
+
+    await Renewer(store, kdc.now, slow).look()
+    assert asked == [1000]
+
+
+async def test_silent_kdcs_of_one_user_hold_up_nobody_else(
+    store: TokenStore,
+    kdc: Kdc,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    expected_warnings("cannot be renewed")
+    tried: list[str] = []
+
+    async def perform(renewal: Renewal, uid: int) -> tuple[Token, Renewal]:
+        if uid == ALICE.uid:
+            tried.append(renewal.wanted.cell)
+            await trio.sleep(20)
+            raise TicketRefused("no KDC answers")
+        return replace(kdc.token(), end=int(kdc.now()) + 400), renewal
+
+    for number in range(20):
+        cell = f"{number}.example.org"
+        store.set(ALICE, token(cell=cell, end=int(NOW)))
+        store.keep(ALICE, replace(BY_KEYTAB, wanted=replace(BY_KEYTAB.wanted, cell=cell)))
+    await nursery.start(Renewer(store, kdc.now, perform).run)
+    store.set(BOB, replace(kdc.token(), end=int(kdc.now()) + 400))
+    store.keep(BOB, BY_KEYTAB)
+    for _ in range(120):
+        await trio.sleep(10)
+        held = store.get(BOB, "example.org")
+        assert held is not None
+        assert held.end > kdc.now()
+    assert len(set(tried)) == 20, "each of his own has its turn"

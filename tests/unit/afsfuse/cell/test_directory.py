@@ -176,14 +176,30 @@ async def test_the_number_of_unknown_names_that_are_remembered_is_bounded(
     assert dns.asked == ["a.example", "b.example", "c.example", "d.example", "a.example"]
 
 
-async def test_the_number_of_cells_is_bounded(
+async def test_a_cell_that_is_not_asked_for_makes_room_for_another(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("afsfuse.cell.directory._DISCOVERED_MAX", 1)
-    cells = directory(FakeDns(a_example=answer("192.0.2.7"), b_example=answer("192.0.2.8")))
+    """Any user can have a domain in which every name is a cell."""
+    monkeypatch.setattr("afsfuse.cell.directory._DISCOVERED_MAX", 2)
+    dns = FakeDns(
+        a_example=answer("192.0.2.7"), b_example=answer("192.0.2.8"), c_example=answer("192.0.2.9")
+    )
+    cells = directory(dns)
+    first = await cells.find("a.example")
+    await trio.sleep(1)
+    await cells.find("b.example")
+    await trio.sleep(1)
     await cells.find("a.example")
-    with pytest.raises(CellUnknown, match="too many cells"):
-        await cells.find("b.example")
+    await trio.sleep(1)
+    await cells.find("c.example")
+    assert set(cells.used_cells()) >= {"a.example", "c.example"}
+    assert "b.example" not in cells.used_cells() + cells.known_cells()
+    for name in ("b.example", "c.example"):
+        await trio.sleep(1)
+        await cells.find(name)
+    assert "a.example" not in cells.known_cells()
+    assert await cells.find("a.example") is first, "whose volumes are in use"
+    assert dns.asked == ["a.example", "b.example", "c.example", "b.example", "a.example"]
 
 
 async def test_from_folders(tmp_path: Path, autojump_clock: trio.abc.Clock) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import trio
 
-from afsfuse.cell.sharing import Shared
+from afsfuse.cell.sharing import Rounds, Shared
 from afsfuse.errors import CellUnknown
 
 
@@ -86,3 +86,45 @@ async def test_another_takes_over_from_a_cancelled_worker(autojump_clock: trio.a
         for _ in range(3):
             nursery.start_soon(ask, 60)
     assert results == [1, 1, 1]
+
+
+async def test_a_round_is_for_all_who_asked_before_it(autojump_clock: trio.abc.Clock) -> None:
+    work = Work()
+    rounds = Rounds(work, pause=0.25)
+    told: list[tuple[float, int]] = []
+
+    async def ask(after: float) -> None:
+        await trio.sleep(after)
+        told.append((after, await rounds.next()))
+
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for after in (0.0, 0.4, 0.5, 0.6, 3.5):
+            nursery.start_soon(ask, after)
+    assert told == [(0.0, 1), (0.4, 2), (0.5, 2), (0.6, 2), (3.5, 3)], "nobody is told of before"
+    assert trio.current_time() - start == pytest.approx(3 * 1.0 + 2 * 2.0), "with rests"
+    assert not rounds._result
+
+
+async def test_a_round_that_fails_or_is_given_up_is_made_anew(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    work = Work(CellUnknown("none"))
+    rounds = Rounds(work, pause=0.25)
+    with trio.move_on_after(0.5):
+        await rounds.next()
+    failed = 0
+
+    async def ask() -> None:
+        nonlocal failed
+        try:
+            await rounds.next()
+        except CellUnknown:
+            failed += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(ask)
+    assert (failed, work.done) == (2, 2)
+    work._error = None
+    assert await rounds.next() == 3

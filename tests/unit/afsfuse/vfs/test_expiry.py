@@ -449,3 +449,39 @@ async def test_many_volumes_leave_nothing_behind(autojump_clock: MockClock, coun
         print(f"{count} volumes: {grown / count:.0f} bytes each, {left} bytes left of all")
         assert grown > count * 2000, "so there was something to give back"
         assert left < grown / 25, "the room of some tables"
+
+
+async def test_whoever_asks_what_is_in_use_shares_one_look(autojump_clock: MockClock) -> None:
+    """Any user may ask, and all processes of the machine are looked at."""
+    world, _ = cell_of("a")
+    looks = 0
+
+    async def survey() -> Survey:
+        nonlocal looks
+        looks += 1
+        await trio.sleep(0.01)
+        return Survey([], [], [])
+
+    async with mounted(world) as kernel:
+        await kernel.walk("home.org/a/file")
+        expiry = kernel.m.fs.expiry
+        expiry.survey = survey
+        told: list[set[str]] = []
+
+        async def ask(until: float) -> None:
+            while True:
+                told.append({report.path for report in await expiry.report()})
+                if trio.current_time() >= until:
+                    return
+
+        await ask(0.0)
+        assert trio.current_time() < 0.1, "one who asks need not wait"
+        with trio.move_on_after(0.05):
+            await ask(0.0)  # gives up
+        async with trio.open_nursery() as nursery:
+            for _ in range(16):
+                nursery.start_soon(ask, trio.current_time() + 10.0)
+        assert looks < 45
+        assert all(told)
+        await kernel.walk("home.org/a/folder")
+        assert not expiry._reports._result

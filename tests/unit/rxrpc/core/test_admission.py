@@ -12,7 +12,7 @@ from tests.unit.rxrpc.core.test_endpoint import REQUEST, Endpoint
 
 def call(core: EndpointCore, context: Context, address: tuple[str, int]) -> ServerCall:
     """A call that has not begun."""
-    peer = core._peer(address) or core._add_peer(address)
+    peer = core._peers.get(address) or core._add_peer(address)
     return ServerCall(context, peer, ServiceEntry(77, {}), 0.0)
 
 

@@ -2,9 +2,11 @@
 
 import pytest
 
+from rxrpc.core.client_call import ClientCall
 from rxrpc.core.clocks import CallTimeouts
 from rxrpc.core.parameters import Parameters
 from rxrpc.core.states import CallState
+from rxrpc.core.timers import NEVER
 from rxrpc.errors import (
     CallBusy,
     CallTimeout,
@@ -169,3 +171,45 @@ def test_a_reply_ends_the_request() -> None:
     before = len(pair.log)
     pair.run_for(100.0)
     assert not [d for d in pair.log[before:] if d.header.type is PacketType.DATA]
+
+
+def is_told_busy(pair: Pair, call: ClientCall) -> None:
+    """A server says that it has no room for the call."""
+    connection = call.connection
+    assert connection is not None
+    cid = connection.cid | call.channel
+    busy = HEADER.pack(connection.epoch, cid, call.number, 0, 7, 3, 0, 0, 0, 0, SERVICE)
+    pair.client.receive_datagram(busy, SERVER, pair.now)
+    pair.client.datagrams_to_send(pair.now)
+
+
+def test_each_packet_of_a_request_may_be_told_busy_and_that_counts_once() -> None:
+    pair = Pair()
+    call = pair.call(bytes(10_000))
+    pair.collect()
+    for _ in range(8):
+        is_told_busy(pair, call)
+    assert call.sending.next_timer() == pair.now + Parameters().busy_delay
+
+
+def test_a_server_may_say_busy_without_end() -> None:
+    pair = Pair()
+    call = pair.call(b"question", timeouts=CallTimeouts(busy=NEVER, idle=NEVER))
+    pair.mangle = lambda datagram: ()
+    for _ in range(1200):
+        pair.collect()
+        is_told_busy(pair, call)
+        pair.now = pair.client.deadline()
+    assert not call.over
+
+
+def test_a_call_may_be_asked_after_without_end() -> None:
+    pair = Pair(server=NO_REACH_CHECK)
+    pair.on_server = silent
+    call = pair.call(b"hours of work", timeouts=CallTimeouts(idle=NEVER))
+    pair.run(lambda: call.state is CallState.AWAITING)
+    assert call.connection is not None
+    for _ in range(2400):
+        call.connection.peer.losses.count(100, 10, pair.now)
+        pair.run_for(4.1)
+    assert not call.over

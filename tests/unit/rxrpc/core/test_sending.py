@@ -446,3 +446,24 @@ def test_no_ack_breaks_the_books(
         assert sending._lost == sum(p.lost for p in sending._sent)
         assert sending.queued <= 40
         assert not any(p.acked and p.lost for p in sending._sent)
+
+
+def test_a_peer_that_takes_back_what_it_has_acknowledged_gets_less_each_time() -> None:
+    """A pair of its ACKs is 600 bytes; each brought a whole window again."""
+    sender = Sender(400)
+    for _ in range(12):  # it gets a large window
+        sender.transmit()
+        sender.ack(sender.sending._sent[0].seq, "+" * len(sender.sending._sent), window=255)
+    assert len(sender.sending._sent) == 255
+    first, sent = sender.sending.first, 0
+    for _ in range(100):
+        sender.ack(first, "-" * 255)
+        sent += len(sender.transmit())
+        sender.ack(first, "+" * 255)
+        sender.now += 0.001
+    assert sent < 100 * 12
+    sender.ack(add(first, 255))
+    while not sender.sending.all_arrived:
+        sent = len(sender.transmit())
+        assert sent
+        sender.ack(add(sender.sending.first, len(sender.sending._sent)))

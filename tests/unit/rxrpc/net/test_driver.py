@@ -48,6 +48,29 @@ async def test_what_the_kernel_does_not_take_is_sent_later_in_order(
     assert socket.calls > 100
 
 
+async def test_what_waits_for_a_kernel_that_takes_nothing_is_bounded(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """A peer that sends as fast as it can, over a line that takes no answers."""
+
+    class Stuck(MemorySocket):
+        async def wait_writable(self) -> None:
+            await trio.sleep_forever()
+
+        def send(self, datagrams: Sequence[Datagram]) -> int:
+            return 0
+
+    net = LossyNetwork(random.Random(1))
+    socket = Stuck(net, CLIENT)
+    endpoint = Endpoint(socket=socket)
+    await nursery.start(endpoint.run)
+    driver = endpoint.driver
+    assert driver is not None
+    for _ in range(100):
+        driver._send([(b"answer", SERVER)] * 1000)
+    assert len(driver._backlog) < 10_000
+
+
 async def test_a_flood_lets_other_tasks_run(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:

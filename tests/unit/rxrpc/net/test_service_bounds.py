@@ -1,5 +1,6 @@
 """What a service refuses: too many calls, callers that it does not want, clients that stall."""
 
+from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
@@ -13,11 +14,13 @@ from rxrpc import (
     CallBusy,
     CallTimeout,
     CallTimeouts,
+    Interface,
     LocalError,
     Rpc,
     RxCode,
     SecurityLevel,
     ServerCall,
+    Service,
     Void,
 )
 from rxrpc.wire.packet import Header, PacketType
@@ -194,3 +197,29 @@ async def test_unproven_callers_do_not_fill_the_backlog(
     await trio.sleep(0.1)
     assert world.server.statistics().server_calls == 30
     await world.client.call(SERVER, 78, NOTHING, Void(), timeouts=CallTimeouts(busy=0.0))
+
+
+async def test_a_service_may_want_whole_requests(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Handlers were taken by whoever began a call and did not go on."""
+    begun = 0
+
+    service = Service(Interface("Whole", 79, (NOTHING,)), max_calls=1, whole=True)
+
+    @service.handles(NOTHING)
+    async def serve(call: ServerCall, args: Void) -> Void:
+        nonlocal begun
+        begun += 1
+        return Void()
+
+    world = await World(nursery, service).start()
+    async with AsyncExitStack() as stalled:
+        for _ in range(4):
+            call = await stalled.enter_async_context(world.connection.begin())
+            await call.send(NOTHING.opcode.to_bytes(4, "big") + bytes(5000))
+        await trio.sleep(1)
+        assert begun == 0
+        with trio.fail_after(5):
+            await world.connection.call(NOTHING, Void())
+        assert begun == 1
