@@ -242,7 +242,9 @@ def test_a_million_packets(seed: int) -> None:
     print({reason.value: count for reason, count in drops.items()})
     counted = shooting.target.statistics(shooting.pair.now).drops
     assert counted == drops, "each refusal has a name in the statistics"
-    assert set(DropReason) - set(drops) <= {DropReason.NO_SPACE}, "they get everywhere"
+    # Only who hears our answers can fill all places: unit/rxrpc/core/test_endpoint.py.
+    but = {DropReason.NO_SPACE, DropReason.TOO_MANY}
+    assert set(DropReason) - set(drops) <= but, "they get everywhere"
     reached = sum(drops[reason] for reason in (DropReason.INSECURE, DropReason.BAD_ACK))
     assert reached > shooting.shots // 1000, "and into calls under way"
 
