@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rxrpc.core.call import Call
 from rxrpc.core.pathsize import PathSize
 from rxrpc.core.states import CallState
-from rxrpc.core.timers import MOST_DOUBLINGS, NEVER
+from rxrpc.core.timers import NEVER, doubled
 from rxrpc.errors import CallBusy, CallTimeout, PhaseError
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ class ClientCall(Call):
             return
         if self.sending.held:
             return  # each packet of the request is told so
-        doublings = min(self._busy_count, MOST_DOUBLINGS)
-        delay = min(parameters.busy_delay * 2.0**doublings, parameters.max_busy_delay)
+        delay = min(doubled(parameters.busy_delay, self._busy_count), parameters.max_busy_delay)
         self._busy_count += 1
         self.sending.hold(now + delay)
         self.context.timers.update(self)
@@ -165,8 +164,7 @@ class ClientCall(Call):
         due = super()._ping_due()
         if self.state is CallState.AWAITING and self._connection.peer.losses.seen(self.heard):
             # The reply may have begun, and be lost: see `rxrpc.core.reminders`.
-            doublings = min(self._asked, MOST_DOUBLINGS)
-            early = self.context.parameters.lossy_ping_delay * 2.0**doublings
+            early = doubled(self.context.parameters.lossy_ping_delay, self._asked)
             due = min(due, max(self.sending.acked_at, self._clocks.pinged) + early)
         return due
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rxrpc.core.timers import MOST_DOUBLINGS
+from rxrpc.core.timers import doubled
 
 if TYPE_CHECKING:
     from rxrpc.core.context import Context
@@ -54,13 +54,12 @@ class Reminders:
         if not lossy:
             if self.rounds >= parameters.ack_repeats:
                 return None
-            doublings = min(self.rounds, MOST_DOUBLINGS)
-            return max(2 * rtt, parameters.min_repeat_delay) * 2.0**doublings
+            return doubled(max(2 * rtt, parameters.min_repeat_delay), self.rounds)
         if self.rounds >= parameters.lossy_ack_repeats:
             return None
         delay = max(2 * rtt, parameters.lossy_repeat_delay)
-        doublings = min(max(self.rounds - 1, 0), MOST_DOUBLINGS)
-        return min(delay * 2.0**doublings, max(delay, parameters.lossy_repeat_limit))
+        later = doubled(delay, max(self.rounds - 1, 0))
+        return min(later, max(delay, parameters.lossy_repeat_limit))
 
     def due(self, behind: int) -> None:
         """The peer is reminded now."""

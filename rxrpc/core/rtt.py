@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from rxrpc.core.timers import MOST_DOUBLINGS
+from rxrpc.core.timers import doubled
 
 if TYPE_CHECKING:
     from rxrpc.core.parameters import Parameters
@@ -57,7 +57,7 @@ class RttEstimator:
         else:
             # The peer may hold its ACK back, so that time is added to the round trip.
             base = self.smoothed + 4 * self.variation + self.parameters.soft_ack_delay
-        return min(max(base, low) * 2.0 ** min(doublings, MOST_DOUBLINGS), high)
+        return min(doubled(max(base, low), doublings), high)
 
     def probe_delay(self, *, lossy: bool = False) -> float | None:
         """How long to wait before the end of a flight is probed; None when nothing is known."""

@@ -12,11 +12,14 @@ import math
 from typing import Protocol
 
 NEVER = math.inf
-MOST_DOUBLINGS = 30
-"""How often a delay may be doubled: a float holds 1024, and whoever repeats may repeat for ever."""
-
+_MOST_DOUBLINGS = 30  # a float holds 1024, and whoever repeats may repeat for ever
 _SWEEP_AT = 1024
 _RETIRED = -math.inf  # no time is earlier, so `arm` changes nothing any more
+
+
+def doubled(delay: float, times: int) -> float:
+    """A delay that has become twice as long so many times."""
+    return delay * 2.0 ** min(times, _MOST_DOUBLINGS)
 
 
 class Timed(Protocol):
