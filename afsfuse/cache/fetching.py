@@ -127,10 +127,10 @@ class Fetcher:
                 [memoryview(buffer) for buffer in transfer.buffers],
                 run.who,
             )
-            pace = self.pace(reply.server)
             server = reply.server
             elapsed = trio.current_time() - began
-            pace.measured(server.rtt, reply.length, elapsed, self._client.loss(server))
+            loss = self._client.loss(server)
+            self.pace(server).measured(server.rtt, reply.length, elapsed, loss)
             self._confirm(transfer, reply)
         except AfsError as exc:
             self._failed(run, exc)

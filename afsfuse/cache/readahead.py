@@ -151,7 +151,7 @@ class ReadState:
 
     def call_size(self, pace: Pace, window: int) -> int:
         """Bytes of the next read-ahead call: small while the window is, so that calls share it."""
-        least = LEAST_CALL if pace.rtt > _LONG_LINE else LEAST_SHORT_CALL
         if pace.much_loss:
             return LEAST_SHORT_CALL
+        least = LEAST_CALL if pace.rtt > _LONG_LINE else LEAST_SHORT_CALL
         return max(least, min(window * 3 // 4 // int(pace.calls), MAX_CALL))
