@@ -74,30 +74,28 @@ class Lines:
 
     def read(self, percent: float) -> float:
         """Read the file. -> bytes a second"""
-        with mounted(self._cell, "client1", self._folder / "here", source=self._source) as here:
-            assert (here.point / "big").stat().st_size == SIZE
-            self._cell.network.lose("client1", percent)
-            try:
-                seconds, digest = run(READER, here.point / "big")
-            finally:
-                self._cell.network.heal("client1")
+        seconds, digest = self._run(READER, "big", percent)
         assert digest == self._wanted, "wrong bytes were read"
         return SIZE / seconds
 
     def write(self, percent: float) -> float:
         """Write the file, and have it read at the other client. -> bytes a second"""
         data = hashlib.shake_128(uuid.uuid4().bytes).digest(SIZE)
-        with mounted(self._cell, "client1", self._folder / "here", source=self._source) as here:
-            assert (here.point / "new").exists()
-            self._cell.network.lose("client1", percent)
-            try:
-                seconds, _ = run(WRITER, here.point / "new", data)
-            finally:
-                self._cell.network.heal("client1")
+        seconds, _ = self._run(WRITER, "new", percent, data)
         with mounted(self._cell, "client2", self._folder / "there", source=self._source) as there:
             digest = run(READER, there.point / "new")[1]
         assert digest == hashlib.sha256(data).hexdigest(), "wrong bytes were written"
         return SIZE / seconds
+
+    def _run(self, program: str, name: str, percent: float, data: bytes = b"") -> tuple[float, str]:
+        """Run a program on a fresh mount to which so many packets are lost."""
+        with mounted(self._cell, "client1", self._folder / "here", source=self._source) as here:
+            assert (here.point / name).exists()
+            self._cell.network.lose("client1", percent)
+            try:
+                return run(program, here.point / name, data)
+            finally:
+                self._cell.network.heal("client1")
 
     @property
     def _source(self) -> str:
