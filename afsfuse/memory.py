@@ -23,6 +23,9 @@ import os
 import sys
 
 _RAW, _MEM, _OBJ = range(3)  # PyMemAllocatorDomain
+_CACHED_SIZES = range(24, 1033, 16)
+"""Bytes: one of each size of which the C library keeps freed blocks at hand, on 64-bit machines."""
+_CACHED_MOST = 7  # blocks of each. Source: TCACHE_FILL_COUNT and TCACHE_MAX_BINS in malloc.c
 _ARENA_MAX = -8  # M_ARENA_MAX. Source: glibc's malloc.h
 _KNOWN = (3, 11), (3, 13)  # versions whose obmalloc.c was read, and which were tried
 
@@ -78,6 +81,27 @@ def trim() -> None:
     _forget_names()
     with contextlib.suppress(AttributeError):  # another library
         ctypes.CDLL(None).malloc_trim(0)
+        _exchange_cached()
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _exchange_cached() -> None:
+    """The C library keeps some blocks of each size for this thread that were freed last, and does
+    not count them as free. They lie all over the heap, each of which pins a page.
+
+    So they are taken out, and others put in their place. Those are found where it is fullest: what
+    fits best lies between things that stay.
+    """
+    library = ctypes.CDLL(None)
+    library.malloc.restype = ctypes.c_void_p
+    library.malloc.argtypes = (ctypes.c_size_t,)
+    library.free.argtypes = (ctypes.c_void_p,)
+    library.free.restype = None
+    sizes = [size for size in _CACHED_SIZES for _ in range(_CACHED_MOST)]
+    strewn = [library.malloc(size) for size in sizes]
+    near = [library.malloc(size) for size in sizes]
+    for block in near + strewn:  # in this order: there is room for the first ones only
+        library.free(block)
 
 
 def _forget_names() -> None:

@@ -434,6 +434,7 @@ class CacheManager:
         """Give back the room of what has left the tables."""
         self._table.compact()
         self._listings.compact()
+        self._revalidator.compact()
         self._disk.compact()
 
     def entries(self, index: int) -> CacheEntry | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from afsfuse.cell.tables import compacted
+
 if TYPE_CHECKING:
     from afsfuse.cache.vnodes import Vnode
 
@@ -40,3 +42,7 @@ class Pace:
     def forget(self, vnode: Vnode) -> None:
         """The vnode has left the table."""
         self._asked.pop(vnode, None)
+
+    def compact(self) -> None:
+        """Give back the room of what has been forgotten."""
+        self._asked = compacted(self._asked)

@@ -11,6 +11,7 @@ import trio
 
 from afsfuse.cache.listener import NullListener
 from afsfuse.cache.pacing import Pace
+from afsfuse.cell.tables import compacted
 from afsfuse.errors import AfsError
 from afsfuse.interfaces.common import FIDS_MAX
 from afsfuse.model import FileKind
@@ -97,6 +98,13 @@ class Revalidator:
         self._later.pop(vnode, None)
         self._since.pop(vnode, None)
         self._pace.forget(vnode)
+
+    def compact(self) -> None:
+        """Give back the room of what has been asked about."""
+        self._queue = compacted(self._queue)
+        self._later = compacted(self._later)
+        self._since = compacted(self._since)
+        self._pace.compact()
 
     def __len__(self) -> int:
         """Number of vnodes waiting."""

@@ -1,14 +1,14 @@
 /* What pyfuse3 leaves out of libfuse: locks, whose locks a FLUSH ends, opens without a FLUSH,
- * listings that the kernel keeps, answers that need no Python, and the log, in which the line of
- * the request that is being started is of use (see `requestlog.py`).
+ * listings that the kernel keeps, answers that need no Python, the memory of large requests, and the
+ * log, in which the line of the request that is being started is of use (see `requestlog.py`).
  *
  * This module is loaded before pyfuse3, and its symbols are global (see `libfuse.py`): the dynamic
- * linker binds pyfuse3's `fuse_session_new`, `fuse_reply_open` and `fuse_reply_create` to the
- * functions here, which call libfuse's own. So libfuse gets pyfuse3's table of operations with the
+ * linker binds pyfuse3's `fuse_session_new`, `fuse_session_process_buf`, `fuse_reply_open` and
+ * `fuse_reply_create` to the functions here, which call libfuse's own. So libfuse gets pyfuse3's table of operations with the
  * handlers of locks added, and some put before its own. Nothing of either library is changed.
  *
  * No header of libfuse is needed. What is known of it is the order of its operations and the
- * beginning of two structures, which are the same in all of libfuse 3; the places where pyfuse3
+ * beginning of three structures, which are the same in all of libfuse 3; the places where pyfuse3
  * has handlers, and has none, are compared before anything is added.
  * Source: libfuse's fuse_lowlevel.h and fuse_common.h.
  */
@@ -24,7 +24,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <syslog.h>
+#include <unistd.h>
 
 typedef void (*operation)(void);
 typedef void (*interrupt_function)(void *request, void *data);
@@ -39,6 +41,20 @@ typedef struct {
     uint64_t handle;
     uint64_t lock_owner;
 } file_info;
+
+/* struct fuse_buf up to `mem`: a request. */
+typedef struct {
+    size_t size;
+    int flags;
+    void *memory;
+} buffer;
+#define IS_DESCRIPTOR 2
+
+/* The beginning of each request. Source: struct fuse_in_header in linux/fuse.h. */
+typedef struct {
+    uint32_t length, opcode;
+} request_header;
+#define BATCH_FORGET 42
 
 /* Bits of handles, which `vfs/entry.py` gives and calls the same. */
 #define READS_ONLY (UINT64_C(1) << 61)
@@ -55,6 +71,7 @@ enum {
 static struct {
     void *(*session_new)(void *, const operation *, size_t, void *);
     void *(*session_new_versioned)(void *, const operation *, size_t, void *, void *);
+    void (*process_buf)(void *, const buffer *);
     int (*reply_open)(void *, const file_info *);
     int (*reply_create)(void *, const void *, const file_info *);
     int (*reply_err)(void *, int);
@@ -93,6 +110,7 @@ static void find_functions(void)
         return;
     *(void **)&libfuse.session_new = dlsym(library, "fuse_session_new");
     *(void **)&libfuse.session_new_versioned = dlsym(library, "fuse_session_new_versioned");
+    *(void **)&libfuse.process_buf = dlsym(library, "fuse_session_process_buf");
     *(void **)&libfuse.reply_open = dlsym(library, "fuse_reply_open");
     *(void **)&libfuse.reply_create = dlsym(library, "fuse_reply_create");
     *(void **)&libfuse.reply_err = dlsym(library, "fuse_reply_err");
@@ -233,6 +251,25 @@ void *fuse_session_new_versioned(void *arguments, const operation *given, size_t
     table = completed(given, size);
     return libfuse.session_new_versioned(arguments, table != NULL ? table : given, size, version,
                                          data);
+}
+
+/* Inodes that the kernel forgets come by the ten thousand, up to a MiB of them, and each of pyfuse3's
+ * workers has a buffer of its own. When this function returns nothing of the request is needed any
+ * more. Writes, which are as large, are left alone: their buffers are soon filled again. */
+void fuse_session_process_buf(void *session, const buffer *given)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin, end;
+    request_header header = {0, 0};
+    find_functions();
+    if (!(given->flags & IS_DESCRIPTOR) && given->size >= sizeof header)
+        memcpy(&header, given->memory, sizeof header);
+    libfuse.process_buf(session, given);
+    if (header.opcode != BATCH_FORGET)
+        return;
+    begin = ((uintptr_t)given->memory + page - 1) & ~(page - 1);
+    end = ((uintptr_t)given->memory + given->size) & ~(page - 1);
+    if (begin < end) /* the last page may be in use behind the request, and is kept */
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 /* A file that nothing is to be stored of, and whose locks end without a FLUSH, costs none. Of a

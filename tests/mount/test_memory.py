@@ -169,4 +169,4 @@ def test_ten_thousand_volumes_give_their_memory_back(
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_million_inodes_give_their_memory_back(watched: Callable[..., Watched]) -> None:
-    inodes_come_and_go(watched, 100, 10_000, 400 * MIB, 1.15)
+    inodes_come_and_go(watched, 100, 10_000, 400 * MIB, 1.10)

@@ -88,6 +88,43 @@ def test_whoever_has_chosen_is_left_alone(
     assert play(code=UNABLE, options=options, **environment) == [False, False]
 
 
+CACHED = """
+import ctypes, sys
+from afsfuse import memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+memory.use_c_library()
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+library.free.argtypes = (ctypes.c_void_p,)
+sizes = [size for size in range(24, 1033, 16) for _ in range(7)]
+if sys.argv[1] == "only freed":
+    memory._exchange_cached = lambda: None
+memory.trim()
+start = resident()
+few, much = [], []
+for size in sizes:  # each far from the others
+    few.append(library.malloc(size))
+    much += [library.malloc(1100) for _ in range(20)]
+for block in few + much:
+    library.free(block)
+del few, much
+memory.trim()
+print(resident() - start)
+"""
+
+
+@pytest.mark.skipif(not able(), reason="another Python, or another C library")
+def test_blocks_at_hand_pin_no_pages() -> None:
+    ours, before = play("all", code=CACHED), play("only freed", code=CACHED)
+    print(ours, before)
+    assert before > 1 << 20, "so many pages are pinned by one block each"
+    assert ours < before / 3
+
+
 NAMES = """
 import gc, sys
 from afsfuse import memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,31 @@ async def test_a_server_without_room_is_not_asked_about_everything(
         assert set(left) == set(w.listener.data)
         await w.cache.status(VOLUME, left[0].fid)
         assert left[0].valid(now)
+
+
+async def test_a_long_queue_gives_its_room_back(autojump_clock: MockClock) -> None:
+    def room(revalidator: Any) -> int:
+        pace = revalidator._pace
+        tables = (revalidator._queue, revalidator._later, revalidator._since, pace._asked)
+        return sum(map(sys.getsizeof, tables))
+
+    async with world() as w:
+        fids = [fid(number) for number in range(2, 8002, 2)]
+        for where in fids:
+            w.client.put(where, b"")
+        await w.cache.statuses(VOLUME, ROOT, fids)
+        w.cache.break_all()
+        queued = w.cache.statistics().revalidation_queue
+        assert queued > 2000
+        w.cache.compact()
+        assert w.cache.statistics().revalidation_queue == queued, "what is full is left"
+        await w.settle()
+        assert not w.cache.statistics().revalidation_queue
+        w.listener.all = False
+        assert w.cache.leaving.let_go(VOLUME) >= queued
+        assert room(w.cache._revalidator) > 200_000
+        w.cache.compact()
+        assert room(w.cache._revalidator) < 5000
 
 
 async def test_what_cannot_be_checked_is_dropped(autojump_clock: MockClock) -> None:

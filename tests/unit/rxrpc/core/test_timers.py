@@ -94,8 +94,8 @@ def test_items_that_are_no_more_are_let_go_long_before_their_time() -> None:
         timers.update(item)
         timers.retire(item)
     del item
-    assert len(timers) <= 1025
-    assert sum(reference() is not None for reference in gone) <= 1025
+    assert len(timers) <= 256
+    assert sum(reference() is not None for reference in gone) <= 256
     timers.run(600.0)
     assert all(item.rang for item in kept)
 
