@@ -139,7 +139,7 @@ def prepare(directory: str) -> str:
         if not stat.S_ISDIR(mode):
             raise MountError(f"{directory}: not a directory: a mount needs one")
         real = real_directory(directory)
-        if (mount := find_mount(real)) is not None:
+        if (mount := find_mount(real)) is not None and not _waits_for_mount(mount):
             if mount.type.startswith("fuse") and is_dead(real):
                 _clear_dead(directory)
                 continue
@@ -149,6 +149,15 @@ def prepare(directory: str) -> str:
             )
         return real
     raise MountError(f"{directory}: dead mounts are stacked there: umount -l {directory}")
+
+
+def _waits_for_mount(mount: Mount) -> bool:
+    """Whether it is there to have another one mounted on it, as that of a unit `.automount` is.
+
+    Of the other kind, `indirect`, directories in it are that. Source: autofs(5), and the kernel's
+    Documentation/filesystems/autofs.rst.
+    """
+    return mount.type == "autofs" and not {"direct", "offset"}.isdisjoint(mount.options.split(","))
 
 
 def is_dead(directory: str) -> bool:
