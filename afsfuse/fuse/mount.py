@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afsfuse import mounttable
 from afsfuse.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEVICE = "/dev/fuse"
+_OWN_TABLE = Path("/proc/self/mountinfo")
 
 EXIT_NOT_PERMITTED = 1
 EXIT_SYSTEM = 2
@@ -77,7 +79,7 @@ class MountOptions:
 
 @dataclass(frozen=True)
 class Mount:
-    """A line of /proc/self/mountinfo. Source: proc(5)."""
+    """A line of a mount table."""
 
     device: str
     """`major:minor` of the mounted file system."""
@@ -88,32 +90,19 @@ class Mount:
     """The file system's own ones, such as `user_id=0`."""
 
 
-_OCTAL = re.compile(r"\\([0-7]{3})")
-
-
-def _unescape(field: str) -> str:
-    """Undo the kernel's \\040 for the few characters that would end or spoil a field."""
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)
-
-
-def parse_mount_table(text: str) -> list[Mount]:
-    """The lines of a mountinfo, oldest first; lines that are none are left out."""
-    mounts = []
-    for line in text.splitlines():
-        before, separator, after = line.partition(" - ")
-        left, right = before.split(), after.split()
-        if separator and len(left) >= 6 and len(right) >= 2:
-            options = right[2] if len(right) > 2 else ""
-            mounts.append(
-                Mount(left[2], _unescape(left[4]), right[0], _unescape(right[1]), options)
-            )
-    return mounts
+def parse_mount_table(table: bytes) -> list[Mount]:
+    """The mounts of a mountinfo, oldest first."""
+    return [
+        Mount(
+            line.device, os.fsdecode(line.point), line.type, os.fsdecode(line.source), line.options
+        )
+        for line in mounttable.parse(table)
+    ]
 
 
 def find_mount(directory: str) -> Mount | None:
     """What is mounted on exactly this (real) directory; of several the topmost."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        mounts = parse_mount_table(table.read())
+    mounts = parse_mount_table(_OWN_TABLE.read_bytes())
     return next((mount for mount in reversed(mounts) if mount.directory == directory), None)
 
 
@@ -388,7 +377,7 @@ def copies_elsewhere(device: str) -> Iterator[tuple[str, str]]:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         process = Path("/proc", pid)
         try:
-            table = (process / "mountinfo").read_text(errors="surrogateescape")
+            table = (process / "mountinfo").read_bytes()
             name = (process / "comm").read_text().strip()
         except OSError:  # it has ended, or is not ours to look at
             continue

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.mount
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[str]:
-    path = tmp_path.resolve() / "mnt"
+    path = tmp_path.resolve() / "m\xa0n\rt"  # white space to Python, but not to the mount table
     path.mkdir()
     yield str(path)
     clear(path)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-TABLE = r"""
+TABLE = rb"""
 28 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
 42 28 0:46 / /afs ro,nosuid,nodev - fuse.afs afs rw,user_id=0,group_id=0
 43 28 0:47 / /mnt/with\040space ro - fuse.afs \043cell:vol. rw,user_id=1000
