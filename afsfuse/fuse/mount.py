@@ -366,6 +366,18 @@ def device_of(directory: str) -> str | None:
     return None if mount is None else mount.device
 
 
+def places_of(device: str) -> list[str]:
+    """Where the whole FUSE file system of this `major:minor` is to be seen, with nothing on it: a
+    mount moves with the directory around it, and there can be copies.
+    """
+    seen = {line.point: line for line in mounttable.parse(_OWN_TABLE.read_bytes())}
+    return [
+        os.fsdecode(line.point)
+        for line in seen.values()
+        if line.device == device and line.root == b"/" and line.type.startswith("fuse")
+    ]
+
+
 def copies_elsewhere(device: str) -> Iterator[tuple[str, str]]:
     """Processes in whose mount namespace a FUSE mount of this `major:minor` is: each as text, and
     the path by which that mount is reached from here.
