@@ -390,7 +390,7 @@ def copies_elsewhere(device: str) -> Iterator[tuple[str, str]]:
         process = Path("/proc", pid)
         try:
             table = (process / "mountinfo").read_bytes()
-            name = (process / "comm").read_text().strip()
+            name = (process / "comm").read_text(errors="replace").strip()
         except OSError:  # it has ended, or is not ours to look at
             continue
         for mount in parse_mount_table(table):

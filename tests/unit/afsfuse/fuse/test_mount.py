@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,3 +164,17 @@ def test_a_helper_that_hands_nothing_over(tmp_path: Path, monkeypatch: pytest.Mo
 def test_nothing_is_mounted_there(tmp_path: Path) -> None:
     with pytest.raises(MountError, match="nothing is mounted there"):
         mount.unmount(str(tmp_path.resolve()), lazy=False)
+
+
+def test_any_process_may_have_any_name() -> None:
+    """Whoever likes gives his processes names that are no text."""
+    rename = (
+        "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xff\\xfe'); input(print('', flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", rename], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert list(mount.copies_elsewhere("0:0")) == []
+        child.communicate(b"\n")
