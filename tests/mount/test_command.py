@@ -145,6 +145,31 @@ def test_in_the_foreground_a_signal_ends_it_with_success(
     assert f"{number.name}: unmounting" in log
 
 
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a location server that says nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((f"127.53.{os.getpid() >> 8 & 255}.{os.getpid() & 255}", 7003))
+        server.setblocking(True)
+        yield server.getsockname()[0]
+
+
+def test_a_signal_before_it_is_mounted(afsfuse: Command, children: Children, silent: str) -> None:
+    """Nothing is there then, so it is no success, and no bug either."""
+    (afsfuse.confdir / "CellServDB").write_text(f">example.org\n{silent} #db\n")
+    words = ["mount", "#example.org:root.cell.", str(afsfuse.directory)]
+    said = f"afsfuse: {afsfuse.directory}: interrupted before it was mounted\n".encode()
+    for foreground in ([], ["-f"]):
+        afsfuse.log.write_text("")
+        command = [sys.executable, "-m", "afsfuse", *words, "-o", afsfuse.options(), *foreground]
+        process = children.start(*command, cwd=ROOT)
+        wait_until(lambda: "control socket " in afsfuse.log.read_text(), "the start")
+        pid = int(afsfuse.log.read_text().partition("control socket ")[2].partition("-")[0])
+        os.kill(pid, signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (8, said)
+
+
 def test_umount_outside_ends_the_foreground(afsfuse: Command) -> None:
     process = afsfuse.popen()
     assert afsfuse("umount", afsfuse.directory).returncode == 0
