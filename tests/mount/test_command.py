@@ -118,6 +118,17 @@ def test_nothing_inherited_stays_open_in_the_daemon(afsfuse: Command) -> None:
     os.close(reader)
 
 
+def test_without_standard_streams(afsfuse: Command, children: Children) -> None:
+    """As some supervisors start what they start."""
+    words = ["mount", "afs", str(afsfuse.directory), "-o", afsfuse.options()]
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "afsfuse"]
+    assert children.run(*closed, *words, cwd=ROOT).returncode == 0
+    descriptors = {os.readlink(f"/proc/{afsfuse.pid}/fd/{number}") for number in range(3)}
+    assert descriptors == {"/dev/null"}
+    assert children.run(*closed, *words, cwd=ROOT).returncode == 32
+    assert children.run(*closed, "umount", afsfuse.directory, cwd=ROOT).returncode == 0
+
+
 def test_options_reach_the_mount(afsfuse: Command) -> None:
     done = afsfuse.start("nosubtype", "noallow_other", "noexec", "ro", "_netdev", "x-a=b")
     assert done.returncode == 0
