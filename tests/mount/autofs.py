@@ -18,7 +18,8 @@ import subprocess
 import sys
 
 _DETACH = 2
-_READY, _FAIL = 0x9360, 0x9361  # ioctls AUTOFS_IOC_READY and AUTOFS_IOC_FAIL
+# The ioctls AUTOFS_IOC_READY, AUTOFS_IOC_FAIL and AUTOFS_IOC_CATATONIC
+_READY, _FAIL, _CATATONIC = 0x9360, 0x9361, 0x9362
 _PACKET = struct.Struct("=iiI")  # version, type, token
 _SECONDS = 20.0
 
@@ -46,6 +47,7 @@ def main(directory: str, options: str) -> None:
         unmounted = run("umount.fuse.afs", directory)
     finally:
         visitor.kill()
+        fcntl.ioctl(root, _CATATONIC)  # whoever waits, be it our daemon, does so no longer
         os.close(root)
         libc.umount2(os.fsencode(directory), _DETACH)
     told = {"mount": mounted, "seen": seen.decode(), "again": again, "umount": unmounted}
