@@ -156,9 +156,22 @@ def _options_help() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Whatever goes wrong is told in one line."""
     try:
+        _open_standard_streams()
         return _told(arguments)
     except KeyboardInterrupt:  # while something else was being told
         return EXIT_INTERRUPTED
+
+
+def _open_standard_streams() -> None:
+    """Whoever starts us may have closed some. What is opened next would take their numbers, and be
+    written to, or closed when the daemon lets go of its terminal.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdin", "stdout", "stderr"):  # Python has None for what was closed
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
 def _told(arguments: Sequence[str] | None) -> int:

@@ -80,7 +80,7 @@ def load(path: Path) -> File | None:
         raise _usage(f"{path}: cannot be read: {exc.strerror}") from None
     except UnicodeDecodeError:
         raise _usage(f"{path}: not a text in UTF-8") from None
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:  # numbers of Python's have a bound, too
         raise _usage(f"{path}: not in the form of TOML: {exc}") from None
     file = File(path, text, tables)
     for _ in _settings(file, None):  # each key is looked at, also those of other mounts

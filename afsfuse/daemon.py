@@ -51,6 +51,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+EXIT_INTERRUPTED = 8
+"""By a signal before it was mounted; later it is the right end."""
+
 FAREWELL_SECONDS = 8.0
 """How long the end may take for giving callbacks back, over all servers."""
 PARAMETERS = rxrpc.Parameters(max_connections_per_bundle=12)
@@ -154,7 +157,7 @@ async def serve(
     For `credentials` see `compose`. `on_mounted` is called when the mount is there. Raises
     `AfsError` when it cannot be made.
     """
-    work = trio.CancelScope()
+    mounted, work = False, trio.CancelScope()
     farewell = trio.CancelScope(shield=True)
     notifier = systemd.Notifier.from_environment()
     endings = [signal.SIGTERM, signal.SIGINT]
@@ -194,6 +197,7 @@ async def serve(
                         log.info("mounted %s at %s", config.source, config.directory)
                         linger((endpoint.fileno(), parts.session.fileno()))
                         on_mounted()
+                        mounted = True
                         services.start_soon(watch.run)
                 finally:
                     with farewell:
@@ -203,8 +207,16 @@ async def serve(
                         with trio.move_on_after(FAREWELL_SECONDS / 2):
                             await parts.filesystem.finish()
                         await parts.cache.give_up_all()
-            log.info("%s is not mounted any more", config.directory)
+            _over(config.directory, mounted)
             services.cancel_scope.cancel()
+
+
+def _over(directory: str, mounted: bool) -> None:
+    """The end. Raises `UsageError` if a signal came before there was anything to unmount."""
+    if not mounted:
+        message = f"{directory}: interrupted before it was mounted"
+        raise UsageError(message, exit_code=EXIT_INTERRUPTED)
+    log.info("%s is not mounted any more", directory)
 
 
 async def _end_on_signals(

@@ -74,7 +74,23 @@ class RateLimit(logging.Filter):
         return passed
 
 
-class JournalFormatter(logging.Formatter):
+class PlainFormatter(logging.Formatter):
+    """What is no letter is written as in Python's own texts, and each line but the first stands
+    back: names are in it that anybody may have chosen, and none must pass for a line of ours, give
+    orders to a terminal, or be what no log takes, such as half a character.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n    ".join(map(_plain, super().format(record).split("\n")))
+
+
+def _plain(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+class JournalFormatter(PlainFormatter):
     """`<4>name: message`, each line of a traceback with its own priority. Source: sd-daemon(3)."""
 
     def __init__(self) -> None:
@@ -82,7 +98,7 @@ class JournalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = f"<{priority(record.levelno)}>"
-        return "\n".join(prefix + line for line in super().format(record).splitlines())
+        return "\n".join(prefix + line for line in super().format(record).split("\n"))
 
 
 class SyslogHandler(logging.Handler):
@@ -91,10 +107,10 @@ class SyslogHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         syslog.openlog("afsfuse", syslog.LOG_PID, syslog.LOG_DAEMON)
-        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        self.setFormatter(PlainFormatter("%(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        for line in self.format(record).splitlines():
+        for line in self.format(record).split("\n"):
             syslog.syslog(priority(record.levelno), line)
 
 
@@ -130,7 +146,7 @@ def echo(level: int = logging.WARNING) -> logging.Handler:
     """Show messages on standard error as well, until `unecho`: somebody waits for the start."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(level)
-    handler.setFormatter(logging.Formatter("afsfuse: %(message)s"))
+    handler.setFormatter(PlainFormatter("afsfuse: %(message)s"))
     for name in NAMES:
         logging.getLogger(name).addHandler(handler)
     return handler
@@ -155,7 +171,7 @@ def read_by_journal() -> bool:
 
 
 def _handler(foreground: bool, logfile: str | None) -> logging.Handler:
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    plain = PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     if logfile is not None:
         try:
             handler: logging.Handler = logging.FileHandler(logfile)

@@ -89,7 +89,12 @@ def _mount_in_background(config: Config) -> int:
 
 
 def _be_daemon(config: Config, writer: int) -> NoReturn:
-    """In the forked process: leave terminal and session, serve, end. Never returns."""
+    """In the forked process: serve, end. Never returns.
+
+    It leaves the terminal's session when it is mounted and not before. Where systemd mounts on
+    demand, autofs keeps everybody waiting who comes to the directory meanwhile, but for the process
+    group in which the command was started. Source: autofs_oz_mode in fs/autofs of Linux.
+    """
 
     def tell(line: str) -> None:
         with contextlib.suppress(OSError):  # nobody listens any more
@@ -97,7 +102,6 @@ def _be_daemon(config: Config, writer: int) -> NoReturn:
 
     status = EXIT_BUG
     try:
-        os.setsid()
         if os.fork():
             os._exit(0)
         tell(f"pid {os.getpid()}")
@@ -107,6 +111,7 @@ def _be_daemon(config: Config, writer: int) -> NoReturn:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
         def mounted() -> None:
+            os.setsid()
             tell("ready")
             os.close(writer)
 

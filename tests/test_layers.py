@@ -29,7 +29,7 @@ RXRPC: list[tuple[str, ...]] = [
 ]
 AFSFUSE: list[tuple[str, ...]] = [
     ("abortcodes", "refusals"),
-    ("errors",),
+    ("errors", "mounttable"),
     ("interfaces",),
     ("model",),
     ("acl",),

@@ -19,6 +19,7 @@ import os
 import stat
 from pathlib import Path
 
+from afsfuse import mounttable
 from afsfuse.errors import UsageError
 
 OVERRIDE = "AFSFUSE_RUNTIME_DIR"
@@ -109,9 +110,5 @@ def in_memory(folder: Path, mounts: str = "/proc/self/mountinfo") -> bool:
     """Whether the folder's file system keeps nothing on a disk (but for what is swapped out)."""
     device = folder.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
-    with open(mounts, encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            fields = line.split()
-            if fields[2] == number:
-                return fields[fields.index("-") + 1] in _IN_MEMORY
-    return False
+    lines = mounttable.parse(Path(mounts).read_bytes())
+    return next((line.type in _IN_MEMORY for line in lines if line.device == number), False)

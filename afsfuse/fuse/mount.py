@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afsfuse import mounttable
 from afsfuse.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEVICE = "/dev/fuse"
+_OWN_TABLE = Path("/proc/self/mountinfo")
 
 EXIT_NOT_PERMITTED = 1
 EXIT_SYSTEM = 2
@@ -77,7 +79,7 @@ class MountOptions:
 
 @dataclass(frozen=True)
 class Mount:
-    """A line of /proc/self/mountinfo. Source: proc(5)."""
+    """A line of a mount table."""
 
     device: str
     """`major:minor` of the mounted file system."""
@@ -88,32 +90,19 @@ class Mount:
     """The file system's own ones, such as `user_id=0`."""
 
 
-_OCTAL = re.compile(r"\\([0-7]{3})")
-
-
-def _unescape(field: str) -> str:
-    """Undo the kernel's \\040 for the few characters that would end or spoil a field."""
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)
-
-
-def parse_mount_table(text: str) -> list[Mount]:
-    """The lines of a mountinfo, oldest first; lines that are none are left out."""
-    mounts = []
-    for line in text.splitlines():
-        before, separator, after = line.partition(" - ")
-        left, right = before.split(), after.split()
-        if separator and len(left) >= 6 and len(right) >= 2:
-            options = right[2] if len(right) > 2 else ""
-            mounts.append(
-                Mount(left[2], _unescape(left[4]), right[0], _unescape(right[1]), options)
-            )
-    return mounts
+def parse_mount_table(table: bytes) -> list[Mount]:
+    """The mounts of a mountinfo, oldest first."""
+    return [
+        Mount(
+            line.device, os.fsdecode(line.point), line.type, os.fsdecode(line.source), line.options
+        )
+        for line in mounttable.parse(table)
+    ]
 
 
 def find_mount(directory: str) -> Mount | None:
     """What is mounted on exactly this (real) directory; of several the topmost."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        mounts = parse_mount_table(table.read())
+    mounts = parse_mount_table(_OWN_TABLE.read_bytes())
     return next((mount for mount in reversed(mounts) if mount.directory == directory), None)
 
 
@@ -139,7 +128,7 @@ def prepare(directory: str) -> str:
         if not stat.S_ISDIR(mode):
             raise MountError(f"{directory}: not a directory: a mount needs one")
         real = real_directory(directory)
-        if (mount := find_mount(real)) is not None:
+        if (mount := find_mount(real)) is not None and not _waits_for_mount(mount):
             if mount.type.startswith("fuse") and is_dead(real):
                 _clear_dead(directory)
                 continue
@@ -149,6 +138,15 @@ def prepare(directory: str) -> str:
             )
         return real
     raise MountError(f"{directory}: dead mounts are stacked there: umount -l {directory}")
+
+
+def _waits_for_mount(mount: Mount) -> bool:
+    """Whether it is there to have another one mounted on it, as that of a unit `.automount` is.
+
+    Of the other kind, `indirect`, directories in it are that. Source: autofs(5), and the kernel's
+    Documentation/filesystems/autofs.rst.
+    """
+    return mount.type == "autofs" and not {"direct", "offset"}.isdisjoint(mount.options.split(","))
 
 
 def is_dead(directory: str) -> bool:
@@ -368,6 +366,18 @@ def device_of(directory: str) -> str | None:
     return None if mount is None else mount.device
 
 
+def places_of(device: str) -> list[str]:
+    """Where the whole FUSE file system of this `major:minor` is to be seen, with nothing on it: a
+    mount moves with the directory around it, and there can be copies.
+    """
+    seen = {line.point: line for line in mounttable.parse(_OWN_TABLE.read_bytes())}
+    return [
+        os.fsdecode(line.point)
+        for line in seen.values()
+        if line.device == device and line.root == b"/" and line.type.startswith("fuse")
+    ]
+
+
 def copies_elsewhere(device: str) -> Iterator[tuple[str, str]]:
     """Processes in whose mount namespace a FUSE mount of this `major:minor` is: each as text, and
     the path by which that mount is reached from here.
@@ -379,8 +389,8 @@ def copies_elsewhere(device: str) -> Iterator[tuple[str, str]]:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         process = Path("/proc", pid)
         try:
-            table = (process / "mountinfo").read_text(errors="surrogateescape")
-            name = (process / "comm").read_text().strip()
+            table = (process / "mountinfo").read_bytes()
+            name = (process / "comm").read_text(errors="replace").strip()
         except OSError:  # it has ended, or is not ours to look at
             continue
         for mount in parse_mount_table(table):

@@ -172,6 +172,8 @@ class KernelNotifier:
         """What is queued for this inode, queueing it if need be. The lock is held."""
         work = self._queued.get(inode)
         if work is not None or self._closed:
+            if self._ready and not self._threads:
+                self._summon()
             return work
         work = self._queued[inode] = _Work()
         if inode not in self._running:
@@ -184,15 +186,21 @@ class KernelNotifier:
         if self._resting >= len(self._ready):
             self._changed.notify()
         elif self._threads < self._max_threads:
-            self._threads += 1
-            self._start(self._run)
+            self._threads += self._start(self._run)
         elif self._threads < self._most_threads and not self._standing_by:
-            self._standing_by = True
-            self._start(self._stand_by)
+            self._standing_by = self._start(self._stand_by)
 
     @staticmethod
-    def _start(run: Callable[[], None]) -> None:
-        threading.Thread(target=run, name="afsfuse-notify", daemon=True).start()
+    def _start(run: Callable[[], None]) -> bool:
+        """Start a thread. Where a limit forbids it, what is queued waits for those that are there,
+        or else for what is queued next.
+        """
+        try:
+            threading.Thread(target=run, name="afsfuse-notify", daemon=True).start()
+        except RuntimeError as exc:
+            log.warning("the kernel's memory of files may be out of date for longer: %s", exc)
+            return False
+        return True
 
     def _stand_by(self) -> None:
         """A thread: work as the others do as soon as none of them gets on."""

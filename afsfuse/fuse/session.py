@@ -180,7 +180,8 @@ class FuseSession:
             try:
                 if device is not None:
                     tuning.set_read_ahead(device, self._limits.read_ahead)
-                await self._serve(connection, partial(_remove, directory, device), task_status)
+                remove = partial(_remove, directory, device, connection)
+                await self._serve(connection, remove, task_status)
             finally:
                 self._end_libfuse()
         finally:
@@ -274,12 +275,24 @@ async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     return await trio.to_thread.run_sync(partial(function, *args, **kwargs))
 
 
-def _remove(directory: str, device: str | None) -> None:
-    """Take our mount away, if it is still there; whoever uses it gets ENOTCONN from now on."""
+def _remove(directory: str, device: str | None, connection: int = -1) -> None:
+    """Take our mount away, if it is still there; whoever uses it gets ENOTCONN from now on.
+
+    With the connection also from where it was moved to, and its copies: they would be dead.
+    """
     found = mount.find_mount(directory)
-    if found is None or found.device != device:
-        return
-    try:
-        mount.unmount(directory, lazy=True, force=True)
-    except mount.MountError as exc:
-        log.error("the mount stays behind: %s", exc)
+    places = [directory] if found is not None and found.device == device else []
+    if device is not None and connection >= 0 and not _is_cut(connection):
+        places = mount.places_of(device)
+    for place in places:
+        try:
+            mount.unmount(place, lazy=True, force=True)
+        except mount.MountError as exc:
+            log.error("the mount stays behind: %s", exc)
+
+
+def _is_cut(connection: int) -> bool:
+    """Whether the kernel has ended a connection. Then the mount's number may be another's."""
+    watched = select.poll()
+    watched.register(connection, 0)  # errors are told in any case
+    return bool(watched.poll(0))

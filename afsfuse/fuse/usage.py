@@ -25,6 +25,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from afsfuse import mounttable
 from afsfuse.auth.processes import DEEPEST, Unclear, kin
 from afsfuse.vfs.trees import Keep, Survey
 
@@ -43,7 +44,6 @@ _GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 _INIT = 1  # in a container it may have rights that root has not; nobody works in it
 _ELSEWHERE = (0, -1, -1)  # inode number and device of what is not ours
 _UNSET = 0xFFFFFFFF  # the login uid of who never logged in
-_ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 _LINKS = (("cwd", "working directory"), ("root", "root directory"))  # the root comes last
 _ON_DISK = ("/", "(")  # how the names of descriptors begin that are no sockets or the like
@@ -61,18 +61,6 @@ class Mounted(NamedTuple):
     """`major:minor`."""
     everybody: bool
     """Whether all users may use it, or only the one who runs the daemon."""
-
-
-class _MountLine(NamedTuple):
-    """What a line of mountinfo says. Source: proc_pid_mountinfo(5)."""
-
-    number: int
-    parent: int
-    device: str
-    root: bytes
-    """The directory of the file system that is shown."""
-    point: bytes
-    """Where, as a path from the root of whoever reads the table."""
 
 
 def survey(mounted: Mounted) -> Survey:
@@ -261,7 +249,7 @@ def _comes_from(pid: int, uid: int) -> bool:
 def _mounts_of(path: str, device: str) -> list[tuple[bytes, Keep]]:
     """What a mount table says about other mounts in or of ours. Raises OSError."""
     with open(path, "rb") as table:
-        lines = [_parse(line) for line in table]
+        lines = mounttable.parse(table.read())
     ours = {line.number: line for line in lines if line.device == device}
     found = []
     for line in lines:
@@ -273,13 +261,3 @@ def _mounts_of(path: str, device: str) -> list[tuple[bytes, Keep]]:
             shown = below.root.rstrip(b"/") + line.point[len(below.point.rstrip(b"/")) :]
             found.append((shown, Keep("mount", where)))
     return found
-
-
-def _parse(line: bytes) -> _MountLine:
-    number, parent, device, root, point = line.split(maxsplit=5)[:5]
-    return _MountLine(int(number), int(parent), device.decode(), _plain(root), _plain(point))
-
-
-def _plain(text: bytes) -> bytes:
-    """A path of a mount table without its escapes."""
-    return _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), text)

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afsfuse import mounttable
 from afsfuse.control.places import ANSWER_SECONDS, places
 from afsfuse.errors import ControlRefused, NoDaemon, UsageError
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from afsfuse.control.places import Daemon
 
 EXIT_FAILED = 1
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 class Elsewhere(UsageError):
@@ -76,36 +76,27 @@ def around(path: str) -> tuple[Daemon, str]:
     Symbolic links are not followed and nothing is looked up. Raises `Elsewhere`.
     """
     whole = os.fsencode(os.path.abspath(path))
-    lines = _mount_table()
-    best: tuple[bytes, bytes, bytes] | None = None  # where, what of it, its device
-    for words in lines:
-        if len(words) < 6:
-            continue
-        where, what = _plain(words[4]), _plain(words[3])
+    best: tuple[bytes, bytes, str] | None = None  # where, what of it, its device
+    for line in _mount_table():
+        where, what = line.point, line.root
         inside = whole == where or whole.startswith(where.rstrip(b"/") + b"/")
         if inside and (best is None or len(where) >= len(best[0])):
-            best = where, what, words[2]
+            best = where, what, line.device
     if best is None:
         raise _elsewhere(path)
     where, what, device = best
-    daemon, _ = _serving(device.decode(), path)
+    daemon, _ = _serving(device, path)
     below = what.rstrip(b"/") + whole[len(where.rstrip(b"/")) :]
     return daemon, os.fsdecode(below) or "/"
 
 
 def fuse_mounts() -> set[str]:
     """Where FUSE file systems are mounted: nothing below these can be looked at without waiting."""
-    return {
-        os.fsdecode(_plain(words[4]))
-        for words in _mount_table()
-        if b"-" in words and words[words.index(b"-") + 1].startswith(b"fuse")
-    }
+    return {os.fsdecode(line.point) for line in _mount_table() if line.type.startswith("fuse")}
 
 
-def _mount_table() -> list[list[bytes]]:
-    """The lines of the mount table, in words. Source: proc_pid_mountinfo(5)"""
-    with open("/proc/self/mountinfo", "rb") as table:
-        return [line.split() for line in table]
+def _mount_table() -> list[mounttable.Line]:
+    return mounttable.parse(Path("/proc/self/mountinfo").read_bytes())
 
 
 def _serving(device: str, path: str) -> tuple[Daemon, str]:
@@ -128,8 +119,3 @@ def _serving(device: str, path: str) -> tuple[Daemon, str]:
 
 def _elsewhere(path: str) -> Elsewhere:
     return Elsewhere(f"{path}: not in an AFS file system that afsfuse has mounted")
-
-
-def _plain(field: bytes) -> bytes:
-    """A field of the mount table without its escapes."""
-    return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)

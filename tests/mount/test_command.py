@@ -118,6 +118,17 @@ def test_nothing_inherited_stays_open_in_the_daemon(afsfuse: Command) -> None:
     os.close(reader)
 
 
+def test_without_standard_streams(afsfuse: Command, children: Children) -> None:
+    """As some supervisors start what they start."""
+    words = ["mount", "afs", str(afsfuse.directory), "-o", afsfuse.options()]
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "afsfuse"]
+    assert children.run(*closed, *words, cwd=ROOT).returncode == 0
+    descriptors = {os.readlink(f"/proc/{afsfuse.pid}/fd/{number}") for number in range(3)}
+    assert descriptors == {"/dev/null"}
+    assert children.run(*closed, *words, cwd=ROOT).returncode == 32
+    assert children.run(*closed, "umount", afsfuse.directory, cwd=ROOT).returncode == 0
+
+
 def test_options_reach_the_mount(afsfuse: Command) -> None:
     done = afsfuse.start("nosubtype", "noallow_other", "noexec", "ro", "_netdev", "x-a=b")
     assert done.returncode == 0
@@ -143,6 +154,31 @@ def test_in_the_foreground_a_signal_ends_it_with_success(
     log = afsfuse.log.read_text()
     assert "mounted afs at" in log
     assert f"{number.name}: unmounting" in log
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a location server that says nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((f"127.53.{os.getpid() >> 8 & 255}.{os.getpid() & 255}", 7003))
+        server.setblocking(True)
+        yield server.getsockname()[0]
+
+
+def test_a_signal_before_it_is_mounted(afsfuse: Command, children: Children, silent: str) -> None:
+    """Nothing is there then, so it is no success, and no bug either."""
+    (afsfuse.confdir / "CellServDB").write_text(f">example.org\n{silent} #db\n")
+    words = ["mount", "#example.org:root.cell.", str(afsfuse.directory)]
+    said = f"afsfuse: {afsfuse.directory}: interrupted before it was mounted\n".encode()
+    for foreground in ([], ["-f"]):
+        afsfuse.log.write_text("")
+        command = [sys.executable, "-m", "afsfuse", *words, "-o", afsfuse.options(), *foreground]
+        process = children.start(*command, cwd=ROOT)
+        wait_until(lambda: "control socket " in afsfuse.log.read_text(), "the start")
+        pid = int(afsfuse.log.read_text().partition("control socket ")[2].partition("-")[0])
+        os.kill(pid, signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (8, said)
 
 
 def test_umount_outside_ends_the_foreground(afsfuse: Command) -> None:

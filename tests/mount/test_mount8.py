@@ -6,6 +6,7 @@ its own, which a sleeping process holds.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -198,6 +199,23 @@ def test_fstab(clean: Machine) -> None:
     assert clean.shown().startswith("afs fuse.afs rw,")
     clean("umount", clean.directory, other)
     assert clean.shown() == clean.shown(other) == ""
+
+
+@pytest.mark.skipif(
+    "autofs" not in Path("/proc/filesystems").read_text(), reason="the kernel has no autofs"
+)
+def test_on_demand(clean: Machine) -> None:
+    """By `x-systemd.automount`: whoever comes waits in the kernel until it is mounted, and so would
+    our daemon if it were not of the process group of him who mounts.
+    """
+    told = json.loads(
+        clean(sys.executable, "-m", "tests.mount.autofs", clean.directory, clean.option)
+    )
+    assert told["mount"] == [0, ""]
+    assert "example.org" in told["seen"]
+    status, said = told["again"]
+    assert (status, "busy: afs (type fuse.afs) is mounted there" in said) == (32, True)
+    assert told["umount"] == [0, ""]
 
 
 def test_the_commands_and_the_fstab_of_the_guide(clean: Machine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.mount
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[str]:
-    path = tmp_path.resolve() / "mnt"
+    path = tmp_path.resolve() / "m\xa0n\rt"  # white space to Python, but not to the mount table
     path.mkdir()
     yield str(path)
     clear(path)
@@ -104,6 +105,24 @@ async def test_a_cancelled_session_is_gone(directory: str) -> None:
         nursery.cancel_scope.cancel()
     assert mount.find_mount(directory) is None
     assert connections() == 0
+
+
+async def test_a_mount_is_removed_from_where_it_was_moved(directory: str) -> None:
+    """Renaming a directory takes the mounts below it along; a copy of a mount dies with it."""
+    parent, name = os.path.split(directory)
+    moved = f"{parent}-moved"
+    copy = os.path.join(moved, "copy")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(made(directory).run)
+        os.rename(parent, moved)
+        os.mkdir(copy)
+        bind = ["mount", "--bind", os.path.join(moved, name), copy]
+        bound = await trio.run_process(bind, check=False, stderr=subprocess.DEVNULL)
+        assert bound.returncode == 0 or os.geteuid() != 0
+        nursery.cancel_scope.cancel()
+    assert mount.find_mount(os.path.join(moved, name)) is None
+    assert mount.find_mount(copy) is None
+    os.rename(moved, parent)
 
 
 async def test_a_mount_that_cannot_be_removed_is_told(

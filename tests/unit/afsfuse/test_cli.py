@@ -13,6 +13,7 @@ import pytest
 from afsfuse import cli, daemon, logs, version
 from afsfuse.config import OPTIONS
 from afsfuse.errors import CellUnknown, UsageError
+from afsfuse.tools import complain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,3 +172,11 @@ def test_control_c_while_a_mistake_is_told_is_no_traceback(monkeypatch: pytest.M
 
     monkeypatch.setattr(cli, "complain", interrupted)
     assert cli.main(["frobnicate"]) == 8
+
+
+def test_a_complaint_is_one_line_without_orders_for_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Names of files and of processes are in it, which anybody may have chosen."""
+    complain("/mnt/a\nb\x1b[2J\x07: no such directory")
+    assert capsys.readouterr().err == "afsfuse: /mnt/a b\\x1b[2J\\x07: no such directory\n"

@@ -95,6 +95,8 @@ def test_a_section_counts_for_its_mount_and_more_than_what_is_above_it(file: Pat
         ("hard = true\nretry = 5\n", ":1 and "),
         ("hard\n", ": not in the form of TOML: "),
         ("port = 1\nport = 2\n", ": not in the form of TOML: "),
+        (f"port = {'9' * 5000}\n", ": not in the form of TOML: "),
+        (f"port = {'[' * 5000}\n", ": not in the form of TOML: "),
     ],
 )
 def test_a_mistake_is_told_with_file_line_and_key(file: Path, text: str, said: str) -> None:

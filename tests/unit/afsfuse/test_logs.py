@@ -99,7 +99,7 @@ def test_in_the_background_syslog_gets_it(
     assert sent == [
         (syslog.LOG_CRIT, "afsfuse: worst"),
         (syslog.LOG_ERR, "afsfuse: two"),
-        (syslog.LOG_ERR, "lines"),
+        (syslog.LOG_ERR, "    lines"),
         (syslog.LOG_DEBUG, "afsfuse: least"),
     ]
 
@@ -179,3 +179,28 @@ def test_standard_error_that_the_journal_does_not_read_is_for_people(
     logs.set_up(foreground=True, logfile=None, debug=False)
     loggers.warning("for people")
     assert shown.getvalue().endswith(" WARNING afsfuse: for people\n")
+
+
+BAD = "a\n2026-01-01 00:00:00,000 ERROR afsfuse: forged\r\x1b[2J\0\udcff\u2028b"
+
+
+def test_no_name_passes_for_a_line_or_an_order(loggers: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    logs.set_up(foreground=False, logfile=str(path), debug=False)
+    loggers.info("the name %s", BAD)
+    first, second = path.read_text().split("\n")[:-1]
+    assert first.endswith("afsfuse: the name a")
+    assert second == (
+        "    2026-01-01 00:00:00,000 ERROR afsfuse: forged\\r\\x1b[2J\\x00\\udcff\\u2028b"
+    )
+    assert (
+        JournalFormatter()
+        .format(record(logging.INFO, "%s", BAD))
+        .startswith("<6>afsfuse: a\n<6>    2026")
+    )
+
+
+def test_syslog_takes_any_name(loggers: logging.Logger) -> None:
+    """A NUL, or half a character, would be an error in the midst of whatever logs."""
+    logs.set_up(foreground=False, logfile=None, debug=False)
+    loggers.info("the name %s", BAD)

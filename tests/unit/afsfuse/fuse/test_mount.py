@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-TABLE = r"""
+TABLE = rb"""
 28 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
 42 28 0:46 / /afs ro,nosuid,nodev - fuse.afs afs rw,user_id=0,group_id=0
 43 28 0:47 / /mnt/with\040space ro - fuse.afs \043cell:vol. rw,user_id=1000
@@ -162,3 +164,17 @@ def test_a_helper_that_hands_nothing_over(tmp_path: Path, monkeypatch: pytest.Mo
 def test_nothing_is_mounted_there(tmp_path: Path) -> None:
     with pytest.raises(MountError, match="nothing is mounted there"):
         mount.unmount(str(tmp_path.resolve()), lazy=False)
+
+
+def test_any_process_may_have_any_name() -> None:
+    """Whoever likes gives his processes names that are no text."""
+    rename = (
+        "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xff\\xfe'); input(print('', flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", rename], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert list(mount.copies_elsewhere("0:0")) == []
+        child.communicate(b"\n")

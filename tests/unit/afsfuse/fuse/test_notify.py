@@ -232,3 +232,25 @@ def test_the_loop_may_end_before_the_invalidation(
     assert not trio.run(ask)
     gate.set()
     wait_until(lambda: kernel.seen)
+
+
+async def test_where_no_thread_can_be_made_it_is_done_later(
+    kernel: FakeKernel,
+    notifier: KernelNotifier,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    """A user's limit of processes counts threads; nobody who only queues may fail by that."""
+    expected_warnings("may be out of date for longer: can't start new thread")
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for inode in range(100):
+            notifier.invalidate_attributes(inode)
+    assert kernel.seen == []
+    notifier.invalidate_attributes(0)  # is queued already
+    assert await notifier.settled(None, 30)
+    assert {inode for _, inode in kernel.seen} == set(range(100))
