@@ -152,8 +152,8 @@ class ClientCall(Call):
 
     def _lull_due(self, lull: float) -> float:
         """When to look whether the call is to be given up since its reply comes no further."""
-        peer = self._connection.peer
-        if not self.confirmed or not peer.losses.seen(self.heard):
+        connection, peer = self._connection, self._connection.peer
+        if not (self.confirmed and connection.answered and peer.losses.seen(self.heard)):
             return NEVER
         due = self._progress_at() + lulls.patience(lull, peer)
         return max(due, self._looked + lulls.LOOK)

@@ -8,7 +8,8 @@ in another call, on a line that is known to lose packets although nothing queues
 
 That is no cure where the server itself holds the call up, and there each repetition takes another
 of its threads. So a call is given up freely only if another one to the same peer has come to its
-end meanwhile; else one in the time that the server's own timeout takes.
+end meanwhile; else one in the time that the server's own timeout takes. The first call of a
+connection never is: for that the server asks us back, and takes its time when this is lost.
 """
 
 from __future__ import annotations

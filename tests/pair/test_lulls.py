@@ -96,3 +96,14 @@ def test_where_the_server_answers_nobody_few_are_given_up() -> None:
     assert sum(call.over for call in calls) == 1
     one.run_for(0.25)
     assert sum(call.over for call in calls) == 2
+
+
+def test_the_first_call_of_a_connection_is_not_given_up() -> None:
+    one = pair()
+    one.on_server = silent
+    (connection,) = one.bundle().connections
+    connection.answered = False
+    call = one.call(REQUEST, timeouts=LULL)
+    assert call.connection is connection
+    one.run_for(0.9)
+    assert not call.over
