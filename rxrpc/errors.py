@@ -134,10 +134,12 @@ class CallTimeout(CallError):
     longer than it may. ``"connect"``: the call never got a channel. ``"reconnect"``: the endpoint
     was told to make its connections anew. ``"forgotten"``: the peer was started anew and knows
     nothing of the call. ``"too large"``: the peer lives, but large datagrams seem to vanish on the
-    way; the call may be made again, in smaller ones.
+    way; the call may be made again, in smaller ones. ``"lull"``: packets are lost on the way, and
+    the reply had better be asked for again, see `CallTimeouts.lull`.
     """
 
     TOO_LARGE = "too large"
+    LULL = "lull"
     SILENCE = frozenset({"dead peer", "forgotten"})
 
     def __init__(self, what: str) -> None:

@@ -126,6 +126,7 @@ class Fetcher:
                 run.first << self.store.shift,
                 [memoryview(buffer) for buffer in transfer.buffers],
                 run.who,
+                versioned=True,  # `_confirm` takes no other than the run's
             )
             server = reply.server
             elapsed = trio.current_time() - began

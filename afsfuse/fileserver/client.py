@@ -27,7 +27,7 @@ from afsfuse.fileserver.replies import (
     promise_of,
 )
 from afsfuse.fileserver.rotation import Rotation
-from afsfuse.fileserver.transfers import SMALL, receive_long, receive_old, receive_small
+from afsfuse.fileserver.transfers import SMALL, Stretch, receive_long, receive_old, receive_small
 from afsfuse.interfaces.common import FIDS_MAX
 from afsfuse.interfaces.fileserver import (
     FETCH_ACL,
@@ -259,13 +259,22 @@ class FileServerClient:
         position: int,
         buffers: Sequence[memoryview],
         who: Identity = NOBODY,
+        *,
+        versioned: bool = False,
     ) -> DataReply:
         """Fill the buffers one after the other with the file's bytes from `position` on.
 
         Fewer bytes come where the file ends. What the buffers hold after an error is undefined.
+        `versioned`: who asks knows the version that it wants, so that several calls may bring the
+        bytes; those are of one version only if it is that at the end.
         """
 
         async def attempt(site: Site) -> DataReply:
+            if versioned and self._procedures.has(site, FETCH_DATA64):
+                try:
+                    return await Stretch(fid, position, buffers).fetch(site)
+                except CallAborted as exc:
+                    self._procedures.note_lacking(site, FETCH_DATA64, exc)
             return await self._fetch_data(site, volume, fid, position, buffers)
 
         return await self._do("FetchData64", volume, attempt, who)

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+import trio
+
 from afsfuse.errors import AfsError, DataCorrupt
 from afsfuse.fileserver.replies import DataReply, promise_of
+from afsfuse.interfaces.fileserver import FETCH_DATA64, FetchData64Args
 from afsfuse.model import Status
-from rxrpc import ProtocolError
+from rxrpc import CallTimeout, ProtocolError
 from rxrpc.rpc import RxgenCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from afsfuse.cell.servers import FileServer
+    from afsfuse.fileserver.operation import Site
     from afsfuse.interfaces.common import Fid
     from afsfuse.interfaces.fileserver import FetchStatusReply
-    from rxrpc import StreamCall
+    from rxrpc import CallTimeouts, StreamCall
 
 _LENGTH = struct.Struct("!i")
 _LENGTH64 = struct.Struct("!q")
 
 SMALL = 32 << 10
 """Bytes of a fetch whose reply is taken in one piece."""
+
+_LULL = 0.03  # seconds, besides round trips; nearly all that comes without a timeout came by then
+_VAIN = 3  # calls in a row that are given up although they brought nothing
+_GIVEN_UP = 16  # ... in one stretch: no server makes it endless by a byte a call
 
 Outcome = DataReply | AfsError
 """How the fetch of one of several files ended."""
@@ -35,6 +45,69 @@ class SmallFile(NamedTuple):
     fid: Fid
     size: int  # bytes, of all the buffers
     buffers: Sequence[memoryview]
+
+
+@functools.lru_cache(64)
+def _impatient(timeouts: CallTimeouts, vain: int) -> CallTimeouts:
+    """The timeouts of a call after so many in vain."""
+    return dataclasses.replace(timeouts, lull=_LULL * 2**vain)
+
+
+class Stretch:
+    """A stretch of a file on its way, by one call, or by several where packets are lost.
+
+    A call whose server waits for its timeout is given up, and another brings what is missing.
+
+    Bytes of several calls are of one version only if the version at the end is the one that was
+    known before the first: whoever fetches has to see to that.
+    """
+
+    def __init__(self, fid: Fid, position: int, buffers: Sequence[memoryview]) -> None:
+        self._fid = fid
+        self._position = position
+        self._buffers = buffers  # where bytes from the position on go
+        self._done = 0  # bytes before it
+        self._vain = 0
+        self._given_up = 0
+
+    async def fetch(self, site: Site) -> DataReply:
+        """Have it sent by FetchData64; the length is that of all of it."""
+        while True:
+            size = sum(map(len, self._buffers))
+            args = FetchData64Args(self._fid, self._position, size)
+            patient = self._vain >= _VAIN or self._given_up >= _GIVEN_UP
+            timeouts = site.timeouts if patient else _impatient(site.timeouts, self._vain)
+            before = trio.current_time()
+            announced = 0
+            async with site.connection.stream(FETCH_DATA64, args, timeouts=timeouts) as call:
+                try:
+                    if size <= SMALL:
+                        reply = await receive_small(call, self._buffers, site.server, before)
+                    else:
+                        announced = await _announced(call)
+                        reply = await _receive(call, announced, self._buffers, site.server, before)
+                except CallTimeout as exc:
+                    if exc.what != CallTimeout.LULL:
+                        raise
+                    # The status is needed, and a server may not take it for sane to send no bytes.
+                    self._skip(min(call.received - _LENGTH64.size, announced, size - 1))
+                else:
+                    return reply._replace(length=self._done + reply.length) if self._done else reply
+
+    def _skip(self, count: int) -> None:
+        """So many bytes have come, and need not be sent again."""
+        self._given_up += 1
+        if count <= 0:
+            self._vain += 1
+            return
+        self._vain = 0
+        self._done += count
+        self._position += count
+        buffers = list(self._buffers)
+        while count >= len(buffers[0]):
+            count -= len(buffers.pop(0))
+        buffers[0] = buffers[0][count:]
+        self._buffers = buffers
 
 
 async def receive_small(
@@ -69,8 +142,13 @@ async def receive_long(
     before: float,
 ) -> DataReply:
     """The reply to a FetchData64, straight into the buffers."""
+    return await _receive(call, await _announced(call), buffers, server, before)
+
+
+async def _announced(call: StreamCall[FetchStatusReply]) -> int:
+    """How many bytes a reply to a FetchData64 will have."""
     (length,) = _LENGTH64.unpack(await call.receive_exactly(_LENGTH64.size))
-    return await _receive(call, length, buffers, server, before)
+    return int(length)
 
 
 async def receive_old(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rxrpc.core import lulls
 from rxrpc.core.call import Call
 from rxrpc.core.pathsize import PathSize
 from rxrpc.core.states import CallState
@@ -29,6 +30,8 @@ class ClientCall(Call):
     ) -> None:
         super().__init__(context, timeouts, now)
         self._patience = timeouts.stall
+        self._lull = timeouts.lull
+        self._looked = now  # whether to give the call up in a lull
         self._bundle = bundle
         self._path: PathSize
         self._started = now
@@ -69,6 +72,7 @@ class ClientCall(Call):
             self._become(CallState.RECEIVING)
             self._connection.on_answer(now)
         if self.state is CallState.RECEIVING and receiving.complete:
+            self._connection.peer.lulls.ended = now
             self._complete(now)
         self.wake_reader()
 
@@ -77,6 +81,8 @@ class ClientCall(Call):
             self._busy_since = None
             if self.sending.all_arrived:
                 self._become(CallState.AWAITING)
+                if self._connection.peer.losses.seen(now):
+                    self.context.timers.update(self)  # there, more is due if nothing comes
                 if self.watched:
                     self.wake()
             elif self.room:
@@ -113,7 +119,8 @@ class ClientCall(Call):
         """When `on_timer` has something to do."""
         if self.state is CallState.WAITING:
             return min(self._clocks.hard_at, self._bundle_dead_at())
-        return super().next_timer()
+        due = super().next_timer()
+        return due if self._lull is None or self.over else min(due, self._lull_due(self._lull))
 
     def _bundle_dead_at(self) -> float:
         return max(self._started, self._bundle.peer.heard) + self._clocks.dead_time
@@ -128,6 +135,11 @@ class ClientCall(Call):
 
     def _on_timer_alive(self, now: float) -> None:
         super()._on_timer_alive(now)
+        if self._lull is not None and now >= self._lull_due(self._lull):
+            self._looked = now
+            peer = self._connection.peer
+            if peer.lulls.give_up(peer, self._progress_at(), now):
+                self.fail(CallTimeout(CallTimeout.LULL), now)
         if self._patience is None or self.over:
             return
         if self.confirmed:
@@ -137,6 +149,14 @@ class ClientCall(Call):
         if too_large:
             self.ping(now)  # which tells the server how large its packets may be
             self.fail(CallTimeout(CallTimeout.TOO_LARGE), now)
+
+    def _lull_due(self, lull: float) -> float:
+        """When to look whether the call is to be given up since its reply comes no further."""
+        connection, peer = self._connection, self._connection.peer
+        if not (self.confirmed and connection.answered and peer.losses.seen(self.heard)):
+            return NEVER
+        due = self._progress_at() + lulls.patience(lull, peer)
+        return max(due, self._looked + lulls.LOOK)
 
     def _is_withheld(self, now: float, patience: float) -> bool:
         """Whether the reply may be too large for the way: none of our neighbours gets one."""
@@ -150,6 +170,7 @@ class ClientCall(Call):
     def set_timeouts(self, timeouts: CallTimeouts, now: float) -> None:
         """Other timeouts from now on."""
         self._patience = timeouts.stall
+        self._lull = timeouts.lull
         super().set_timeouts(timeouts, now)
 
     def abort(self, code: int, now: float, reason: str = "") -> None:

@@ -28,7 +28,6 @@ class ClientConnection(Connection):
     exclusive = False
     """For one call only: `Bundle.exclusive`."""
     answered = False
-    """Whether the server has answered a call of this connection, or takes too long for that."""
     _introducing = False  # it has one of the peer's turns
     _introduced_at = NEVER
 

@@ -48,6 +48,11 @@ class CallTimeouts:
     (``"slow"``). So one that sends a byte now and then cannot keep it for ever. It is judged while
     a stream is under way, and is for programs that read at once and write what they have."""
 
+    lull: float | None = None
+    """Where packets are lost though nothing queues: the reply does not begin, or comes no further,
+    for so long and a few round trips (``"lull"``, see `rxrpc.core.lulls`). For calls that are made
+    again then, or others for the rest. None: never."""
+
 
 class Clocks:
     """The clocks of one call. ``heard`` is always when its peer last sent something sensible."""

@@ -40,6 +40,8 @@ class Connection(ABC):
     """What both roles share."""
 
     is_client: bool
+    answered = True
+    """Client: the server has answered a call of this connection, or takes too long for that."""
     seeks_upgrade = False
     """Client: the server is asked for a better service, and has not answered yet."""
     terse = False

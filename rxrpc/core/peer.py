@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rxrpc.core.introductions import Introductions
 from rxrpc.core.losses import Losses
+from rxrpc.core.lulls import Lulls
 from rxrpc.core.rtt import RttEstimator
 from rxrpc.core.timers import NEVER
 from rxrpc.wire.control import keepalive_datagram, version_question
@@ -26,7 +27,7 @@ class Peer:
 
     __slots__ = ("_asked_mtu", "_context", "_narrow_until", "_path_mtu", "_questioned",
                  "_threshold", "_threshold_at", "address", "armed", "bundles", "bytes_received",
-                 "bytes_sent", "connections", "heard", "introductions", "losses", "mtu",
+                 "bytes_sent", "connections", "heard", "introductions", "losses", "lulls", "mtu",
                  "packets_resent", "packets_sent", "proven", "reached", "rtt", "sent",
                  "server_calls", "used")  # fmt: skip
 
@@ -35,6 +36,7 @@ class Peer:
         self._context = context
         self.rtt = RttEstimator(context.parameters)
         self.losses = Losses()  # of what the peer sends in calls of ours
+        self.lulls = Lulls()  # in the same
         self._asked_mtu = MAX_DATAGRAM  # what the peer takes
         self._path_mtu = MAX_DATAGRAM  # what the way takes
         self._narrow_until = 0.0  # 0: datagrams of every size are tried

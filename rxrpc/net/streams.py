@@ -95,6 +95,11 @@ class CallStream:
         return trio.current_time() - self._call.heard
 
     @property
+    def received(self) -> int:
+        """Bytes that came in order, whether they were read or not."""
+        return 0 if self._call.connection is None else self._call.receiving.bytes
+
+    @property
     def at_end(self) -> bool:
         """Whether all that the peer has to say was read."""
         if self._call.connection is None:

@@ -324,6 +324,8 @@ class FakeClient(SmallFiles):
         position: int,
         buffers: Sequence[memoryview],
         who: Identity = NOBODY,
+        *,
+        versioned: bool = False,
     ) -> DataReply:
         size = sum(map(len, buffers))
         self.calls.append(("data", where, position, size))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from afsfuse.cache.readahead import (
     LEAST_CALL,
     LEAST_SHORT_CALL,
@@ -53,13 +55,18 @@ def test_small_calls_say_nothing_about_the_line() -> None:
     pace.measured(None, 4 * KIB, 1.0)
 
 
-def test_where_packets_are_lost_by_chance_more_calls_share_the_line() -> None:
+@pytest.mark.parametrize(
+    ("rtt", "wanted"), [(0.0002, [3, 3, 9, 16, 24]), (0.01, [14, 13, 19, 24, 24])]
+)
+def test_where_packets_are_lost_by_chance_more_calls_share_the_line(
+    rtt: float, wanted: list[int]
+) -> None:
     pace = Pace(32)
     calls = []
     for loss in (0.0, 0.002, 0.01, 0.05, 0.2):
-        pace.measured(0.0002, MAX_CALL, 1.0, loss)
+        pace.measured(rtt, MAX_CALL, 2.0, loss)
         calls.append(int(pace.calls))
-    assert calls == [3, 3, 19, 24, 24]
+    assert calls == wanted
     assert ReadState().call_size(pace, pace.window()) == LEAST_SHORT_CALL
     for _ in range(30):
         pace.measured(0.0002, MAX_CALL, 1.0, 0.0)

@@ -95,6 +95,7 @@ class Host:
         self.keeps = True  # what is stored
         self.arguments: list[Any] = []  # of each change
         self.announced: int | None = None  # instead of the real length
+        self.fetched: list[tuple[int, int]] = []  # position and length of each
         self.bulk: Callable[[Sequence[Fid]], fs.BulkStatusReply] | None = None
         self._scopes: list[trio.CancelScope] = []
 
@@ -189,6 +190,7 @@ class Host:
     async def _send(
         self, call: ServerCall, form: str, position: int, length: int
     ) -> fs.FetchStatusReply:
+        self.fetched.append((position, length))
         data = self.data[position : position + length]
         announced = len(data) if self.announced is None else self.announced
         await call.send(struct.pack(form, announced) + data)

@@ -114,6 +114,8 @@ class FakeClient(SmallFiles):
         position: int,
         buffers: Sequence[memoryview],
         who: Identity = NOBODY,
+        *,
+        versioned: bool = False,
     ) -> DataReply:
         await self._reach(volume, "fetch_data", who)
         reply = self._reply(volume, fid, who, data=True)
