@@ -190,10 +190,19 @@ def _told(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return EXIT_INTERRUPTED
+    except BaseExceptionGroup as group:  # commands with tasks end by those of their nurseries
+        if group.subgroup(KeyboardInterrupt) is None:
+            return _bug(group)
+        complain("interrupted")
+        return EXIT_INTERRUPTED
     except Exception as exc:
-        complain(f"a bug in afsfuse: {type(exc).__name__}: {exc}: run it with -f -o debug")
-        return EXIT_BUG
+        return _bug(exc)
     return status
+
+
+def _bug(error: BaseException) -> int:
+    complain(f"a bug in afsfuse: {type(error).__name__}: {error}: run it with -f -o debug")
+    return EXIT_BUG
 
 
 def called() -> list[str]:

@@ -7,6 +7,7 @@ that was cut and has grown again has zeros between, whatever the server still ha
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,13 +15,15 @@ import trio
 
 from afsfuse.cache.extents import Extents, oldest
 from afsfuse.cache.journal import DirtyKey
+from afsfuse.errors import AfsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from afsfuse.auth.identity import Identity
     from afsfuse.cache.extents import Extent
     from afsfuse.cache.journal import Journal
     from afsfuse.cache.vnodes import Vnode
-    from afsfuse.errors import AfsError
     from afsfuse.fileserver.replies import ChangeReply
 
 _FIRST_PAUSE = 1.0  # seconds until what could not be stored is tried again
@@ -38,6 +41,20 @@ class Change(NamedTuple):
     value: int
     who: Identity
     sequence: int
+
+
+def too_much(files: Iterable[DirtyFile]) -> AfsError:
+    """What a writer is told when nothing of these can be stored and their data takes all the room.
+
+    It may pass if all that keeps them from it may.
+    """
+    error = AfsError(
+        "too much data waits for being stored: see `afsfuse status`", errno=errno.ENOSPC
+    )
+    error.passing = all(
+        trouble.error.passing for file in files for trouble in file.trouble.values()
+    )
+    return error
 
 
 @dataclass(eq=False, slots=True)

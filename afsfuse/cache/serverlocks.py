@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from afsfuse.errors import AfsError, NotPermitted
+from afsfuse.errors import AfsError, NotPermitted, OutcomeUnknown, ServerUnreachable
 from afsfuse.interfaces.fileserver import LOCK_SECONDS, LockType
 
 if TYPE_CHECKING:
@@ -160,7 +160,14 @@ class ServerLock:
 
     async def _set(self, type: LockType, who: Identity) -> None:
         before = trio.current_time()
-        await self._client.changes.set_lock(self._volume, self._fid, type, who)
+        try:
+            await self._client.changes.set_lock(self._volume, self._fid, type, who)
+        except OutcomeUnknown as exc:
+            # It may be asked for again: if the server has counted it, nobody extends that, and for
+            # so long it bars others and us, as a stranger's lock would.
+            raise ServerUnreachable(
+                exc.message, cell=exc.cell, volume=exc.volume, server=exc.server
+            ) from exc
         self.held = type
         self._who = who
         self._holds(before)

@@ -7,7 +7,6 @@ stored is kept, tried again, and listed by `unstored`; only a person gives it up
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import time
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from afsfuse.cache.dirty import Change, DirtyFile
+from afsfuse.cache.dirty import Change, DirtyFile, too_much
 from afsfuse.cache.journal import path_after
 from afsfuse.cache.storing import CALL_SIZE, Storer
 from afsfuse.errors import AfsError
@@ -209,7 +208,8 @@ class Writes:
         """Wait until so many bytes may be written.
 
         Raises what keeps the file from being stored: nothing is added to what cannot be stored.
-        ENOSPC if memory is full of what cannot be stored of other files.
+        ENOSPC if memory is full of what cannot be stored of other files; that may pass if it only
+        waits for servers.
         """
         while True:
             file = vnode.dirty
@@ -225,10 +225,7 @@ class Writes:
                 if any(other.flights for other in self._files):
                     await self._room.wait()
                 elif not self._spill():
-                    raise AfsError(
-                        "too much data waits for being stored: see `afsfuse status`",
-                        errno=errno.ENOSPC,
-                    )
+                    raise too_much(self._files)
 
     async def _settle_trouble(self, file: DirtyFile, trouble: Trouble, who: Identity) -> None:
         """Raise what a file's last store failed with, or try it again if that was a while ago."""

@@ -2,7 +2,8 @@
 
 The servers hold the same database, so one answer is enough. The server that answered last is
 asked first; when it has not answered after a moment the next one is asked, too, and the first
-answer wins. Servers that did not answer at all are asked last for a while. Every call ends within
+answer wins; as long as there is none, all are asked again every few seconds, as any of them may be
+back. Servers that did not answer at all are asked last for a while. Every call ends within
 a bound, and for a few seconds after no server answered further calls fail at once: a dead cell
 must not hold up everybody who looks at it.
 """
@@ -60,6 +61,10 @@ class LocationLimits:
 
     patience: float = 1.5
     """After this long without an answer the next server is asked, too."""
+
+    again: float = 3.0
+    """As long as nobody answers, each server is asked once more after so long. One call's own
+    packets become rare: after eight seconds of silence the next one comes eight seconds later."""
 
     total: float = 20.0
     """A call that nobody has answered by then fails."""
@@ -124,7 +129,7 @@ class LocationService:
         order = self._order(cell)
         race = _Race(self, cell, rpc, args, who)
         with trio.move_on_after(self._limits.total):
-            await race.run(order, self._limits.patience)
+            await race.run(order, self._limits)
         now = trio.current_time()
         if race.winner is None:
             for address in race.silent:
@@ -204,17 +209,22 @@ class _Race:
         self._who = who
         self._news = trio.Event()
 
-    async def run(self, order: Iterable[Address], patience: float) -> None:
+    async def run(self, order: Iterable[Address], limits: LocationLimits) -> None:
         """Ask the servers, the next one when the ones before failed or are slow."""
         async with trio.open_nursery() as nursery:
             for address in order:
                 self.silent.add(address)
                 nursery.start_soon(self._ask, address)
-                with trio.move_on_after(patience):
+                with trio.move_on_after(limits.patience):
                     await self._settled()
                 if self.winner is not None:
                     break
-            await self._settled()
+            while self.silent and self.winner is None:
+                with trio.move_on_after(limits.again):
+                    await self._settled()
+                    break
+                for address in self.silent:
+                    nursery.start_soon(self._ask, address)
             nursery.cancel_scope.cancel()
 
     async def _settled(self) -> None:

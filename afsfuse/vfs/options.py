@@ -55,6 +55,9 @@ class VfsOptions:
     retry_after: float = 10.0
     """Seconds for which a failed mount point, server or cell name is not tried again."""
 
+    retry_entering: float = 1.0
+    """... by somebody who enters, if the reason may pass without anybody's doing."""
+
     enter_timeout: float = 60.0
     """Seconds at most that entering a mount point may take, over all servers and retries."""
 

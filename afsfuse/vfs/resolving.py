@@ -57,6 +57,9 @@ class Failure(NamedTuple):
     error: AfsError
     until: float
     """Believed until then (trio time)."""
+    enter_at: float
+    """Who wants to enter tries it again then: for servers that are silent it is known better, by
+    who watches over them, when to ask them."""
 
 
 class NotTried(AfsError):
@@ -130,7 +133,7 @@ class Resolver:
         target = point.target
         if target is not None and now < point.checked_until and target.volume.sites:
             return target
-        if point.failure is not None and now < point.failure.until:
+        if point.failure is not None and now < point.failure.enter_at:
             raise point.failure.error.again()
         return None
 
@@ -315,7 +318,9 @@ class Resolver:
         target = f" to {point.spec}" if point.spec else ""
         error.message = f"{point.path()}: mount point{target}: {error.message}"
         known = point.failure
-        point.failure = Failure(error, now + self._options.retry_after)
+        until = now + self._options.retry_after
+        enter_at = now + self._options.retry_entering if error.passing else until
+        point.failure = Failure(error, until, enter_at)
         if known is None or str(known.error) != str(error):  # told once, not every ten seconds
             log.info("%s", error)
 

@@ -84,6 +84,7 @@ def test_a_foreground_mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         (UsageError("port taken", exit_code=2), 2, "afsfuse: port taken\n"),
         (CellUnknown("no such cell", cell="x"), 32, "afsfuse: no such cell (cell x)\n"),
         (KeyboardInterrupt(), 8, "afsfuse: interrupted\n"),
+        (BaseExceptionGroup("tasks", [KeyboardInterrupt()]), 8, "afsfuse: interrupted\n"),
     ],
 )
 def test_failures_are_one_line_and_a_status(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from afsfuse.errors import AfsError, ServerUnreachable
+from afsfuse.errors import AfsError, OutcomeUnknown, ServerUnreachable
 from afsfuse.interfaces.fileserver import LOCK_SECONDS
 from tests.unit.afsfuse.cache.lockworld import (
     ALICE,
@@ -31,6 +31,23 @@ if TYPE_CHECKING:
     from tests.conftest import ExpectedWarnings
 
 __all__ = ["here", "server", "there"]  # fixtures
+
+# Silence
+
+
+async def test_a_lock_over_which_its_server_fell_silent_may_be_asked_for_again(
+    autojump_clock: MockClock, server: LockServer, here: Machine
+) -> None:
+    """A mount with `hard` goes on waiting by that: what the server may count ends by itself."""
+    server.failing["set"] = OutcomeUnknown("silent")
+    with pytest.raises(ServerUnreachable) as caught:
+        await here.flock(1, WRITE)
+    assert caught.value.passing
+    assert caught.value.errno == errno.ETIMEDOUT
+    server.failing.clear()
+    await here.flock(1, WRITE)
+    assert server.count == -1
+
 
 # Conversion
 

@@ -245,6 +245,27 @@ async def write_much(one: Hand) -> None:
         await one.wait_and_write(number * MIB, bytes(MIB))
 
 
+@pytest.mark.parametrize("passing", [True, False])
+async def test_memory_full_of_what_cannot_be_stored_may_pass(
+    passing: bool, autojump_clock: MockClock, expected_warnings: ExpectedWarnings
+) -> None:
+    """If all of it is there for want of a server, a mount with `hard` waits for that."""
+    expected_warnings("cannot be stored, and are kept")
+    client = client_with()
+    other = fid(10)
+    client.put(other, b"")
+    error = ServerUnreachable("down") if passing else AfsError("quota", errno=errno.EDQUOT)
+    client.changes.refuse = lambda store: error.again()
+    async with running(client, dirty_bytes=16 * MIB) as cache:
+        one = await hand(cache)
+        with pytest.raises(AfsError, match=str(error)):
+            await write_much(one)
+        two = Hand(cache, await cache.status(VOLUME, other), ALICE)
+        with pytest.raises(AfsError, match="too much data") as caught:
+            await write_much(two)
+        assert (caught.value.errno, caught.value.passing) == (errno.ENOSPC, passing)
+
+
 async def test_a_writer_gets_the_error_of_what_cannot_be_stored(
     autojump_clock: MockClock, expected_warnings: ExpectedWarnings
 ) -> None:

@@ -111,6 +111,23 @@ async def test_the_first_answer_wins_even_if_it_comes_from_the_slow_one(
     assert len(connector.calls) == 2
 
 
+async def test_who_waits_hears_of_a_server_that_comes_back(
+    connector: FakeConnector, autojump_clock: trio.abc.Clock
+) -> None:
+    """The packets of one call become rare: after 8 s the next one comes after 8 s more."""
+
+    async def deaf(rpc: Rpc[Any, Any], args: object) -> object:
+        if trio.current_time() < back:
+            await trio.sleep_forever()
+        return await connector.answer(rpc, args)
+
+    connector.behaviour = dict.fromkeys((DB1, DB2), deaf)
+    service = LocationService(connector, LocationLimits(total=20, again=3))
+    back = trio.current_time() + 8.5
+    assert await lookup(service, DB1, DB2) == b"root.cell"
+    assert trio.current_time() - back < 3
+
+
 async def test_nobody_answers_within_the_bound(
     connector: FakeConnector, autojump_clock: trio.abc.Clock
 ) -> None:

@@ -126,6 +126,26 @@ async def test_a_failure_is_remembered_for_a_while_and_then_tried_again(
         assert await m.names(inode) == [b".", b"..", b"x"]
 
 
+@pytest.mark.parametrize("dead", ["location", "file"])
+async def test_who_enters_does_not_wait_for_the_memory_of_a_server_that_was_away(
+    dead: str, autojump_clock: MockClock
+) -> None:
+    """Those who watch over servers know when to ask them again."""
+    world = World()
+    world.home.mountpoint(b"m", b"#sub.")
+    sub = world.volume("sub", server="FS2")
+    sub.file(b"x")
+    silent = "home.org" if dead == "location" else "FS2"
+    async with world.mounted(**VOLUME) as m:
+        world.dead.add(silent)
+        inode = await m.walk(b"m")
+        with pytest.raises((CellUnreachable, ServerUnreachable)):
+            await m.fs.opendir(inode, ANONYMOUS)
+        world.dead.discard(silent)
+        await trio.sleep(1)
+        assert await m.names(inode) == [b".", b"..", b"x"]
+
+
 async def test_the_reason_is_logged_once(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
