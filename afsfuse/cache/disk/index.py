@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _APPLICATION = 0x61667363  # "afsc"
-_FORMAT = 1
+_FORMAT = 2  # 1: may have bytes of one version under the next (`ChunkStore.advance`)
 _SCHEMA = """
 CREATE TABLE settings (chunk_size INTEGER NOT NULL);
 CREATE TABLE volumes (
