@@ -51,6 +51,9 @@ class RecoveredFile:
     """To what length the base was cut before that; None: it was not."""
     whole: bool = True
     """Whether this is all that was there: else no server should get it unseen."""
+    exact: bool = True
+    """Whether the journal is as that daemon left it. After a loss of power it may be older, and the
+    server have what was written since."""
 
 
 def path_after(path: str, old: str, new: str) -> str:

@@ -206,7 +206,8 @@ class Recovery:
         version = vnode.status.data_version
         if version == base:
             return
-        if not (first and base < version <= base + _UNDER_WAY):
+        exact = all(file.exact for file in files)
+        if not (first and exact and base < version <= base + _UNDER_WAY):
             raise Moved(_CHANGED)
         # It may have been a store of our own whose reply nobody has heard.
         log.warning(

@@ -38,6 +38,7 @@ from afsfuse.cache.disk.segments import (
     as_recovered,
     dead_spans,
     replay,
+    this_boot,
     token_of,
 )
 from afsfuse.cache.journal import JournalLost, path_after
@@ -71,13 +72,15 @@ class DiskJournal:
         self._recovered: list[RecoveredFile] = []
         self._next = 0
         self._told = False
+        self._boot = this_boot()
         self._load()
 
     # The protocol of `afsfuse.cache.journal.Journal`
 
     def opened(self, key: DirtyKey, base_version: int, length: int, path: str) -> None:
         """See `Journal`."""
-        session = Session(secrets.randbits(63), key, base_version, length, path)
+        number = secrets.randbits(63)
+        session = Session(number, key, base_version, length, path, self._boot)
         self._sessions.setdefault(key, []).append(session)
 
     def written(self, key: DirtyKey, offset: int, data: Buffer) -> int | None:
@@ -402,7 +405,7 @@ class DiskJournal:
         for session in left:
             session.inherited = True
             self._sessions.setdefault(session.key, []).append(session)
-            self._recovered.append(as_recovered(session))
+            self._recovered.append(as_recovered(session, self._boot))
         for segment in list(self._segments.values()):
             if segment.path in damaged:
                 segment.pinned = set(alive)  # so that the next daemon sees the damage, too

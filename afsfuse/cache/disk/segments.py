@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afsfuse.cache.disk.records import HEADER_SIZE, Kind, changed
 from afsfuse.cache.journal import DirtyKey, RecoveredFile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from afsfuse.cache.disk.records import Record
     from afsfuse.cache.journal import Buffer
 
@@ -23,6 +22,7 @@ log = logging.getLogger(__name__)
 SHIFT = 40
 """A token is the number of a segment, and a position in it."""
 POSITION = (1 << SHIFT) - 1
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Segment:
@@ -95,6 +95,7 @@ class Session:
 
     __slots__ = (
         "base",
+        "boot",
         "cut",
         "described",
         "inherited",
@@ -104,27 +105,32 @@ class Session:
         "lost",
         "number",
         "path",
+        "torn",
         "written",
     )
 
-    def __init__(self, number: int, key: DirtyKey, base: int, length: int, path: str) -> None:
+    def __init__(
+        self, number: int, key: DirtyKey, base: int, length: int, path: str, boot: str
+    ) -> None:
         self.number = number
         self.key = key
         self.base = base
         self.length = length
+        self.boot = boot  # which life of the machine its daemon belongs to
         self.move(path)
         self.lost = False  # not to be recovered
         self.inherited = False  # an earlier daemon's, of which this one has not made its own
         self.left = False  # for recovery: whether anything is not stored
         self.cut: int | None = None  # for recovery: the least length that no server knows of
         self.written: list[tuple[int, memoryview]] = []  # ... and offsets and bytes
+        self.torn = False  # for recovery: whether its segments are not of the same moment
 
     def move(self, path: str) -> None:
         """The file is at this path."""
         key = self.key
         self.path = path
         self.described = json.dumps(
-            [key.cell, key.volume, key.vnode, key.unique, key.who, path]
+            [key.cell, key.volume, key.vnode, key.unique, key.who, path, self.boot]
         ).encode()
 
 
@@ -167,9 +173,9 @@ def replay(record: Record, segment: Segment, sessions: dict[int, Session], over:
         if not record.sound:
             log.warning("%s: damaged: what belongs to it cannot be told", segment.path)
         elif session is None:
-            *key, path = json.loads(bytes(record.data))
-            sessions[number] = Session(number, DirtyKey(*key), record.first, record.second, path)
+            sessions[number] = _session(record)
         else:  # each later segment knows more
+            session.torn |= session.base != record.first
             session.base, session.length = record.first, max(session.length, record.second)
         return
     if session is None or record.kind is Kind.DEAD:
@@ -196,11 +202,33 @@ def replay(record: Record, segment: Segment, sessions: dict[int, Session], over:
             session.length = max(session.length, record.first)
 
 
-def as_recovered(session: Session) -> RecoveredFile:
+def _session(record: Record) -> Session:
+    """The session that a record opens."""
+    *key, path, boot = [*json.loads(bytes(record.data)), ""][:7]  # none in older journals
+    return Session(record.session, DirtyKey(*key), record.first, record.second, path, boot)
+
+
+def this_boot() -> str:
+    """What tells this life of the machine from all others; empty if nothing does.
+
+    Source: Documentation/admin-guide/sysctl/kernel.rst of Linux, `random`.
+    """
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
+def as_recovered(session: Session, boot: str) -> RecoveredFile:
+    """What a session has left. A kill leaves the journal as it was at that moment. A loss of power
+    leaves of each page what it was at some moment, and the server may have got all that followed.
+    """
+    exact = bool(boot) and session.boot == boot
+    whole = not session.lost and (exact or not session.torn)
     extents: list[tuple[int, Buffer]] = [
         (offset, data) for offset, data in session.written if len(data)
     ]
     return RecoveredFile(
         session.key, session.base, session.length, session.path, extents,
-        cut=session.cut, whole=not session.lost,
+        cut=session.cut, whole=whole, exact=exact,
     )  # fmt: skip

@@ -15,6 +15,7 @@ import trio
 
 from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.cache.disk import NoDisk
+from afsfuse.cache.disk import journal as disk_journal
 from afsfuse.cache.disk.budget import Budget
 from afsfuse.cache.disk.journal import DiskJournal
 from afsfuse.cache.readahead import ReadState
@@ -219,6 +220,43 @@ async def test_a_store_of_ones_own_that_nobody_heard_of_is_none_of_anothers(
     client = make_client(b"0123456789")
     await leave(client, tmp_path)
     client.files[FILE].version += 1
+    async with daemon(client, tmp_path):
+        await trio.sleep(1)
+    assert held(client) == LEFT
+
+
+@pytest.mark.parametrize("boot", ["another", ""])
+async def test_what_was_stored_after_what_a_loss_of_power_has_left_is_not_undone(
+    autojump_clock: MockClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+    boot: str,
+) -> None:
+    """Of the journal the disk has what it had been given a while before the machine died."""
+    expected_warnings("the file was changed since: what was left unstored is in")
+    client = make_client(b"0123456789")
+    async with daemon(client, tmp_path / "lived") as first:
+        await first.write(2, b"mine")
+        shutil.copytree(tmp_path / "lived", tmp_path / "left")
+        await first.settle()
+        await first.write(2, b"anew")
+        await first.settle()  # as close() and fsync() do: this is what the server has
+    assert held(client) == b"01anew6789"
+    monkeypatch.setattr(disk_journal, "this_boot", lambda: boot)
+    async with daemon(client, tmp_path / "left"):
+        await trio.sleep(60)
+    assert held(client) == b"01anew6789"
+    (aside,) = (tmp_path / "left" / "recovered").glob("*-file")
+    assert aside.read_bytes()[2:6] == b"mine"
+
+
+async def test_what_a_loss_of_power_has_left_is_stored_if_nothing_came_after_it(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    monkeypatch.setattr(disk_journal, "this_boot", lambda: "another")
     async with daemon(client, tmp_path):
         await trio.sleep(1)
     assert held(client) == LEFT
