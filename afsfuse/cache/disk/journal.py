@@ -44,7 +44,7 @@ from afsfuse.cache.disk.segments import (
 from afsfuse.cache.journal import JournalLost, path_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from afsfuse.cache.disk.budget import Budget
@@ -149,7 +149,15 @@ class DiskJournal:
         current = self._current
         return (self._next + 1) << SHIFT if current is None else token_of(current, current.size)
 
-    def stored(self, key: DirtyKey, start: int, end: int, mark: int, version: int) -> None:
+    def stored(
+        self,
+        key: DirtyKey,
+        start: int,
+        end: int,
+        mark: int,
+        version: int,
+        beside: Sequence[DirtyKey] = (),
+    ) -> None:
         """See `Journal`. In this order: what is killed meanwhile leaves too much to be stored, and
         never too little.
         """
@@ -166,8 +174,9 @@ class DiskJournal:
         for segment in segments:
             self._cuts_stored(segment, number, mark)
         dead = dead_spans(
-            [s for one in segments for s in one.live.get(number, ())], start, end, mark
-        )
+            self._live(number), start, end, mark,
+            [span for other in beside for span in self._live(self._sessions[other][-1].number)],
+        )  # fmt: skip
         for segment in segments:
             spans = segment.live.pop(number, None)
             if spans is None:
@@ -180,6 +189,10 @@ class DiskJournal:
                     if span in dead:
                         segment.change(span[2] & POSITION, kind=Kind.DEAD)
             self._drop_if_idle(segment)
+
+    def _live(self, session: int) -> list[Span]:
+        """What was written in a session and is not stored."""
+        return [span for one in self._segments.values() for span in one.live.get(session, ())]
 
     def _cuts_stored(self, segment: Segment, session: int, mark: int) -> None:
         """A store that begins after a cut tells the server of it."""

@@ -438,6 +438,41 @@ async def test_what_two_users_left_of_one_file_is_stored_for_both(
     assert not (tmp_path / "recovered").exists()
 
 
+async def test_what_two_users_left_is_done_in_the_order_in_which_they_did_it(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    client = make_client(b"0123456789")
+    client.tokens.add(BOB)
+    async with daemon(client, tmp_path) as first:
+        await first.write(10, b"mine", ALICE)
+        await first.write(14, b"his", BOB)
+        await first.write(17, b"mine again", ALICE)
+        await first.write(0, b"mine", ALICE)
+        await first.write(0, b"his.", BOB)
+        await first.write(0, b"me", ALICE)
+    async with daemon(client, tmp_path):
+        await trio.sleep(60)
+    assert held(client) == b"mes.456789minehismine again"
+
+
+async def test_what_one_user_has_stored_is_not_undone_by_what_another_left_below_it(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    client = make_client(b"0123456789")
+    client.tokens.add(BOB)
+    async with daemon(client, tmp_path) as first:
+        await first.write(0, b"mine is it", ALICE)
+        await first.write(3, b"his", BOB)
+        vnode = await first.cache.status(VOLUME, FILE, BOB)
+        await first.cache.writes.settle(vnode, Writer(BOB))
+        assert held(client)[3:6] == b"his"
+        vnode = await first.cache.status(VOLUME, FILE, ALICE)
+        assert vnode.dirty is not None
+    async with daemon(client, tmp_path):
+        await trio.sleep(60)
+    assert held(client) == b"minhiss it"
+
+
 async def test_a_file_with_the_longest_of_names_is_put_aside(
     autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
 ) -> None:
@@ -488,7 +523,7 @@ async def test_a_writer_loses_nothing_whenever_the_daemon_dies(
     print(f"seed {seed}")
     expected_warnings("may have been changed since it was written here")
     rng = random.Random(seed)
-    mine = bytearray(rng.randbytes(rng.randrange(3000)))
+    mine = bytearray(rng.randbytes(rng.randrange(80)))
     client = make_client(bytes(mine))
     folder = tmp_path / "0"
     for number in range(1, 5):
