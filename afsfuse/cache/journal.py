@@ -14,7 +14,7 @@ from afsfuse.errors import AfsError
 from afsfuse.interfaces.common import Fid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 Buffer = bytes | bytearray | memoryview
 
@@ -130,6 +130,13 @@ class Journal(Protocol):
         """
         ...
 
+    def taking_over(self, keys: Collection[DirtyKey]) -> None:
+        """What an earlier daemon left of these keys is about to be written once more. What is said
+        of them from now on counts for the next daemon when they are `taken_over`: half a copy does
+        not stand for the whole.
+        """
+        ...
+
     def taken_over(self, key: DirtyKey) -> None:
         """What an earlier daemon left of this key was written once more, since `opened`."""
         ...
@@ -184,6 +191,9 @@ class NullJournal:
     def recovered(self) -> list[RecoveredFile]:
         """Nothing."""
         return []
+
+    def taking_over(self, keys: Collection[DirtyKey]) -> None:
+        """Nothing was left."""
 
     def taken_over(self, key: DirtyKey) -> None:
         """Nothing was left."""

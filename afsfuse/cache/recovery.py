@@ -227,6 +227,7 @@ class Recovery:
         What was done at the same time in several names is done in the order in which it was.
         """
         files = [file for key in keys for file in self._left[key]]
+        self._journal.taking_over(keys)
         for same in _overlapping(files):
             self._write_again(same, vnode)
         for key in keys:

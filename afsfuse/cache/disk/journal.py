@@ -44,7 +44,7 @@ from afsfuse.cache.disk.segments import (
 from afsfuse.cache.journal import JournalLost, path_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from afsfuse.cache.disk.budget import Budget
@@ -73,6 +73,7 @@ class DiskJournal:
         self._next = 0
         self._told = False
         self._boot = this_boot()
+        self._copied: set[DirtyKey] = set()
         self._load()
 
     # The protocol of `afsfuse.cache.journal.Journal`
@@ -81,6 +82,7 @@ class DiskJournal:
         """See `Journal`."""
         number = secrets.randbits(63)
         session = Session(number, key, base_version, length, path, self._boot)
+        session.copy = key in self._copied
         self._sessions.setdefault(key, []).append(session)
 
     def written(self, key: DirtyKey, offset: int, data: Buffer) -> int | None:
@@ -231,8 +233,20 @@ class DiskJournal:
         """See `Journal`."""
         return self._recovered
 
-    def taken_over(self, key: DirtyKey) -> None:
+    def taking_over(self, keys: Collection[DirtyKey]) -> None:
         """See `Journal`."""
+        self._copied = set(keys)
+
+    def taken_over(self, key: DirtyKey) -> None:
+        """See `Journal`. What is killed meanwhile leaves both, and the copy is the later one."""
+        self._copied.discard(key)
+        for session in self._sessions[key]:
+            if not session.copy:
+                continue
+            session.copy = False
+            for segment in self._segments.values() if not session.lost else ():
+                if session.number in segment.known:
+                    segment.change(segment.known[session.number], kind=Kind.OPENED)
         if not self._sessions[key][-1].lost:
             self.forgotten(key)
             return
@@ -242,6 +256,7 @@ class DiskJournal:
 
     def forgotten(self, key: DirtyKey) -> None:
         """See `Journal`."""
+        self._copied.discard(key)
         self._end_all(key, inherited=True)
         self._release(key)
 
@@ -274,7 +289,8 @@ class DiskJournal:
         try:
             segment = self._room_for(2 * PAGE + len(described) + len(data))
             if session.number not in segment.known:
-                head = header(Kind.OPENED, session.number, session.base, session.length, described)
+                opened = Kind.CLEAN if session.copy else Kind.OPENED
+                head = header(opened, session.number, session.base, session.length, described)
                 segment.known[session.number] = self._write(segment, [head, described])
             head = header(kind, session.number, first, second, data)
             position = self._write(segment, [head, data])

@@ -97,6 +97,7 @@ class Session:
     __slots__ = (
         "base",
         "boot",
+        "copy",
         "cut",
         "described",
         "inherited",
@@ -118,6 +119,7 @@ class Session:
         self.key = key
         self.base = base
         self.length = length
+        self.copy = False  # half of what another one has, which counts as long as this is set
         self.boot = boot  # which life of the machine its daemon belongs to
         self.move(path)
         self.lost = False  # not to be recovered

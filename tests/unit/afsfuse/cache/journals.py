@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from afsfuse.cache.journal import DirtyKey, JournalLost, RecoveredFile, path_after
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from afsfuse.cache.journal import Buffer
 
@@ -61,6 +61,9 @@ class MemoryJournal:
 
     def recovered(self) -> list[RecoveredFile]:
         return []
+
+    def taking_over(self, keys: Collection[DirtyKey]) -> None:
+        raise AssertionError("nothing was left")
 
     def taken_over(self, key: DirtyKey) -> None:
         assert key in self.files

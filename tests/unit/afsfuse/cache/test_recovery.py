@@ -473,6 +473,46 @@ async def test_what_one_user_has_stored_is_not_undone_by_what_another_left_below
     assert held(client) == b"minhiss it"
 
 
+@pytest.mark.parametrize("moment", range(16))
+async def test_who_dies_while_he_takes_over_what_was_left_loses_nothing_of_it(
+    autojump_clock: MockClock,
+    tmp_path: Path,
+    moment: int,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    expected_warnings("cannot be stored, and are kept")
+    client = make_client(b"0123456789")
+    async with daemon(client, tmp_path / "1") as first:
+        await first.write(2, b"mine")
+        await first.truncate(8)
+        await first.write(9, b"!")
+        await first.write(12, b"mine")
+    calls = 0
+
+    def dying(real: Callable[..., int]) -> Callable[..., int]:
+        def call(*args: object) -> int:
+            nonlocal calls
+            if calls == moment:
+                shutil.copytree(tmp_path / "1", tmp_path / "2")
+            calls += 1
+            return real(*args)
+
+        return call
+
+    client.changes.refuse = lambda store: NotPermitted("no")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", dying(os.pwrite))
+        patch.setattr(os, "pwritev", dying(os.pwritev))
+        async with daemon(client, tmp_path / "1"):
+            pass
+    assert calls > 3
+    client.changes.refuse = lambda store: None
+    async with daemon(client, tmp_path / ("2" if calls > moment else "1")):
+        await trio.sleep(60)
+    assert held(client) == b"01mine67\0!\0\0mine"
+
+
 async def test_a_file_with_the_longest_of_names_is_put_aside(
     autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
 ) -> None:
