@@ -60,12 +60,19 @@ class DiskJournal:
     """A `Journal` in a folder. For the event loop alone."""
 
     def __init__(
-        self, folder: Path, budget: Budget, make_room: Callable[[], None] = lambda: None
+        self,
+        folder: Path,
+        budget: Budget,
+        make_room: Callable[[], None] = lambda: None,
+        mine: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Takes over what is there. `make_room` is called when the budget has none to spare."""
+        """Takes over what is there. `make_room` is called when the budget has none to spare, and
+        `mine` tells whether the folder is this daemon's still.
+        """
         self._folder = folder
         self._budget = budget
         self._make_room = make_room
+        self._mine = mine
         self._segments: dict[int, Segment] = {}
         self._current: Segment | None = None
         self._sessions: dict[DirtyKey, list[Session]] = {}
@@ -309,6 +316,8 @@ class DiskJournal:
         current = self._current
         if current is not None and current.size + size <= current.taken:
             return current
+        if not self._mine():  # what another daemon finds there it would store as left by a dead one
+            raise OSError("the folder was deleted or moved")
         taken = max(size, min(SEGMENT_BYTES, self._budget.spare))
         granted = self._budget.take_for_journal(taken)
         self._make_room()  # for the next one
@@ -371,7 +380,8 @@ class DiskJournal:
     def _drop(self, segment: Segment) -> None:
         del self._segments[segment.number]
         with suppress(OSError):
-            segment.path.unlink()
+            if self._mine():
+                segment.path.unlink()
         segment.close()
         self._budget.free_journal(segment.taken)
 
@@ -402,7 +412,7 @@ class DiskJournal:
     def close(self) -> None:
         """Let all files go; what is in them stays, and an empty one goes."""
         for segment in self._segments.values():
-            if not segment.size:
+            if not segment.size and self._mine():
                 with suppress(OSError):
                     segment.path.unlink()
             segment.close()

@@ -14,6 +14,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from afsfuse.cache.disk import DiskCache, open_cache
 from afsfuse.cache.disk import journal as journal_module
@@ -199,3 +200,45 @@ def test_what_was_not_stored_is_right_or_told_to_be_lost(
                 assert result in known[-2:], "the last record may be what was hit"
             else:
                 assert result in known or len(list(folder.iterdir())) > 1
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_folder_that_is_another_daemons_by_now_is_left_alone(
+    tmp_path: Path, expected_warnings: ExpectedWarnings, moved: bool
+) -> None:
+    """As after `rm -r ~/.cache/*` under a mount, when another one is made: their parts have the
+    same names.
+    """
+    expected_warnings("deleted or moved, no disk is used from now on")
+    expected_warnings("what is written is in memory only: the folder was deleted or moved")
+    folder = tmp_path / "cache"
+    files = range(2, 12, 2)
+    with opened(folder) as first:
+        for vnode in files:
+            first.put(vnode, 3 * CHUNK)
+        first.settle()
+        waiting = first.file(100, 3 * CHUNK)
+        if moved:
+            folder.rename(tmp_path / "elsewhere")
+        else:
+            shutil.rmtree(folder)
+        with opened(folder) as second:
+            for vnode in range(20, 60, 2):
+                second.put(vnode, 3 * CHUNK)
+            second.settle()
+            there = sorted(path for path in folder.rglob("*") if path.is_file())
+            for vnode in files:
+                assert trio.run(first.file(vnode, 3 * CHUNK).read, 0, 3 * CHUNK) in (
+                    None, contents(vnode, 1, 3 * CHUNK),
+                )  # fmt: skip
+                if not first.cache.usable:
+                    break
+            waiting.put(0, [bytes(CHUNK)])
+            first.settle()
+            first.cache.journal.opened(KEYS[0], 1, 0, "name")
+            assert first.cache.journal.written(KEYS[0], 0, b"data") is None
+            first.cache.journal.clean(KEYS[0])
+            first.cache.broken(ValueError("no index"))
+            assert sorted(path for path in folder.rglob("*") if path.is_file()) == there
+            for vnode in range(20, 60, 2):
+                assert second.get(vnode, 3 * CHUNK) == contents(vnode, 1, 3 * CHUNK)
