@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -242,3 +244,38 @@ def test_a_folder_that_is_another_daemons_by_now_is_left_alone(
             assert sorted(path for path in folder.rglob("*") if path.is_file()) == there
             for vnode in range(20, 60, 2):
                 assert second.get(vnode, 3 * CHUNK) == contents(vnode, 1, 3 * CHUNK)
+
+
+@pytest.mark.parametrize("change", [
+    "parts SET place='x'", "parts SET place=x'00'", "parts SET place=1e300", "parts SET place=-1",
+    "parts SET place=9223372036854775807", "parts SET version='x', length='y', stamp=x'00'",
+    "parts SET length=-5", "parts SET size='x'", "parts SET used='x'", "parts SET used=-1",
+    "parts SET used=9223372036854775807", "parts SET number=9223372036854775807",
+    "parts SET number=-5", "parts SET instance=9223372036854775807", "parts SET own_sum='x'",
+    "volumes SET instance=9223372036854775807", "volumes SET instance=-9",
+    "volumes SET created='x'",
+])  # fmt: skip
+def test_numbers_in_the_index_that_cannot_be(tmp_path: Path, change: str) -> None:
+    """As one byte that is damaged in its pages can make them: files are read and written again."""
+    with opened(tmp_path) as desk:
+        desk.put(2, 3 * CHUNK)
+    with closing(sqlite3.connect(tmp_path / "0" / "index.sqlite")) as database:
+        database.execute(f"UPDATE {change}")
+        database.commit()
+    with opened(tmp_path) as desk:
+        assert desk.get(2, 3 * CHUNK) in (None, contents(2, 1, 3 * CHUNK))
+        for vnode in (2, 4):
+            desk.put(vnode, 3 * CHUNK)
+            desk.settle()
+            assert desk.get(vnode, 3 * CHUNK) == contents(vnode, 1, 3 * CHUNK)
+
+
+def test_the_number_of_a_volume_is_not_given_away_while_parts_have_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as desk:
+        desk.put(2, CHUNK)
+    with closing(sqlite3.connect(tmp_path / "0" / "index.sqlite")) as database:
+        database.execute("UPDATE volumes SET instance=0")
+        database.commit()
+    with opened(tmp_path) as desk:
+        other = desk.file(2, CHUNK, volume=VOLUME._replace(number=9))
+        assert trio.run(other.read, 0, CHUNK) is None
