@@ -22,6 +22,7 @@ from afsfuse.cache.disk import DiskCache, open_cache
 from afsfuse.cache.disk import journal as journal_module
 from afsfuse.cache.disk.budget import Budget
 from afsfuse.cache.disk.journal import DiskJournal
+from afsfuse.cache.disk.parts import path_of
 from afsfuse.cache.journal import DirtyKey
 from tests.unit.afsfuse.cache.disk.desk import CHUNK, LIMIT, VOLUME, contents, opened
 from tests.unit.afsfuse.cache.disk.test_journal import replayed
@@ -202,6 +203,64 @@ def test_what_was_not_stored_is_right_or_told_to_be_lost(
                 assert result in known[-2:], "the last record may be what was hit"
             else:
                 assert result in known or len(list(folder.iterdir())) > 1
+
+
+@pytest.mark.parametrize("nowait", [os.RWF_NOWAIT, None])
+def test_what_was_written_and_never_reached_the_disk(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+    nowait: int | None,
+) -> None:
+    """As over quota on a server's disk, or with an error of the disk: the kernel drops its pages,
+    and what is read then is something else.
+    """
+    expected_warnings("a checksum is wrong: fetched again")
+
+    def dropped(descriptor: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        if flags:
+            raise BlockingIOError
+        return read(descriptor, buffers, offset, flags)
+
+    with opened(tmp_path) as desk:
+        desk.cache.nowait = nowait
+        file = desk.file(2, 3 * CHUNK)
+        desk.put(2, 3 * CHUNK)
+        desk.settle()
+        assert desk.get(2, 3 * CHUNK) == contents(2, 1, 3 * CHUNK)
+        (part,) = tmp_path.glob("0/parts/*/*")
+        with part.open("r+b") as bytes_of_part:
+            bytes_of_part.seek(CHUNK + 100)
+            bytes_of_part.write(bytes(100))
+        read = os.preadv
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "preadv", dropped)
+            assert trio.run(file.read, CHUNK, 2 * CHUNK) is None
+        assert trio.run(file.read, 0, 3 * CHUNK) is None
+        assert bytes(trio.run(file.read, 0, CHUNK) or b"") == contents(2, 1, CHUNK)
+
+
+@pytest.mark.parametrize("start", [0, 5000, CHUNK - 10])
+def test_a_hole_where_something_was_written(
+    tmp_path: Path, expected_warnings: ExpectedWarnings, start: int
+) -> None:
+    """As an error of the disk leaves it: such pages are there without waiting. Zeros that were
+    written are read all the same.
+    """
+    expected_warnings("a checksum is wrong: fetched again")
+    with opened(tmp_path) as desk:
+        file = desk.file(2, 3 * CHUNK)
+        desk.put(2, 3 * CHUNK)
+        zeros = desk.file(4, 2 * CHUNK)
+        zeros.put(0, [bytes(CHUNK), bytes(CHUNK)])
+        desk.settle()
+        part = path_of(str(desk.room.parts), file.parts[0].number)
+        with open(part, "r+b") as bytes_of_part:
+            bytes_of_part.seek(CHUNK)
+            bytes_of_part.write(bytes(CHUNK))
+        assert trio.run(file.read, CHUNK + start, 2 * CHUNK) is None
+        for _ in range(2):
+            assert bytes(trio.run(zeros.read, start, 2 * CHUNK) or b"") == bytes(2 * CHUNK - start)
 
 
 @pytest.mark.parametrize("moved", [False, True])
