@@ -107,12 +107,15 @@ class DiskJournal:
         """See `Journal`."""
         session = self._sessions[key][-1]
         before, session.length = session.length, length
-        if length >= before:
+        if length < before:
+            self._cut(session, length)
+        if length >= before or length:  # a store tells the server of the cut alone
             token = self._append(session, Kind.GROWN, length, 0, b"")
             if token is not None:
                 grown = self._segments[token >> SHIFT].grown
                 grown.setdefault(session.number, []).append((length, token))
-            return
+
+    def _cut(self, session: Session, length: int) -> None:
         token = self._append(session, Kind.CUT, length, 0, b"")
         for segment in self._segments.values():
             spans = segment.live.pop(session.number, [])

@@ -155,6 +155,27 @@ async def test_what_was_stored_is_not_stored_again(
     assert len(client.changes.stores) == stores
 
 
+async def test_what_was_cut_and_is_longer_than_on_the_server_keeps_its_length(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    """The bytes are stored, and the daemon dies before the length is, which needs another call."""
+    expected_warnings("cannot be stored, and are kept")
+    client = make_client(b"0123456789")
+    client.changes.refuse = lambda store: None if store.size else NotPermitted("no")
+    async with daemon(client, tmp_path) as first:
+        await first.write(0, b"mine")
+        await first.write(20, b"too far")
+        await first.truncate(15)
+        with pytest.raises(NotPermitted):
+            await first.settle()
+        assert held(client) == b"mine456789"
+    client.changes.refuse = lambda store: None
+    async with daemon(client, tmp_path) as second:
+        assert await second.read() == b"mine456789" + bytes(5)
+        await trio.sleep(60)
+    assert held(client) == b"mine456789" + bytes(5)
+
+
 async def test_it_waits_for_a_token(
     autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
 ) -> None:
