@@ -210,6 +210,8 @@ class ChunkStore:
         They must not change any more. What else is new lies in `span`, and is not known: of that
         there are no chunks. `length` is the file's, at least as long as before (see `cut`). All
         other chunks that are there become chunks of the new version.
+
+        Nothing leaves before all chunks are of that version: what is evicted goes to its disk.
         """
         size = self.chunk_size
         before = file.length
@@ -235,6 +237,7 @@ class ChunkStore:
         for start, end in gaps:
             for index in range(start >> self.shift, (end - 1 >> self.shift) + 1):
                 self._replace(file, index, None)
+        self.reserve(0)
 
     def _patch(self, file: FileData, index: int, offset: int, view: memoryview) -> None:
         """Put bytes into a chunk as long as the file reaches; zeros where nothing is."""
@@ -247,13 +250,13 @@ class ChunkStore:
         self._replace(file, index, buffer)
 
     def _replace(self, file: FileData, index: int, buffer: Buffer | None) -> None:
-        """Another chunk in the place of one, or of none; None: no chunk."""
+        """Another chunk in the place of one, or of none; None: no chunk. Makes no room for it."""
         known = file.chunks.pop(index, None)
         if known is not None:
             del self._order[known]
             self.used -= len(known.buffer)
         if buffer is not None:
-            self.reserve(len(buffer))
+            self.used += len(buffer)
             self.add(Chunk(file, index, buffer))
 
     def buffers(self, file: FileData, first: int, count: int) -> list[bytearray]:

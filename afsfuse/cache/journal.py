@@ -8,10 +8,13 @@ time, and then dirty data is kept in memory alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from afsfuse.errors import AfsError
 from afsfuse.interfaces.common import Fid
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 Buffer = bytes | bytearray | memoryview
 
@@ -47,10 +50,17 @@ class RecoveredFile:
     """Where it was found at last; for people only."""
     extents: list[tuple[int, Buffer]] = field(default_factory=list)
     """Offsets and bytes in the order of writing: later ones lie over earlier ones."""
+    order: list[int] = field(default_factory=list)
+    """For each of them a number that grows over all files and names, as they were written."""
+    lasted: tuple[int, int] = field(default=(0, 0), compare=False)
+    """The first and the last such number of what was said of it in this name."""
     cut: int | None = None
     """To what length the base was cut before that; None: it was not."""
     whole: bool = True
     """Whether this is all that was there: else no server should get it unseen."""
+    exact: bool = True
+    """Whether the journal is as that daemon left it. After a loss of power it may be older, and the
+    server have what was written since."""
 
 
 def path_after(path: str, old: str, new: str) -> str:
@@ -87,9 +97,20 @@ class Journal(Protocol):
         """What stands for now in a later `stored`."""
         ...
 
-    def stored(self, key: DirtyKey, start: int, end: int, mark: int, version: int) -> None:
+    def stored(
+        self,
+        key: DirtyKey,
+        start: int,
+        end: int,
+        mark: int,
+        version: int,
+        beside: Sequence[DirtyKey] = (),
+    ) -> None:
         """What was written to a range before the mark is on the server, in this data version, and
         so is every truncation before it.
+
+        `beside`: keys of others who write the file. What they have written there is kept, and so
+        must be what lies over that.
         """
         ...
 
@@ -106,6 +127,13 @@ class Journal(Protocol):
     def recovered(self) -> list[RecoveredFile]:
         """What an earlier daemon left: it stays in the journal until it is `forgotten` or
         `taken_over`.
+        """
+        ...
+
+    def taking_over(self, keys: Collection[DirtyKey]) -> None:
+        """What an earlier daemon left of these keys is about to be written once more. What is said
+        of them from now on counts for the next daemon when they are `taken_over`: half a copy does
+        not stand for the whole.
         """
         ...
 
@@ -142,7 +170,15 @@ class NullJournal:
         """Any number will do."""
         return 0
 
-    def stored(self, key: DirtyKey, start: int, end: int, mark: int, version: int) -> None:
+    def stored(
+        self,
+        key: DirtyKey,
+        start: int,
+        end: int,
+        mark: int,
+        version: int,
+        beside: Sequence[DirtyKey] = (),
+    ) -> None:
         """Nothing was kept of it."""
 
     def read(self, token: int, start: int, size: int) -> bytes:
@@ -155,6 +191,9 @@ class NullJournal:
     def recovered(self) -> list[RecoveredFile]:
         """Nothing."""
         return []
+
+    def taking_over(self, keys: Collection[DirtyKey]) -> None:
+        """Nothing was left."""
 
     def taken_over(self, key: DirtyKey) -> None:
         """Nothing was left."""

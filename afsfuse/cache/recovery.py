@@ -16,6 +16,8 @@ import logging
 import os
 import time
 from contextlib import suppress
+from functools import partial
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, BinaryIO
 
 import trio
@@ -134,6 +136,7 @@ class Recovery:
             found = {key: await self._look(key) for key in same}
             vnode = next((one for one in reversed(found.values()) if isinstance(one, Vnode)), None)
             written_to = vnode is not None and vnode.dirty is not None and not first
+            ready = []
             for key, outcome in found.items():
                 if key not in self._left:
                     continue  # a person has given it up while servers were asked
@@ -141,9 +144,12 @@ class Recovery:
                     if vnode is None or not isinstance(outcome, Vnode):
                         self._cannot_write(key, outcome)
                     elif self._may_write(key, vnode, first=first) and not written_to:
-                        self._try(key, vnode)  # else it will have moved
+                        self._without_older(key)  # else it will have moved
+                        ready.append(key)
                 except AfsError as exc:
                     self._failed(key, exc)
+            if vnode is not None and ready:
+                self._write(ready, vnode)
 
     def _failed(self, key: DirtyKey, error: AfsError) -> None:
         if key not in self._errors:
@@ -176,15 +182,14 @@ class Recovery:
             return False
         return True
 
-    def _try(self, key: DirtyKey, vnode: Vnode) -> None:
-        """Write once more what was left in one key; raises `AfsError` if that must wait."""
+    def _without_older(self, key: DirtyKey) -> None:
+        """Put aside what was left over an older version; raises `AfsError` if that must wait."""
         files = self._left[key]
         base = files[-1].base_version
         older = [file for file in files if file.base_version < base]
         if older:  # a daemon came and went, and could not store it, but what was written then
             self._keep_aside(key, older, _CHANGED)
-            files = self._left[key] = [file for file in files if file not in older]
-        self._write(key, files, vnode)
+            self._left[key] = [file for file in files if file not in older]
 
     async def _vnode(self, key: DirtyKey) -> Vnode:
         volume = await self._find(key)
@@ -206,7 +211,8 @@ class Recovery:
         version = vnode.status.data_version
         if version == base:
             return
-        if not (first and base < version <= base + _UNDER_WAY):
+        exact = all(file.exact for file in files)
+        if not (first and exact and base < version <= base + _UNDER_WAY):
             raise Moved(_CHANGED)
         # It may have been a store of our own whose reply nobody has heard.
         log.warning(
@@ -215,28 +221,51 @@ class Recovery:
             files[-1].path,
         )
 
-    def _write(self, key: DirtyKey, files: list[RecoveredFile], vnode: Vnode) -> None:
-        """Do what the writers did. The bytes are in memory already: no room is asked for."""
+    def _write(self, keys: list[DirtyKey], vnode: Vnode) -> None:
+        """Do what the writers of a file did. The bytes are in memory already: no room is asked for.
+
+        What was done at the same time in several names is done in the order in which it was.
+        """
+        files = [file for key in keys for file in self._left[key]]
+        self._journal.taking_over(keys)
+        for same in _overlapping(files):
+            self._write_again(same, vnode)
+        for key in keys:
+            path = self._left.pop(key)[-1].path
+            self._errors.pop(key, None)
+            if vnode.dirty is None:
+                self._journal.forgotten(key)
+                continue
+            self._journal.taken_over(key)
+            log.info("%s: what was left unstored is being stored", path)
+        if vnode.dirty is not None:
+            self._cache.writes.rush(vnode.dirty)
+
+    def _write_again(self, files: list[RecoveredFile], vnode: Vnode) -> None:
+        """All that was done to a file in names whose sessions overlap.
+
+        Each session knows of all cuts, and what it wrote itself: so the file is as long as the
+        longest of them says.
+        """
         writes = self._cache.writes
-        writer = Writer(_identity(key))
-        path = files[-1].path
-        for file in files:
-            if file.cut is not None and file.cut < _length(vnode):
-                writes.truncate(vnode, file.cut, writer, lambda: path)
-            for offset, data in file.extents:
-                view = memoryview(data)
-                for start in range(0, len(view), _PIECE):
-                    piece = bytes(view[start : start + _PIECE])
-                    writes.write(vnode, offset + start, piece, writer, lambda: path)
-            writes.truncate(vnode, file.length, writer, lambda: path)
-        del self._left[key]
-        self._errors.pop(key, None)
-        if vnode.dirty is None:
-            self._journal.forgotten(key)
-            return
-        self._journal.taken_over(key)
-        writes.rush(vnode.dirty)
-        log.info("%s: what was left unstored is being stored", path)
+        cut = min((file for file in files if file.cut is not None), key=_cut, default=None)
+        if cut is not None and _cut(cut) < _length(vnode):
+            writes.truncate(vnode, _cut(cut), Writer(_identity(cut.key)), lambda: cut.path)
+        written = [
+            (order, offset, data, file)
+            for file in files
+            for order, (offset, data) in zip(file.order, file.extents, strict=True)
+        ]
+        for _, offset, data, file in sorted(written, key=itemgetter(0)):
+            writer, path = Writer(_identity(file.key)), partial(str, file.path)
+            view = memoryview(data)
+            for start in range(0, len(view), _PIECE):
+                piece = bytes(view[start : start + _PIECE])
+                writes.write(vnode, offset + start, piece, writer, path)
+        longest = max(files, key=attrgetter("length"))
+        if cut is not None or longest.length > _length(vnode):
+            who = Writer(_identity(longest.key))
+            writes.truncate(vnode, longest.length, who, lambda: longest.path)
 
     def _keep_aside(self, key: DirtyKey, files: list[RecoveredFile], why: str) -> None:
         """Put what was left into files that people can look at."""
@@ -246,6 +275,25 @@ class Recovery:
         except OSError as exc:
             raise AfsError(f"{why}, and cannot be put aside: {exc.strerror}") from exc
         log.warning("%s: %s: what was left unstored is in %s", path, why, made)
+
+
+def _overlapping(files: list[RecoveredFile]) -> list[list[RecoveredFile]]:
+    """Files in groups: what is of one group was being written at the same time. In order."""
+    groups: list[list[RecoveredFile]] = []
+    end = -1
+    for file in sorted(files, key=attrgetter("lasted")):
+        first, last = file.lasted
+        if first <= end:
+            groups[-1].append(file)
+        else:
+            groups.append([file])
+        end = max(end, last)
+    return groups
+
+
+def _cut(file: RecoveredFile) -> int:
+    assert file.cut is not None
+    return file.cut
 
 
 def _length(vnode: Vnode) -> int:

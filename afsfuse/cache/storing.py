@@ -255,9 +255,11 @@ class Storer(Tasks):
     def _tell_journal(self, file: DirtyFile, flight: Flight) -> None:
         """What a flight carried need not be stored by the next daemon, in whatever name."""
         version = file.vnode.status.data_version
-        for who in file.keys:
-            start, end = (flight.position, flight.end) if who == flight.who else (0, 0)
-            self.journal.stored(file.key(who), start, end, flight.mark, version)
+        others = [file.key(who) for who in file.keys if who != flight.who]
+        for key in others:
+            self.journal.stored(key, 0, 0, flight.mark, version)
+        key = file.key(flight.who)
+        self.journal.stored(key, flight.position, flight.end, flight.mark, version, others)
 
     def _failed(self, flight: Flight, error: AfsError) -> None:
         """It could not be stored: the data stays, and is tried again."""

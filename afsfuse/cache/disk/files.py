@@ -113,6 +113,7 @@ class DiskFile(NoFile):
         try:
             return _join(pieces, flags)
         except BlockingIOError:
+            _doubt(pieces)
             return None
         except (Damaged, OSError) as exc:
             self.cache.failed(pieces, exc)
@@ -126,6 +127,8 @@ class DiskFile(NoFile):
         pieces = self._pieces(offset, end)
         if pieces is None:
             return None
+        if self.cache.nowait is None:
+            _doubt(pieces)  # nobody can tell where it comes from
         try:
             # What is abandoned here has a buffer and descriptors of its own.
             return await trio.to_thread.run_sync(
@@ -190,6 +193,11 @@ class DiskFile(NoFile):
         self.stale = True
         self.cache.replace(self, following)
         return following
+
+
+def _doubt(pieces: Sequence[Piece]) -> None:
+    for part, *_ in pieces:
+        part.doubt()
 
 
 def _join(pieces: Sequence[Piece], flags: int) -> memoryview:

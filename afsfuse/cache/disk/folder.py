@@ -66,6 +66,8 @@ class Room:
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self._lock = lock
+        self._lock_path = str(path / "lock")
+        self._lock_status = os.fstat(lock)
 
     @property
     def parts(self) -> Path:
@@ -81,6 +83,15 @@ class Room:
     def index(self) -> Path:
         """The database."""
         return self.path / "index.sqlite"
+
+    def mine(self) -> bool:
+        """Whether the path leads to this room still. A folder that somebody has deleted or moved
+        can be another daemon's by now. In any thread.
+        """
+        try:
+            return os.path.samestat(os.lstat(self._lock_path), self._lock_status)
+        except OSError:
+            return False
 
     def default_limit(self) -> int:
         """Bytes that are a sensible share of what is free, the room's own included; or 0."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _APPLICATION = 0x61667363  # "afsc"
-_FORMAT = 1
+_FORMAT = 2  # 1: may have bytes of one version under the next (`ChunkStore.advance`)
 _SCHEMA = """
 CREATE TABLE settings (chunk_size INTEGER NOT NULL);
 CREATE TABLE volumes (
@@ -49,6 +49,7 @@ CREATE TABLE parts (
 CREATE INDEX parts_by_file ON parts (instance, vnode, uniq);
 CREATE INDEX parts_by_use ON parts (used);
 """
+_HIGHEST = 2**62  # number that anything can have come to; SQLite's integers end at 2**63
 _SUFFIXES = ("", "-wal", "-shm")
 BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What a damaged database raises; SQLite's messages can quote it."""
@@ -143,10 +144,17 @@ class Index:
     # In the thread of the event loop
 
     def _last_numbers(self) -> tuple[int, int, int]:
-        (instance,) = self._reading.execute("SELECT max(instance) FROM volumes").fetchone()
-        (number,) = self._reading.execute("SELECT max(number) FROM parts").fetchone()
-        (used,) = self._reading.execute("SELECT max(used) FROM parts").fetchone()
-        return int(instance or 0), int(number or 0), int(used or 0)
+        """Raises `ValueError` or `TypeError` if they are none after which others can come."""
+        ask = self._reading.execute
+        (instance,) = ask("SELECT max(instance) FROM volumes").fetchone()
+        # A row of a volume may be damaged: never give the number away under which parts are kept.
+        (used_by_parts,) = ask("SELECT max(instance) FROM parts").fetchone()
+        (number,) = ask("SELECT max(number) FROM parts").fetchone()
+        (used,) = ask("SELECT max(used) FROM parts").fetchone()
+        last = max(int(instance or 0), int(used_by_parts or 0)), int(number or 0), int(used or 0)
+        if not all(0 <= one <= _HIGHEST for one in last):
+            raise ValueError(f"numbers that nothing was given: {last}")
+        return last
 
     def instance(self, cell: str, volume: int) -> tuple[int, int] | None:
         """Instance and creation time of a volume; None if there is no sound row."""
@@ -163,14 +171,18 @@ class Index:
         self._reading.execute("PRAGMA shrink_memory")
 
     def file(self, instance: int, vnode: int, unique: int) -> list[tuple[int, FileKey, int]]:
-        """Number, version and place of each part of a file, in whatever version."""
+        """Number, version and place of each part of a file, in whatever version; -1: no place."""
         rows = self._reading.execute(
             "SELECT number, version, stamp, length, place FROM parts"
             " WHERE instance=? AND vnode=? AND uniq=?",
             (instance, vnode, unique),
         ).fetchall()
         return [
-            (number, FileKey(instance, vnode, unique, version, stamp, length), place)
+            (
+                number,
+                FileKey(instance, vnode, unique, version, stamp, length),
+                place if isinstance(place, int) else -1,
+            )
             for number, version, stamp, length, place in rows
         ]
 

@@ -38,12 +38,13 @@ from afsfuse.cache.disk.segments import (
     as_recovered,
     dead_spans,
     replay,
+    this_boot,
     token_of,
 )
 from afsfuse.cache.journal import JournalLost, path_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from afsfuse.cache.disk.budget import Budget
@@ -59,25 +60,36 @@ class DiskJournal:
     """A `Journal` in a folder. For the event loop alone."""
 
     def __init__(
-        self, folder: Path, budget: Budget, make_room: Callable[[], None] = lambda: None
+        self,
+        folder: Path,
+        budget: Budget,
+        make_room: Callable[[], None] = lambda: None,
+        mine: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Takes over what is there. `make_room` is called when the budget has none to spare."""
+        """Takes over what is there. `make_room` is called when the budget has none to spare, and
+        `mine` tells whether the folder is this daemon's still.
+        """
         self._folder = folder
         self._budget = budget
         self._make_room = make_room
+        self._mine = mine
         self._segments: dict[int, Segment] = {}
         self._current: Segment | None = None
         self._sessions: dict[DirtyKey, list[Session]] = {}
         self._recovered: list[RecoveredFile] = []
         self._next = 0
         self._told = False
+        self._boot = this_boot()
+        self._copied: set[DirtyKey] = set()
         self._load()
 
     # The protocol of `afsfuse.cache.journal.Journal`
 
     def opened(self, key: DirtyKey, base_version: int, length: int, path: str) -> None:
         """See `Journal`."""
-        session = Session(secrets.randbits(63), key, base_version, length, path)
+        number = secrets.randbits(63)
+        session = Session(number, key, base_version, length, path, self._boot)
+        session.copy = key in self._copied
         self._sessions.setdefault(key, []).append(session)
 
     def written(self, key: DirtyKey, offset: int, data: Buffer) -> int | None:
@@ -95,12 +107,15 @@ class DiskJournal:
         """See `Journal`."""
         session = self._sessions[key][-1]
         before, session.length = session.length, length
-        if length >= before:
+        if length < before:
+            self._cut(session, length)
+        if length >= before or length:  # a store tells the server of the cut alone
             token = self._append(session, Kind.GROWN, length, 0, b"")
             if token is not None:
                 grown = self._segments[token >> SHIFT].grown
                 grown.setdefault(session.number, []).append((length, token))
-            return
+
+    def _cut(self, session: Session, length: int) -> None:
         token = self._append(session, Kind.CUT, length, 0, b"")
         for segment in self._segments.values():
             spans = segment.live.pop(session.number, [])
@@ -146,7 +161,15 @@ class DiskJournal:
         current = self._current
         return (self._next + 1) << SHIFT if current is None else token_of(current, current.size)
 
-    def stored(self, key: DirtyKey, start: int, end: int, mark: int, version: int) -> None:
+    def stored(
+        self,
+        key: DirtyKey,
+        start: int,
+        end: int,
+        mark: int,
+        version: int,
+        beside: Sequence[DirtyKey] = (),
+    ) -> None:
         """See `Journal`. In this order: what is killed meanwhile leaves too much to be stored, and
         never too little.
         """
@@ -163,8 +186,9 @@ class DiskJournal:
         for segment in segments:
             self._cuts_stored(segment, number, mark)
         dead = dead_spans(
-            [s for one in segments for s in one.live.get(number, ())], start, end, mark
-        )
+            self._live(number), start, end, mark,
+            [span for other in beside for span in self._live(self._sessions[other][-1].number)],
+        )  # fmt: skip
         for segment in segments:
             spans = segment.live.pop(number, None)
             if spans is None:
@@ -177,6 +201,10 @@ class DiskJournal:
                     if span in dead:
                         segment.change(span[2] & POSITION, kind=Kind.DEAD)
             self._drop_if_idle(segment)
+
+    def _live(self, session: int) -> list[Span]:
+        """What was written in a session and is not stored."""
+        return [span for one in self._segments.values() for span in one.live.get(session, ())]
 
     def _cuts_stored(self, segment: Segment, session: int, mark: int) -> None:
         """A store that begins after a cut tells the server of it."""
@@ -215,8 +243,20 @@ class DiskJournal:
         """See `Journal`."""
         return self._recovered
 
-    def taken_over(self, key: DirtyKey) -> None:
+    def taking_over(self, keys: Collection[DirtyKey]) -> None:
         """See `Journal`."""
+        self._copied = set(keys)
+
+    def taken_over(self, key: DirtyKey) -> None:
+        """See `Journal`. What is killed meanwhile leaves both, and the copy is the later one."""
+        self._copied.discard(key)
+        for session in self._sessions[key]:
+            if not session.copy:
+                continue
+            session.copy = False
+            for segment in self._segments.values() if not session.lost else ():
+                if session.number in segment.known:
+                    segment.change(segment.known[session.number], kind=Kind.OPENED)
         if not self._sessions[key][-1].lost:
             self.forgotten(key)
             return
@@ -226,6 +266,7 @@ class DiskJournal:
 
     def forgotten(self, key: DirtyKey) -> None:
         """See `Journal`."""
+        self._copied.discard(key)
         self._end_all(key, inherited=True)
         self._release(key)
 
@@ -258,7 +299,8 @@ class DiskJournal:
         try:
             segment = self._room_for(2 * PAGE + len(described) + len(data))
             if session.number not in segment.known:
-                head = header(Kind.OPENED, session.number, session.base, session.length, described)
+                opened = Kind.CLEAN if session.copy else Kind.OPENED
+                head = header(opened, session.number, session.base, session.length, described)
                 segment.known[session.number] = self._write(segment, [head, described])
             head = header(kind, session.number, first, second, data)
             position = self._write(segment, [head, data])
@@ -277,6 +319,8 @@ class DiskJournal:
         current = self._current
         if current is not None and current.size + size <= current.taken:
             return current
+        if not self._mine():  # what another daemon finds there it would store as left by a dead one
+            raise OSError("the folder was deleted or moved")
         taken = max(size, min(SEGMENT_BYTES, self._budget.spare))
         granted = self._budget.take_for_journal(taken)
         self._make_room()  # for the next one
@@ -339,7 +383,8 @@ class DiskJournal:
     def _drop(self, segment: Segment) -> None:
         del self._segments[segment.number]
         with suppress(OSError):
-            segment.path.unlink()
+            if self._mine():
+                segment.path.unlink()
         segment.close()
         self._budget.free_journal(segment.taken)
 
@@ -370,7 +415,7 @@ class DiskJournal:
     def close(self) -> None:
         """Let all files go; what is in them stays, and an empty one goes."""
         for segment in self._segments.values():
-            if not segment.size:
+            if not segment.size and self._mine():
                 with suppress(OSError):
                     segment.path.unlink()
             segment.close()
@@ -402,7 +447,7 @@ class DiskJournal:
         for session in left:
             session.inherited = True
             self._sessions.setdefault(session.key, []).append(session)
-            self._recovered.append(as_recovered(session))
+            self._recovered.append(as_recovered(session, self._boot))
         for segment in list(self._segments.values()):
             if segment.path in damaged:
                 segment.pinned = set(alive)  # so that the next daemon sees the damage, too

@@ -1,7 +1,8 @@
 """Parts: files of the cache that hold some MiB of one version of an AFS file.
 
 A part is sparse: each chunk lies where it lies in the file. What is there is known by `state`, one
-byte a chunk, and is checked against a checksum when it is read for the first time. The event loop
+byte a chunk, and is checked against a checksum when it is read for the first time, and once more
+when it has left the kernel's memory. The event loop
 reads parts and one thread writes them, without locks: that thread publishes a chunk by setting its
 state after its bytes and its checksum are in place, and whoever reads holds a descriptor that
 stays open, and means the same bytes, whatever becomes of the part meanwhile.
@@ -26,6 +27,7 @@ PART_SIZE = 1 << PART_SHIFT
 """Bytes of a file in one part: what is evicted together."""
 ABSENT, WRITTEN, CHECKED = 0, 1, 2
 """States of a chunk."""
+_PAGE = 4096
 _FOLDER_SHIFT = 10  # parts of neighbouring numbers share a folder
 _SEED = struct.Struct("<QI")
 _OVERHEAD = 1024  # bytes of a part beside its blocks: inode, name
@@ -94,10 +96,23 @@ class Part:
         """The same part, of a version of the file in which its bytes are the same."""
         twin = Part(file, self.place, self.number)
         twin.size, twin.used = self.size, self.used
-        twin.sums = memoryview(bytearray(self.sums)).cast("I")
         assert self.state is not None
-        twin.state = bytearray(self.state)
+        twin.state = bytearray(self.state)  # before the sums, which are set before it
+        twin.sums = memoryview(bytearray(self.sums)).cast("I")
         return twin
+
+    def doubt(self, first: int = 0, last: int | None = None) -> bool:
+        """Have chunks checked once more, since they may have come from the disk: of writing that
+        fails later nobody is told. Whether there were any that had been checked.
+        """
+        state = self.state
+        assert state is not None
+        found = False
+        for index in range(first, len(state) if last is None else last):
+            if state[index] == CHECKED and self.sums[index]:
+                state[index] = WRITTEN
+                found = True
+        return found
 
     @staticmethod
     def plausible(size: int, blocks: int) -> int:
@@ -141,6 +156,8 @@ class Part:
             if flags:
                 raise BlockingIOError  # the rest is not in memory, or not there at all
             raise Damaged(self, None, f"it ends after {begin + count} bytes")
+        if checked and _may_have_holes(buffer, begin) and self.doubt(first, last):
+            return self.read(descriptor, start, stop, flags)
         view = memoryview(buffer)
         if not checked:
             for index in range(first, last):
@@ -151,6 +168,13 @@ class Part:
                     if state[index]:
                         state[index] = CHECKED
         return view[start - begin : stop - begin]
+
+
+def _may_have_holes(buffer: bytearray, begin: int) -> bool:
+    """Whether some page of a part, of which these are bytes from `begin` on, may be all zeros: so
+    it is read, without waiting, when it never reached the disk.
+    """
+    return not buffer[0] or 0 in buffer[-begin % _PAGE :: _PAGE]
 
 
 def path_of(root: str, number: int) -> str:

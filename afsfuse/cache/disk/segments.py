@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afsfuse.cache.disk.records import HEADER_SIZE, Kind, changed
 from afsfuse.cache.journal import DirtyKey, RecoveredFile
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
     from afsfuse.cache.disk.records import Record
-    from afsfuse.cache.journal import Buffer
 
     Span = tuple[int, int, int]
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 SHIFT = 40
 """A token is the number of a segment, and a position in it."""
 POSITION = (1 << SHIFT) - 1
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Segment:
@@ -95,52 +96,71 @@ class Session:
 
     __slots__ = (
         "base",
+        "boot",
+        "copy",
         "cut",
         "described",
         "inherited",
         "key",
+        "lasted",
         "left",
         "length",
         "lost",
         "number",
         "path",
+        "torn",
         "written",
     )
 
-    def __init__(self, number: int, key: DirtyKey, base: int, length: int, path: str) -> None:
+    def __init__(
+        self, number: int, key: DirtyKey, base: int, length: int, path: str, boot: str
+    ) -> None:
         self.number = number
         self.key = key
         self.base = base
         self.length = length
+        self.copy = False  # half of what another one has, which counts as long as this is set
+        self.boot = boot  # which life of the machine its daemon belongs to
         self.move(path)
         self.lost = False  # not to be recovered
         self.inherited = False  # an earlier daemon's, of which this one has not made its own
         self.left = False  # for recovery: whether anything is not stored
         self.cut: int | None = None  # for recovery: the least length that no server knows of
-        self.written: list[tuple[int, memoryview]] = []  # ... and offsets and bytes
+        # ... and offsets, bytes and tokens
+        self.written: list[tuple[int, memoryview, int]] = []
+        self.lasted = (0, 0)  # for recovery: the tokens of the first and the last record
+        self.torn = False  # for recovery: whether its segments are not of the same moment
 
     def move(self, path: str) -> None:
         """The file is at this path."""
         key = self.key
         self.path = path
         self.described = json.dumps(
-            [key.cell, key.volume, key.vnode, key.unique, key.who, path]
+            [key.cell, key.volume, key.vnode, key.unique, key.who, path, self.boot]
         ).encode()
 
 
-def dead_spans(spans: list[Span], start: int, end: int, mark: int) -> set[Span]:
+def dead_spans(
+    spans: list[Span], start: int, end: int, mark: int, others: Iterable[Span] = ()
+) -> set[Span]:
     """Which records are of no use when a range is stored as it was at a mark.
 
-    One that reaches beyond the range has bytes which are still needed; and what lies over it has to
-    lie over it again.
+    One that reaches beyond the range has bytes which are still needed, and so have those of
+    `others`; and what lies over them has to lie over them again.
     """
     kept: list[Span] = []
     dead: set[Span] = set()
-    for span in sorted(spans, key=_by_token):
+    foreign = {span for span in others if span[0] < end and start < span[1]}
+    for span in sorted([*spans, *foreign], key=_by_token):
         first, last, token = span
         if token >= mark or last <= start or first >= end:
             continue
-        if first < start or last > end or any(k[0] < last and first < k[1] for k in kept):
+        if (
+            span in foreign
+            or first < start
+            or last > end
+            or any(k[0] < last and first < k[1] for k in kept)
+        ):
             kept.append(span)
         else:
             dead.add(span)
@@ -162,14 +182,18 @@ def replay(record: Record, segment: Segment, sessions: dict[int, Session], over:
         over.add(number)
         return
     session = sessions.get(number)
+    token = token_of(segment, record.position)
+    if session is not None:
+        session.lasted = session.lasted[0], token
     if record.kind is Kind.OPENED:
         segment.known[number] = record.position
         if not record.sound:
             log.warning("%s: damaged: what belongs to it cannot be told", segment.path)
         elif session is None:
-            *key, path = json.loads(bytes(record.data))
-            sessions[number] = Session(number, DirtyKey(*key), record.first, record.second, path)
+            sessions[number] = session = _session(record)
+            session.lasted = token, token
         else:  # each later segment knows more
+            session.torn |= session.base != record.first
             session.base, session.length = record.first, max(session.length, record.second)
         return
     if session is None or record.kind is Kind.DEAD:
@@ -184,23 +208,46 @@ def replay(record: Record, segment: Segment, sessions: dict[int, Session], over:
     match record.kind:
         case Kind.WRITTEN:
             size = record.second - record.first
-            session.written.append((record.first, record.data[:size]))
+            session.written.append((record.first, record.data[:size], token))
             session.length = max(session.length, record.second)
         case Kind.CUT:
             session.length = record.first
             session.written = [
-                (offset, data[: max(0, record.first - offset)]) for offset, data in session.written
+                (offset, data[: max(0, record.first - offset)], order)
+                for offset, data, order in session.written
             ]
             session.cut = record.first if session.cut is None else min(session.cut, record.first)
         case Kind.GROWN:
             session.length = max(session.length, record.first)
 
 
-def as_recovered(session: Session) -> RecoveredFile:
-    extents: list[tuple[int, Buffer]] = [
-        (offset, data) for offset, data in session.written if len(data)
-    ]
+def _session(record: Record) -> Session:
+    """The session that a record opens."""
+    *key, path, boot = [*json.loads(bytes(record.data)), ""][:7]  # none in older journals
+    return Session(record.session, DirtyKey(*key), record.first, record.second, path, boot)
+
+
+def this_boot() -> str:
+    """What tells this life of the machine from all others; empty if nothing does.
+
+    Source: Documentation/admin-guide/sysctl/kernel.rst of Linux, `random`.
+    """
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
+def as_recovered(session: Session, boot: str) -> RecoveredFile:
+    """What a session has left. A kill leaves the journal as it was at that moment. A loss of power
+    leaves of each page what it was at some moment, and the server may have got all that followed.
+    """
+    exact = bool(boot) and session.boot == boot
+    whole = not session.lost and (exact or not session.torn)
+    written = [one for one in session.written if len(one[1])]
     return RecoveredFile(
-        session.key, session.base, session.length, session.path, extents,
-        cut=session.cut, whole=not session.lost,
+        session.key, session.base, session.length, session.path,
+        [(offset, data) for offset, data, _ in written],
+        [order for *_, order in written],
+        session.lasted, session.cut, whole=whole, exact=exact,
     )  # fmt: skip

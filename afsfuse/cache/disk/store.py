@@ -125,7 +125,7 @@ class DiskCache(NoDisk):
         self._descriptors: OrderedDict[Part, Descriptor] = OrderedDict()
         self._touched: dict[Part, None] = {}
         self._damaged = 0
-        self.journal = DiskJournal(room.journals, self.budget, self._room_for_journal)
+        self.journal = DiskJournal(room.journals, self.budget, self._room_for_journal, room.mine)
         self.aside = room.path.parent / "recovered"
         self.unlinked = room.path.parent / "unlinked"
 
@@ -257,6 +257,10 @@ class DiskCache(NoDisk):
         except OSError as exc:
             self._lost(part, exc)
             return None
+        if not self.is_there():  # looked at when it is open: it may be another one's
+            self.shut(part)
+            part.state = bytearray(len(part.sums))
+            return None
         if part.dead:
             self.shut(part)
         elif len(descriptors) > _DESCRIPTORS:
@@ -327,7 +331,19 @@ class DiskCache(NoDisk):
         if self.usable:
             self.usable = False
             log.warning("%s: broken, no disk is used from now on: %s", self.room.index, str(exc))
-            self.index.remove()
+            if self.room.mine():
+                self.index.remove()
+
+    def is_there(self) -> bool:
+        """Whether the room is this daemon's still; if not, nothing of it is used from now on. To be
+        asked by whoever goes there by a path, in any thread.
+        """
+        if self.room.mine():
+            return True
+        if self.usable:
+            self.usable = False
+            log.warning("%s: deleted or moved, no disk is used from now on", self.room.path)
+        return False
 
     def resize(self, limit: int) -> None:
         """See `NoDisk`."""

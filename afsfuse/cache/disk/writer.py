@@ -283,9 +283,11 @@ class Writer:
         """A descriptor to write a part with; the last one is kept."""
         if self._last is not None and self._last[0] is part:
             return self._last[1]
+        if not self._cache.is_there():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         flags = os.O_WRONLY
         if not part.number:
-            flags |= os.O_CREAT | os.O_TRUNC
+            flags |= os.O_CREAT | os.O_EXCL
             part.number = self._number
             self._number += 1
             path = path_of(self._root, part.number)
@@ -351,6 +353,8 @@ class Writer:
             return
         self._gone.add(number)
         self.soon()
+        if not self._cache.is_there():
+            return
         path = path_of(self._root, number)
         with suppress(FileNotFoundError):
             os.unlink(path)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from afsfuse.cache.journal import DirtyKey, JournalLost, RecoveredFile, path_after
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from afsfuse.cache.journal import Buffer
 
 
@@ -36,7 +38,15 @@ class MemoryJournal:
     def mark(self) -> int:
         return len(self.records)
 
-    def stored(self, key: DirtyKey, start: int, end: int, mark: int, version: int) -> None:
+    def stored(
+        self,
+        key: DirtyKey,
+        start: int,
+        end: int,
+        mark: int,
+        version: int,
+        beside: Sequence[DirtyKey] = (),
+    ) -> None:
         assert mark <= len(self.records)
         self.files[key].base_version = version
 
@@ -51,6 +61,9 @@ class MemoryJournal:
 
     def recovered(self) -> list[RecoveredFile]:
         return []
+
+    def taking_over(self, keys: Collection[DirtyKey]) -> None:
+        raise AssertionError("nothing was left")
 
     def taken_over(self, key: DirtyKey) -> None:
         assert key in self.files

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
 from afsfuse.cache.chunks import Chunk, ChunkStore, FileData, join
+from afsfuse.cache.disk import NoFile
 from afsfuse.cache.vnodes import Vnode
 from tests.unit.afsfuse.cache.fakes import fid, make_status, make_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from afsfuse.cache.journal import Buffer
 
 SIZE = 4096
 
@@ -145,3 +152,55 @@ def test_chunks_follow_what_is_stored() -> None:
         if rng.random() < 0.1 and file.chunks:
             store._replace(file, rng.choice(list(file.chunks)), None)
     assert file.chunks
+
+
+class Paper(NoFile):
+    """A disk that remembers what it was given, of this version and of those that follow."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[int, bytes] = {}
+        self.following: Paper | None = None
+
+    def put(self, first: int, buffers: Sequence[Buffer]) -> None:
+        if self.following is None:
+            for index, buffer in enumerate(buffers, first):
+                self.chunks.setdefault(index, bytes(buffer))
+
+    def moved(
+        self, version: int, before: int, length: int, changed: Sequence[tuple[int, int]]
+    ) -> NoFile:
+        self.following = Paper()
+        return self.following
+
+
+@pytest.mark.parametrize("limit", [1, 3, 6])
+@pytest.mark.parametrize("length", [6 * SIZE, 6 * SIZE + 100])
+def test_what_leaves_for_what_was_stored_is_of_its_version(limit: int, length: int) -> None:
+    """Chunks are evicted, first those of the very range that was stored: the disk must not have
+    their bytes for those of the new version.
+    """
+    rng = random.Random(limit)
+    for _ in range(100):
+        store = ChunkStore(limit * SIZE, SIZE)
+        file = make_file(length)
+        file.disk = paper = Paper()
+        content = bytearray(bytes([i // SIZE % 251 for i in range(length)]))
+        fill(store, file, rng.randrange(3), rng.randrange(1, 4))
+        start, end = sorted(rng.randrange(length + SIZE) for _ in range(2))
+        middle = rng.randrange(start, end + 1)
+        new = rng.randbytes(end - start)
+        content[len(content) :] = bytes(max(0, start - length))
+        content[start:end] = new
+        pieces = [(start, memoryview(new)[: middle - start]),
+                  (middle, memoryview(new)[middle - start :])]  # fmt: skip
+        pieces = [(offset, view) for offset, view in pieces if view]
+        store.advance(file, 2, len(content), pieces)
+        store.save()
+        following = paper.following
+        assert following is not None
+        for index, chunk in file.chunks.items():
+            assert bytes(chunk.buffer) == content[index * SIZE : (index + 1) * SIZE]
+        for index, data in following.chunks.items():
+            assert data == content[index * SIZE : (index + 1) * SIZE], index
+        assert store.used == sum(len(chunk.buffer) for chunk in file.chunks.values())
+        assert store.used <= store.limit

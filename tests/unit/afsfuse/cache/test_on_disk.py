@@ -1,23 +1,32 @@
-"""What is on the disk of directories and symbolic links: used again, and only if it is right."""
+"""What is on the disk of files, directories and symbolic links: used again, and only if it is
+right.
+"""
 
 from __future__ import annotations
 
+import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.cache.disk.files import DiskFile
+from afsfuse.cache.readahead import ReadState
+from afsfuse.cache.writeback import Writer
 from afsfuse.errors import NotPermitted
 from afsfuse.model import FileKind, Rights
 from tests.unit.afsfuse.cache.blobs import many
-from tests.unit.afsfuse.cache.disk.desk import Desk
-from tests.unit.afsfuse.cache.fakes import FakeClient, Listener, fid, make_cache, make_volume
+from tests.unit.afsfuse.cache.disk.desk import CHUNK, Desk
+from tests.unit.afsfuse.cache.fakes import FakeClient, Line, Listener, fid, make_cache, make_volume
+from tests.unit.afsfuse.cache.storage import WritableClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from trio.testing import MockClock
 
     from afsfuse.cache import CacheManager
     from tests.conftest import ExpectedWarnings
@@ -177,3 +186,35 @@ async def test_a_server_that_promises_nothing(tmp_path: Path) -> None:
             for _ in range(2):
                 assert len(await look(cache)) == 3002
     assert client.count("data") == 1
+
+
+async def test_a_file_that_was_written_over_while_memory_was_short(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """Of what was read, the first part has left the memory, as ever; the rest is in the way when
+    the whole is written over in place.
+    """
+    file, size = fid(4), 8 * CHUNK
+    client = WritableClient(Line(rtt=0.01))
+    client.put(file, bytes(size))
+    new = random.Random(1).randbytes(size)
+    desk = Desk(tmp_path)
+    try:
+        cache = make_cache(client, disk=desk.cache, data_bytes=4 * CHUNK)
+        async with trio.open_nursery() as nursery:
+            client.nursery = nursery
+            await nursery.start(cache.writes.run)
+            assert bytes(await cache.read(VOLUME, file, 0, size, ReadState(NOBODY))) == bytes(size)
+            vnode = await cache.status(VOLUME, file)
+            writer = Writer(NOBODY)
+            cache.writes.write(vnode, 0, new, writer, lambda: "file")
+            await cache.writes.settle(vnode, writer)
+            for _ in range(2):
+                assert bytes(await cache.read(VOLUME, file, 0, size, ReadState(NOBODY))) == new
+                desk.settle()
+            nursery.cancel_scope.cancel()
+    finally:
+        desk.close()
+    assert client.files[file].data == new
+    with day(client, tmp_path) as (cache, _):
+        assert bytes(await cache.read(VOLUME, file, 0, size, ReadState(NOBODY))) == new

@@ -15,6 +15,7 @@ import trio
 
 from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.cache.disk import NoDisk
+from afsfuse.cache.disk import journal as disk_journal
 from afsfuse.cache.disk.budget import Budget
 from afsfuse.cache.disk.journal import DiskJournal
 from afsfuse.cache.readahead import ReadState
@@ -154,6 +155,27 @@ async def test_what_was_stored_is_not_stored_again(
     assert len(client.changes.stores) == stores
 
 
+async def test_what_was_cut_and_is_longer_than_on_the_server_keeps_its_length(
+    autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    """The bytes are stored, and the daemon dies before the length is, which needs another call."""
+    expected_warnings("cannot be stored, and are kept")
+    client = make_client(b"0123456789")
+    client.changes.refuse = lambda store: None if store.size else NotPermitted("no")
+    async with daemon(client, tmp_path) as first:
+        await first.write(0, b"mine")
+        await first.write(20, b"too far")
+        await first.truncate(15)
+        with pytest.raises(NotPermitted):
+            await first.settle()
+        assert held(client) == b"mine456789"
+    client.changes.refuse = lambda store: None
+    async with daemon(client, tmp_path) as second:
+        assert await second.read() == b"mine456789" + bytes(5)
+        await trio.sleep(60)
+    assert held(client) == b"mine456789" + bytes(5)
+
+
 async def test_it_waits_for_a_token(
     autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
 ) -> None:
@@ -219,6 +241,43 @@ async def test_a_store_of_ones_own_that_nobody_heard_of_is_none_of_anothers(
     client = make_client(b"0123456789")
     await leave(client, tmp_path)
     client.files[FILE].version += 1
+    async with daemon(client, tmp_path):
+        await trio.sleep(1)
+    assert held(client) == LEFT
+
+
+@pytest.mark.parametrize("boot", ["another", ""])
+async def test_what_was_stored_after_what_a_loss_of_power_has_left_is_not_undone(
+    autojump_clock: MockClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+    boot: str,
+) -> None:
+    """Of the journal the disk has what it had been given a while before the machine died."""
+    expected_warnings("the file was changed since: what was left unstored is in")
+    client = make_client(b"0123456789")
+    async with daemon(client, tmp_path / "lived") as first:
+        await first.write(2, b"mine")
+        shutil.copytree(tmp_path / "lived", tmp_path / "left")
+        await first.settle()
+        await first.write(2, b"anew")
+        await first.settle()  # as close() and fsync() do: this is what the server has
+    assert held(client) == b"01anew6789"
+    monkeypatch.setattr(disk_journal, "this_boot", lambda: boot)
+    async with daemon(client, tmp_path / "left"):
+        await trio.sleep(60)
+    assert held(client) == b"01anew6789"
+    (aside,) = (tmp_path / "left" / "recovered").glob("*-file")
+    assert aside.read_bytes()[2:6] == b"mine"
+
+
+async def test_what_a_loss_of_power_has_left_is_stored_if_nothing_came_after_it(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(b"0123456789")
+    await leave(client, tmp_path)
+    monkeypatch.setattr(disk_journal, "this_boot", lambda: "another")
     async with daemon(client, tmp_path):
         await trio.sleep(1)
     assert held(client) == LEFT
@@ -400,6 +459,81 @@ async def test_what_two_users_left_of_one_file_is_stored_for_both(
     assert not (tmp_path / "recovered").exists()
 
 
+async def test_what_two_users_left_is_done_in_the_order_in_which_they_did_it(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    client = make_client(b"0123456789")
+    client.tokens.add(BOB)
+    async with daemon(client, tmp_path) as first:
+        await first.write(10, b"mine", ALICE)
+        await first.write(14, b"his", BOB)
+        await first.write(17, b"mine again", ALICE)
+        await first.write(0, b"mine", ALICE)
+        await first.write(0, b"his.", BOB)
+        await first.write(0, b"me", ALICE)
+    async with daemon(client, tmp_path):
+        await trio.sleep(60)
+    assert held(client) == b"mes.456789minehismine again"
+
+
+async def test_what_one_user_has_stored_is_not_undone_by_what_another_left_below_it(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    client = make_client(b"0123456789")
+    client.tokens.add(BOB)
+    async with daemon(client, tmp_path) as first:
+        await first.write(0, b"mine is it", ALICE)
+        await first.write(3, b"his", BOB)
+        vnode = await first.cache.status(VOLUME, FILE, BOB)
+        await first.cache.writes.settle(vnode, Writer(BOB))
+        assert held(client)[3:6] == b"his"
+        vnode = await first.cache.status(VOLUME, FILE, ALICE)
+        assert vnode.dirty is not None
+    async with daemon(client, tmp_path):
+        await trio.sleep(60)
+    assert held(client) == b"minhiss it"
+
+
+@pytest.mark.parametrize("moment", range(16))
+async def test_who_dies_while_he_takes_over_what_was_left_loses_nothing_of_it(
+    autojump_clock: MockClock,
+    tmp_path: Path,
+    moment: int,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    expected_warnings("cannot be stored, and are kept")
+    client = make_client(b"0123456789")
+    async with daemon(client, tmp_path / "1") as first:
+        await first.write(2, b"mine")
+        await first.truncate(8)
+        await first.write(9, b"!")
+        await first.write(12, b"mine")
+    calls = 0
+
+    def dying(real: Callable[..., int]) -> Callable[..., int]:
+        def call(*args: object) -> int:
+            nonlocal calls
+            if calls == moment:
+                shutil.copytree(tmp_path / "1", tmp_path / "2")
+            calls += 1
+            return real(*args)
+
+        return call
+
+    client.changes.refuse = lambda store: NotPermitted("no")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", dying(os.pwrite))
+        patch.setattr(os, "pwritev", dying(os.pwritev))
+        async with daemon(client, tmp_path / "1"):
+            pass
+    assert calls > 3
+    client.changes.refuse = lambda store: None
+    async with daemon(client, tmp_path / ("2" if calls > moment else "1")):
+        await trio.sleep(60)
+    assert held(client) == b"01mine67\0!\0\0mine"
+
+
 async def test_a_file_with_the_longest_of_names_is_put_aside(
     autojump_clock: MockClock, tmp_path: Path, expected_warnings: ExpectedWarnings
 ) -> None:
@@ -450,7 +584,7 @@ async def test_a_writer_loses_nothing_whenever_the_daemon_dies(
     print(f"seed {seed}")
     expected_warnings("may have been changed since it was written here")
     rng = random.Random(seed)
-    mine = bytearray(rng.randbytes(rng.randrange(3000)))
+    mine = bytearray(rng.randbytes(rng.randrange(80)))
     client = make_client(bytes(mine))
     folder = tmp_path / "0"
     for number in range(1, 5):

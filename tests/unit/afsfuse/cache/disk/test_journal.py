@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from afsfuse.cache.disk import journal as module
 from afsfuse.cache.disk.budget import Budget
 from afsfuse.cache.disk.journal import DiskJournal
+from afsfuse.cache.disk.records import Kind, header
 from afsfuse.cache.journal import DirtyKey, JournalLost
 
 if TYPE_CHECKING:
@@ -203,6 +205,47 @@ def test_damaged_bytes_make_a_session_that_is_not_whole(folder: Path, tmp_path: 
     path.write_bytes(data)
     (file,) = after_a_kill(folder, tmp_path / "copy")
     assert not file.whole
+    journal.close()
+
+
+@pytest.mark.parametrize("boot", ["this", "another"])
+def test_segments_of_different_moments_are_what_a_loss_of_power_leaves(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: str
+) -> None:
+    """One segment reached the disk before a store, the other one after it: a record that is dead
+    seems alive, and may lie under what the server has.
+    """
+    monkeypatch.setattr(module, "this_boot", lambda: "this")
+    journal = DiskJournal(folder, Budget(LIMIT, 32 << 10))
+    journal.opened(KEY, 1, 0, "")
+    journal.written(KEY, 0, bytes(20_000))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    journal.written(KEY, 0, b"newer" * 4000)
+    journal.written(KEY, 50_000, b"not stored")
+    assert len(list(folder.iterdir())) == 2
+    journal.stored(KEY, 0, 20_000, journal.mark(), 2)
+    for path, data in before.items():
+        path.write_bytes(data)
+    monkeypatch.setattr(module, "this_boot", lambda: boot)
+    (file,) = after_a_kill(folder, tmp_path / "copy")
+    assert file.base_version == 2
+    assert (file.exact, file.whole) == (boot == "this", boot == "this")
+    journal.close()
+
+
+def test_a_journal_that_tells_of_no_boot_is_read(folder: Path, tmp_path: Path) -> None:
+    """As those of earlier versions are."""
+    journal = open_journal(folder)
+    journal.opened(KEY, 1, 0, "name")
+    journal.written(KEY, 0, b"data")
+    (path,) = folder.iterdir()
+    old = json.dumps([KEY.cell, KEY.volume, KEY.vnode, KEY.unique, KEY.who, "name"]).encode()
+    path.write_bytes(
+        header(Kind.OPENED, 1, 1, 0, old) + old + header(Kind.WRITTEN, 1, 0, 4, b"data") + b"data"
+    )
+    (file,) = after_a_kill(folder, tmp_path / "copy")
+    assert (file.key, file.path, file.whole, file.exact) == (KEY, "name", True, False)
+    assert replayed(file, b"") == b"data"
     journal.close()
 
 

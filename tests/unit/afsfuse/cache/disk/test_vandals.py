@@ -11,14 +11,18 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from afsfuse.cache.disk import DiskCache, open_cache
 from afsfuse.cache.disk import journal as journal_module
 from afsfuse.cache.disk.budget import Budget
 from afsfuse.cache.disk.journal import DiskJournal
+from afsfuse.cache.disk.parts import path_of
 from afsfuse.cache.journal import DirtyKey
 from tests.unit.afsfuse.cache.disk.desk import CHUNK, LIMIT, VOLUME, contents, opened
 from tests.unit.afsfuse.cache.disk.test_journal import replayed
@@ -199,3 +203,138 @@ def test_what_was_not_stored_is_right_or_told_to_be_lost(
                 assert result in known[-2:], "the last record may be what was hit"
             else:
                 assert result in known or len(list(folder.iterdir())) > 1
+
+
+@pytest.mark.parametrize("nowait", [os.RWF_NOWAIT, None])
+def test_what_was_written_and_never_reached_the_disk(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+    nowait: int | None,
+) -> None:
+    """As over quota on a server's disk, or with an error of the disk: the kernel drops its pages,
+    and what is read then is something else.
+    """
+    expected_warnings("a checksum is wrong: fetched again")
+
+    def dropped(descriptor: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        if flags:
+            raise BlockingIOError
+        return read(descriptor, buffers, offset, flags)
+
+    with opened(tmp_path) as desk:
+        desk.cache.nowait = nowait
+        file = desk.file(2, 3 * CHUNK)
+        desk.put(2, 3 * CHUNK)
+        desk.settle()
+        assert desk.get(2, 3 * CHUNK) == contents(2, 1, 3 * CHUNK)
+        (part,) = tmp_path.glob("0/parts/*/*")
+        with part.open("r+b") as bytes_of_part:
+            bytes_of_part.seek(CHUNK + 100)
+            bytes_of_part.write(bytes(100))
+        read = os.preadv
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "preadv", dropped)
+            assert trio.run(file.read, CHUNK, 2 * CHUNK) is None
+        assert trio.run(file.read, 0, 3 * CHUNK) is None
+        assert bytes(trio.run(file.read, 0, CHUNK) or b"") == contents(2, 1, CHUNK)
+
+
+@pytest.mark.parametrize("start", [0, 5000, CHUNK - 10])
+def test_a_hole_where_something_was_written(
+    tmp_path: Path, expected_warnings: ExpectedWarnings, start: int
+) -> None:
+    """As an error of the disk leaves it: such pages are there without waiting. Zeros that were
+    written are read all the same.
+    """
+    expected_warnings("a checksum is wrong: fetched again")
+    with opened(tmp_path) as desk:
+        file = desk.file(2, 3 * CHUNK)
+        desk.put(2, 3 * CHUNK)
+        zeros = desk.file(4, 2 * CHUNK)
+        zeros.put(0, [bytes(CHUNK), bytes(CHUNK)])
+        desk.settle()
+        part = path_of(str(desk.room.parts), file.parts[0].number)
+        with open(part, "r+b") as bytes_of_part:
+            bytes_of_part.seek(CHUNK)
+            bytes_of_part.write(bytes(CHUNK))
+        assert trio.run(file.read, CHUNK + start, 2 * CHUNK) is None
+        for _ in range(2):
+            assert bytes(trio.run(zeros.read, start, 2 * CHUNK) or b"") == bytes(2 * CHUNK - start)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_folder_that_is_another_daemons_by_now_is_left_alone(
+    tmp_path: Path, expected_warnings: ExpectedWarnings, moved: bool
+) -> None:
+    """As after `rm -r ~/.cache/*` under a mount, when another one is made: their parts have the
+    same names.
+    """
+    expected_warnings("deleted or moved, no disk is used from now on")
+    expected_warnings("what is written is in memory only: the folder was deleted or moved")
+    folder = tmp_path / "cache"
+    files = range(2, 12, 2)
+    with opened(folder) as first:
+        for vnode in files:
+            first.put(vnode, 3 * CHUNK)
+        first.settle()
+        waiting = first.file(100, 3 * CHUNK)
+        if moved:
+            folder.rename(tmp_path / "elsewhere")
+        else:
+            shutil.rmtree(folder)
+        with opened(folder) as second:
+            for vnode in range(20, 60, 2):
+                second.put(vnode, 3 * CHUNK)
+            second.settle()
+            there = sorted(path for path in folder.rglob("*") if path.is_file())
+            for vnode in files:
+                assert trio.run(first.file(vnode, 3 * CHUNK).read, 0, 3 * CHUNK) in (
+                    None, contents(vnode, 1, 3 * CHUNK),
+                )  # fmt: skip
+                if not first.cache.usable:
+                    break
+            waiting.put(0, [bytes(CHUNK)])
+            first.settle()
+            first.cache.journal.opened(KEYS[0], 1, 0, "name")
+            assert first.cache.journal.written(KEYS[0], 0, b"data") is None
+            first.cache.journal.clean(KEYS[0])
+            first.cache.broken(ValueError("no index"))
+            assert sorted(path for path in folder.rglob("*") if path.is_file()) == there
+            for vnode in range(20, 60, 2):
+                assert second.get(vnode, 3 * CHUNK) == contents(vnode, 1, 3 * CHUNK)
+
+
+@pytest.mark.parametrize("change", [
+    "parts SET place='x'", "parts SET place=x'00'", "parts SET place=1e300", "parts SET place=-1",
+    "parts SET place=9223372036854775807", "parts SET version='x', length='y', stamp=x'00'",
+    "parts SET length=-5", "parts SET size='x'", "parts SET used='x'", "parts SET used=-1",
+    "parts SET used=9223372036854775807", "parts SET number=9223372036854775807",
+    "parts SET number=-5", "parts SET instance=9223372036854775807", "parts SET own_sum='x'",
+    "volumes SET instance=9223372036854775807", "volumes SET instance=-9",
+    "volumes SET created='x'",
+])  # fmt: skip
+def test_numbers_in_the_index_that_cannot_be(tmp_path: Path, change: str) -> None:
+    """As one byte that is damaged in its pages can make them: files are read and written again."""
+    with opened(tmp_path) as desk:
+        desk.put(2, 3 * CHUNK)
+    with closing(sqlite3.connect(tmp_path / "0" / "index.sqlite")) as database:
+        database.execute(f"UPDATE {change}")
+        database.commit()
+    with opened(tmp_path) as desk:
+        assert desk.get(2, 3 * CHUNK) in (None, contents(2, 1, 3 * CHUNK))
+        for vnode in (2, 4):
+            desk.put(vnode, 3 * CHUNK)
+            desk.settle()
+            assert desk.get(vnode, 3 * CHUNK) == contents(vnode, 1, 3 * CHUNK)
+
+
+def test_the_number_of_a_volume_is_not_given_away_while_parts_have_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as desk:
+        desk.put(2, CHUNK)
+    with closing(sqlite3.connect(tmp_path / "0" / "index.sqlite")) as database:
+        database.execute("UPDATE volumes SET instance=0")
+        database.commit()
+    with opened(tmp_path) as desk:
+        other = desk.file(2, CHUNK, volume=VOLUME._replace(number=9))
+        assert trio.run(other.read, 0, CHUNK) is None
