@@ -33,4 +33,4 @@ def printable(text: str) -> str:
 
 def complain(message: str) -> None:
     """One line on standard error, whatever is in the message."""
-    print(f"afsfuse: {' '.join(message.split())}", file=sys.stderr)
+    print(f"afsfuse: {printable(' '.join(message.split()))}", file=sys.stderr)
