@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 
 CELLS_MAX = 64
 """Cells that one identity may have tokens for."""
+TOKENS_MAX = 256
+"""Tokens that one user may have, with those of the PAGs that he began: they take memory, 90 kB each
+at the most with what they are renewed with, in the daemon and in `/run`.
+"""
 PAGS_MAX = 64
 """PAGs that one user may have begun, of those that live."""
 LINGER = 7200
@@ -125,6 +129,8 @@ class TokenStore:
         known = self._tokens.get((identity, token.cell))
         if known is None and len(self.of(identity)) >= CELLS_MAX:
             raise ControlRefused(f"there are tokens for {CELLS_MAX} cells already: drop some first")
+        if known is None and self._count_of_user(identity) >= TOKENS_MAX:
+            raise ControlRefused(f"there are {TOKENS_MAX} tokens of this user: drop some first")
         if known is not None and token.viceid is None and known.client == token.client:
             token = replace(token, viceid=known.viceid)
         self._write(identity, token)
@@ -138,6 +144,16 @@ class TokenStore:
             token = replace(token, viceid=viceid)
             self._write(identity, token)
             self._put(identity, token.cell, token)
+
+    def _count_of_user(self, identity: Identity) -> int:
+        """How many tokens there are of the user whose identity this is."""
+        uid = self._user_of(identity)
+        return sum(self._user_of(owner) == uid for owner, _ in self._tokens)
+
+    def _user_of(self, identity: Identity) -> int | None:
+        """Whoever began a PAG; None when that has ended."""
+        pag = self._pags.get(identity.pag or "")
+        return identity.uid if pag is None else pag.uid
 
     def _write(self, identity: Identity, token: Token) -> None:
         data = bytearray(token.encode().encode())

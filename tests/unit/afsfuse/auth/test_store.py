@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from afsfuse.auth import store as store_module
 from afsfuse.auth.files import Folder
 from afsfuse.auth.identity import NOBODY, Caller, Identity
 from afsfuse.auth.processes import Process, kin
@@ -215,6 +216,26 @@ def test_the_number_of_tokens_is_bounded(store: TokenStore) -> None:
         store.set(ALICE, token(cell="one-more.org"))
     store.set(ALICE, token(cell="c0.org", viceid=5))  # in place of another one
     store.set(BOB, token(cell="one-more.org"))
+
+
+def test_the_tokens_of_a_users_pags_are_his(
+    store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else 64 PAGs for 64 cells each fill the memory that /run is, which all of a machine need."""
+    monkeypatch.setattr(store_module, "TOKENS_MAX", 8)
+    pags = [
+        Identity(pag=store.begin_pag(Process(10_000 + number, 7), ALICE.uid or 0))
+        for number in range(3)
+    ]
+    for number in range(8):
+        store.set((ALICE, *pags)[number % 4], token(cell=f"c{number}.org"))
+    for identity in (ALICE, *pags):
+        with pytest.raises(ControlRefused, match="8 tokens of this user"):
+            store.set(identity, token(cell="one-more.org"))
+    store.set(pags[0], token(cell="c1.org", end=2_000_000_000))  # in place of another one
+    store.set(BOB, token(cell="one-more.org"))
+    store.drop(pags[0], ["c1.org"])
+    store.set(pags[2], token(cell="one-more.org"))
 
 
 def test_a_full_file_system(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
