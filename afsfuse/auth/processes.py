@@ -6,6 +6,7 @@ start it does, since no number comes round within one tick of the kernel's clock
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 DEEPEST = 500
 """Generations that are looked at: deeper than any sane tree, and an end to every walk."""
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _ATTEMPTS = 8  # at a tree that changes while it is read
 
 
@@ -36,6 +38,10 @@ class Unclear(Exception):
     """The tree could not be read: the process is gone, hidden, or its parents change for ever."""
 
 
+class NoRoom(Unclear):
+    """The system has no descriptor to look with: it says nothing of the process."""
+
+
 class TooDeep(Unclear):
     """There are more generations than are looked at."""
 
@@ -54,8 +60,8 @@ def kin(pid: int) -> Kin:
     """
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        raise Unclear from None
+    except OSError as exc:
+        raise NoRoom if exc.errno in _NO_ROOM else Unclear from None
     try:
         fields = os.read(descriptor, 4096).rpartition(b")")[2].split()
     except OSError:  # it ended in this very moment
@@ -116,9 +122,11 @@ def _line(tid: int, is_known: Callable[[Process], bool]) -> list[Kin]:
 
 
 def alive(process: Process) -> bool:
-    """Whether this very process still exists (or waits to be reaped)."""
+    """Whether this very process still exists (or waits to be reaped), as far as can be seen."""
     try:
         return kin(process.pid).process == process
+    except NoRoom:
+        return True
     except Unclear:
         return False
 
