@@ -180,7 +180,8 @@ class ControlServer:
             self._streams[peer.uid] >= self._limits.streams_of_user
             or self._streams.total() >= self._limits.streams
         ):
-            await _send(connection, error_line("too many look on already: try again later"))
+            with trio.move_on_after(self._limits.seconds):
+                await _send(connection, error_line("too many look on already: try again later"))
             return
         self._streams[peer.uid] += 1
         try:
