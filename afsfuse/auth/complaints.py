@@ -66,10 +66,21 @@ _SENTENCES: Mapping[int, str] = MappingProxyType(
 )
 
 
+_TEXT_MAX = 200
+
+
+def presentable(text: str) -> str:
+    """What somebody else says, for a log or a terminal: one line of bounded length.
+
+    In what the library says stands what a KDC says, and anybody may answer in its place.
+    """
+    return "".join(c if c.isprintable() else " " for c in text[:_TEXT_MAX])
+
+
 def explain(code: int, text: str) -> str:
     """A sentence for a code; what the library says of it, where we know no better."""
     if code in _SENTENCES:
         return _SENTENCES[code]
     if 0 < code < 4096:  # an errno
         return os.strerror(code)
-    return text or f"Kerberos error {code}"
+    return presentable(text) or f"Kerberos error {code}"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SIZE_MAX = 1 << 17
 """Bytes of one file."""
 _STALE_SECONDS = 60.0  # nobody takes so long to write one
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _NEW = ".new-"  # how names of files begin that are being written
 
 
@@ -41,10 +42,15 @@ class Folder:
         return sorted(name for name in os.listdir(self._descriptor) if not name.startswith("."))
 
     def read(self, name: str) -> bytearray | None:
-        """What is in a file; None if it is not there, or no file of ours. Wipe it after use."""
+        """What is in a file; None if it is not there, or no file of ours. Wipe it after use.
+
+        Raises OSError where the system has no room to open it: then nothing is known of it.
+        """
         try:
             descriptor = self._open(name, os.O_RDONLY)
-        except OSError:
+        except OSError as exc:
+            if exc.errno in _NO_ROOM:
+                raise
             return None
         try:
             status = os.fstat(descriptor)

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from afsfuse.auth.processes import Unclear, kin, lineage
+from afsfuse.auth.processes import TooDeep, Unclear, kin, lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from afsfuse.auth.processes import Process
 
 _NOBODY = 65534
-_REMEMBERED = 4096  # threads
+_REMEMBERED = 1 << 15  # threads and ancestors of theirs
+_UNCLEAR = ""  # in place of a PAG: what is below it is too deep
 _TEXT = re.compile(r"uid-(0|[1-9][0-9]{0,9})|pag-([0-9a-f]{16})")
 
 
@@ -80,6 +81,9 @@ class Identities:
     What is remembered of a thread holds as long as its start is the same, that is, as long as it
     is this thread: it cannot leave a PAG but by the end of the PAG's root, and it cannot come into
     one but by becoming a root itself, and both change `roots`. While no PAG lives, nothing is read.
+
+    What was found is remembered of the ancestors, too. So the children of a process cost a look at
+    this one, however deep it is: all users wait meanwhile, and whoever likes makes a deep tree.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class Identities:
         roots: Mapping[Process, str],
         *,
         read: Callable[[int], tuple[Process, int]] = kin,
-        ancestors: Callable[[int], list[Process]] = lineage,
+        ancestors: Callable[[int, Callable[[Process], bool]], list[Process]] = lineage,
     ) -> None:
         self._roots = roots
         self._read = read
@@ -115,12 +119,33 @@ class Identities:
 
     def _pag_of(self, tid: int) -> str | None:
         process = self._read(tid)[0]
-        known = self._known.get(tid)
-        if known is not None and known[0] == process:
-            return known[1]
-        line = self._ancestors(tid)
-        pag = next((self._roots[one] for one in line if one in self._roots), None)
-        if len(self._known) >= _REMEMBERED:
+        pag = self._known[tid][1] if self._is_known(process) else self._learn(tid)
+        if pag == _UNCLEAR:
+            raise Unclear
+        return pag
+
+    def _is_known(self, process: Process) -> bool:
+        known = self._known.get(process.pid)
+        return known is not None and known[0] == process
+
+    def _is_clear(self, process: Process) -> bool:
+        """Whether no ancestors of a process need be looked at."""
+        return process in self._roots or self._is_known(process)
+
+    def _learn(self, tid: int) -> str | None:
+        """Find out in which PAG a thread and its ancestors are. -> that of the thread"""
+        pag: str | None = None
+        try:
+            line = self._ancestors(tid, self._is_clear)
+        except TooDeep as exc:
+            # What is deep down is as good as too deep: else each of its children would cost a walk.
+            line, pag = exc.line[: len(exc.line) // 2], _UNCLEAR
+        else:
+            if self._is_known(line[-1]):
+                pag = self._known[line[-1].pid][1]
+        if len(self._known) + len(line) > _REMEMBERED:
             self._known.clear()
-        self._known[tid] = (line[0], pag)
+        for process in reversed(line):
+            pag = self._roots.get(process, pag)
+            self._known[process.pid] = process, pag
         return pag

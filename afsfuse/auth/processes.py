@@ -6,11 +6,16 @@ start it does, since no number comes round within one tick of the kernel's clock
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-DEEPEST = 1000
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEEPEST = 500
 """Generations that are looked at: deeper than any sane tree, and an end to every walk."""
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _ATTEMPTS = 8  # at a tree that changes while it is read
 
 
@@ -33,6 +38,19 @@ class Unclear(Exception):
     """The tree could not be read: the process is gone, hidden, or its parents change for ever."""
 
 
+class NoRoom(Unclear):
+    """The system has no descriptor to look with: it says nothing of the process."""
+
+
+class TooDeep(Unclear):
+    """There are more generations than are looked at."""
+
+    def __init__(self, line: list[Process]) -> None:
+        super().__init__()
+        self.line = line
+        """Those that were, the youngest first."""
+
+
 def kin(pid: int) -> Kin:
     """A process or thread, and its parent. Raises `Unclear`.
 
@@ -42,8 +60,8 @@ def kin(pid: int) -> Kin:
     """
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        raise Unclear from None
+    except OSError as exc:
+        raise NoRoom if exc.errno in _NO_ROOM else Unclear from None
     try:
         fields = os.read(descriptor, 4096).rpartition(b")")[2].split()
     except OSError:  # it ended in this very moment
@@ -62,8 +80,13 @@ def leader(tid: int) -> int:
         raise Unclear from None
 
 
-def lineage(tid: int) -> list[Process]:
-    """A thread, its process, and the ancestors of that, the first process last.
+def _not_known(_: Process) -> bool:
+    return False
+
+
+def lineage(tid: int, is_known: Callable[[Process], bool] = _not_known) -> list[Process]:
+    """A thread, its process, and the ancestors of that; the last is the first process of all, or
+    else the first ancestor that `is_known`.
 
     Raises `Unclear`. It is the state of one moment: parents are read twice, and nobody is older
     than a parent. So a number that was used again between two looks is not taken for an ancestor.
@@ -71,33 +94,39 @@ def lineage(tid: int) -> list[Process]:
     before: list[Kin] | None = None
     for _ in range(_ATTEMPTS):
         try:
-            line = _line(tid)
+            line = _line(tid, is_known)
         except Unclear:
             kin(tid)  # raises if it is the process itself that is gone
             continue
         if line == before:
-            return [member.process for member in line]
+            processes = [member.process for member in line]
+            if line[-1].parent and len(line) == DEEPEST and not is_known(processes[-1]):
+                raise TooDeep(processes)
+            return processes
         before = line
     raise Unclear
 
 
-def _line(tid: int) -> list[Kin]:
+def _line(tid: int, is_known: Callable[[Process], bool]) -> list[Kin]:
+    """As it is at a look; no more than are looked at."""
     line = [kin(tid)]
     if (pid := leader(tid)) != tid:
         line[0] = Kin(line[0].process, pid)
-    while (parent := line[-1].parent) != 0:
-        if len(line) == DEEPEST:
-            raise Unclear
+    while (parent := line[-1].parent) != 0 and len(line) < DEEPEST:
         line.append(kin(parent))
         if line[-1].process.start > line[-2].process.start:
             raise Unclear
+        if is_known(line[-1].process):
+            break
     return line
 
 
 def alive(process: Process) -> bool:
-    """Whether this very process still exists (or waits to be reaped)."""
+    """Whether this very process still exists (or waits to be reaped), as far as can be seen."""
     try:
         return kin(process.pid).process == process
+    except NoRoom:
+        return True
     except Unclear:
         return False
 

@@ -6,6 +6,7 @@ log says so once, while the token is still good for a quarter of its life, and i
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from afsfuse.auth.acquire import KDC_SECONDS
+from afsfuse.auth.complaints import presentable
 from afsfuse.auth.renewal import Renewal
 from afsfuse.auth.token import Token
 from afsfuse.errors import AfsError, TicketRefused
@@ -39,6 +41,7 @@ LOOK_SECONDS = 30.0
 _LEAST_SECONDS = 1.0
 _DUE = 0.75  # of a token's life
 _AT_ONCE = 8  # processes
+_TOLD_MAX = 1 << 18  # bytes that one tells: a token, and what to renew it with
 LOCK = "renewing.lock"
 
 
@@ -164,19 +167,56 @@ async def in_a_process(renewal: Renewal, uid: int) -> tuple[Token, Renewal]:
         f"import sys; sys.path.insert(0, {root!r}); from afsfuse.auth.renewal import main; main()"
     )
     order = json.dumps({"uid": uid, "renewal": renewal.encode()}).encode()
-    with trio.move_on_after(KDC_SECONDS):  # which ends the process
-        done = await trio.run_process(
-            [sys.executable, "-I", "-S", "-c", code],
-            stdin=order,
-            capture_stdout=True,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-        try:
-            told = json.loads(done.stdout)
-        except ValueError:
-            raise TicketRefused("the Kerberos library failed") from None
-        if "error" in told:
-            raise TicketRefused(told["error"])
-        return Token.decode(told["token"]), Renewal.decode(told["renewal"])
+    try:
+        with trio.move_on_after(KDC_SECONDS):
+            return _outcome(await _told([sys.executable, "-I", "-S", "-c", code], order))
+    except OSError as exc:
+        raise TicketRefused(f"no process can be begun for it: {exc.strerror}") from None
     raise TicketRefused(f"no KDC has answered within {KDC_SECONDS:.0f} s")
+
+
+async def _told(command: list[str], order: bytes) -> bytearray:
+    """What a process tells that is given an order; it has ended then, however this ends.
+
+    It works with what the user gave us, so it may be what he has made of it. Raises OSError where
+    there can be no process, `TicketRefused` for what is too long.
+    """
+    pipe = subprocess.PIPE
+    process = await trio.lowlevel.open_process(
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    told = bytearray()
+    try:
+        async with process.stdout:
+            with contextlib.suppress(trio.BrokenResourceError):  # it has ended, and says why
+                async with process.stdin:
+                    await process.stdin.send_all(order)
+            async for chunk in process.stdout:
+                told += chunk
+                if len(told) > _TOLD_MAX:
+                    raise _failed()
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+    return told
+
+
+def _outcome(told: bytearray) -> tuple[Token, Renewal]:
+    """What came of a renewal. Raises `TicketRefused`, or `TokenMalformed`."""
+    try:
+        values = json.loads(told)
+    except (ValueError, RecursionError):
+        raise _failed() from None
+    match values:
+        case {"error": str(reason)}:
+            raise TicketRefused(presentable(reason))
+        case {"token": str(token), "renewal": str(renewal)}:
+            return Token.decode(token), Renewal.decode(renewal)
+    raise _failed()
+
+
+def _failed() -> TicketRefused:
+    return TicketRefused("the Kerberos library failed")

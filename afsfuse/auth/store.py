@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 
 CELLS_MAX = 64
 """Cells that one identity may have tokens for."""
+TOKENS_MAX = 256
+"""Tokens that one user may have, with those of the PAGs that he began: they take memory, 90 kB each
+at the most with what they are renewed with, in the daemon and in `/run`.
+"""
 PAGS_MAX = 64
 """PAGs that one user may have begun, of those that live."""
 LINGER = 7200
@@ -125,6 +129,8 @@ class TokenStore:
         known = self._tokens.get((identity, token.cell))
         if known is None and len(self.of(identity)) >= CELLS_MAX:
             raise ControlRefused(f"there are tokens for {CELLS_MAX} cells already: drop some first")
+        if known is None and self._count_of_user(identity) >= TOKENS_MAX:
+            raise ControlRefused(f"there are {TOKENS_MAX} tokens of this user: drop some first")
         if known is not None and token.viceid is None and known.client == token.client:
             token = replace(token, viceid=known.viceid)
         self._write(identity, token)
@@ -139,6 +145,16 @@ class TokenStore:
             self._write(identity, token)
             self._put(identity, token.cell, token)
 
+    def _count_of_user(self, identity: Identity) -> int:
+        """How many tokens there are of the user whose identity this is."""
+        uid = self._user_of(identity)
+        return sum(self._user_of(owner) == uid for owner, _ in self._tokens)
+
+    def _user_of(self, identity: Identity) -> int | None:
+        """Whoever began a PAG; None when that has ended."""
+        pag = self._pags.get(identity.pag or "")
+        return identity.uid if pag is None else pag.uid
+
     def _write(self, identity: Identity, token: Token) -> None:
         data = bytearray(token.encode().encode())
         try:
@@ -149,14 +165,37 @@ class TokenStore:
             data[:] = bytes(len(data))
 
     def drop(self, identity: Identity, cells: Iterable[str] | None = None) -> list[str]:
-        """Wipe tokens of an identity: those for some cells, or all. -> cells that it had one for"""
+        """Wipe tokens of an identity: those for some cells, or all. -> cells that it had one for
+
+        Raises `ControlRefused` when a file stays; the tokens are not used any more all the same.
+        """
+        gone, left = self._drop(identity, cells)
+        if left is not None:
+            raise ControlRefused(f"the token cannot be removed: {left.strerror}")
+        return gone
+
+    def _drop(
+        self, identity: Identity, cells: Iterable[str] | None = None
+    ) -> tuple[list[str], OSError | None]:
+        """The same; what has gone, and why some file has not."""
+        left: OSError | None = None
         mine = {cell for owner, cell in (*self._tokens, *self._renewals) if owner == identity}
         gone = sorted(mine if cells is None else mine & set(cells))
         for cell in gone:
-            self.unkeep(identity, cell)
-            self._files[TOKENS].remove(_name(identity, cell))
             self._put(identity, cell, None)
-        return gone
+            self._renewals.pop((identity, cell), None)
+            for kind in (KEEPS, TOKENS):
+                left = self._remove(kind, _name(identity, cell)) or left
+        return gone, left
+
+    def _remove(self, kind: str, name: str) -> OSError | None:
+        """Wipe a file and remove it; why that cannot be."""
+        try:
+            self._files[kind].remove(name)
+        except OSError as exc:
+            log.warning("%s/%s cannot be removed: %s", kind, name, exc.strerror)
+            return exc
+        return None
 
     def _put(self, identity: Identity, cell: str, token: Token | None) -> None:
         """Change what is in memory, and tell of it. Keys are wiped by whoever holds them last."""
@@ -195,7 +234,7 @@ class TokenStore:
     def unkeep(self, identity: Identity, cell: str) -> None:
         """Have a token end when it ends."""
         if self._renewals.pop((identity, cell), None) is not None:
-            self._files[KEEPS].remove(_name(identity, cell))
+            self._remove(KEEPS, _name(identity, cell))
 
     # PAGs
 
@@ -225,7 +264,7 @@ class TokenStore:
 
     def end_pag(self, number: str) -> None:
         """Its root has ended: its tokens are nobody's any more."""
-        self._files[PAGS].remove(f"pag-{number}")
+        self._remove(PAGS, f"pag-{number}")
         self._forget_pag(number)
 
     def _enter(self, pag: Pag) -> None:
@@ -240,7 +279,7 @@ class TokenStore:
         if pag is not None:
             self._roots.pop(pag.root, None)
             self.identities.changed()
-        self.drop(Identity(pag=number))
+        self._drop(Identity(pag=number))
 
     # What others change
 
@@ -249,12 +288,11 @@ class TokenStore:
         identity = Identity.parse(name.partition(".")[0])
         if identity is None:
             return
-        if kind == PAGS:
-            self._reread_pag(name, identity)
-        elif kind == KEEPS:
-            self._reread_renewal(name, identity)
-        else:
-            self._reread_token(name, identity)
+        read = {PAGS: self._reread_pag, KEEPS: self._reread_renewal, TOKENS: self._reread_token}
+        try:
+            read[kind](name, identity)
+        except OSError as exc:
+            log.warning("%s/%s cannot be read, and counts as before: %s", kind, name, exc.strerror)
 
     def _reread_pag(self, name: str, identity: Identity) -> None:
         if identity.pag is None:
@@ -304,7 +342,12 @@ class TokenStore:
             KEEPS: {_name(*key) for key in self._renewals},
         }
         for kind, files in self._files.items():
-            for name in known[kind].union(files.names()):
+            try:
+                there = files.names()
+            except OSError as exc:
+                log.warning("%s cannot be read, and counts as before: %s", kind, exc.strerror)
+                continue
+            for name in known[kind].union(there):
                 self.reread(kind, name)
         self.sweep()
 
@@ -318,7 +361,7 @@ class TokenStore:
             if identity.pag is not None and identity.pag not in self._pags:
                 self.reread(PAGS, identity.text)  # without a PAG its tokens go
             if token.expired(now - LINGER) and (identity, token.cell) not in self._renewals:
-                self.drop(identity, [token.cell])
+                self._drop(identity, [token.cell])
 
 
 def _name(identity: Identity, cell: str) -> str:

@@ -157,6 +157,8 @@ class Token:
         numbers = (*(values[n] for n in ("kvno", "enctype", "start", "end")), viceid or 0)
         if not all(-(2**31) <= number < 2**40 for number in numbers):
             raise TokenMalformed("a number of the token cannot be")
+        if not 0 <= values["kvno"] < 2**32:  # it goes into a word of a packet as it is
+            raise TokenMalformed("a key version of the token cannot be")
         service = values.get("service")
         if service is not None and not (type(service) is str and _is_name(service)):
             raise TokenMalformed("the token has no proper service")

@@ -1,6 +1,7 @@
 """Work that several tasks want at the same time and that is done once."""
 
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from math import inf
 from typing import Generic, NoReturn, TypeVar
 
@@ -68,6 +69,11 @@ class Rounds(Generic[V]):
         self._next_at = -inf
         self._result: list[V] = []
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits, and the next one would not have to."""
+        return not self._turn.locked() and trio.current_time() >= self._next_at
+
     async def next(self) -> V:
         """The result of the next round."""
         self._asked += 1
@@ -85,6 +91,24 @@ class Rounds(Generic[V]):
             if not self._turn.statistics().tasks_waiting:
                 self._result.clear()  # what it holds is not to live for its sake
         return result
+
+
+class RoundsOfEach(Generic[K, V]):
+    """Such work for each of several things, which have their rounds apart."""
+
+    def __init__(self, work: Callable[[K], Awaitable[V]], pause: float) -> None:
+        """`pause`: as of `Rounds`."""
+        self._work = work
+        self._pause = pause
+        self._rounds: dict[K, Rounds[V]] = {}
+
+    async def next(self, key: K) -> V:
+        """The result of the next round for this key."""
+        rounds = self._rounds.get(key)
+        if rounds is None:
+            self._rounds = {key: one for key, one in self._rounds.items() if not one.idle}
+            rounds = self._rounds[key] = Rounds(partial(self._work, key), self._pause)
+        return await rounds.next()
 
 
 def _raiser(error: AfsError) -> Callable[[], NoReturn]:

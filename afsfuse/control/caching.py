@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from afsfuse.cell.sharing import Rounds, RoundsOfEach
 from afsfuse.control.verbs import require_owner
 from afsfuse.errors import ControlRefused
 
@@ -17,17 +18,24 @@ log = logging.getLogger(__name__)
 
 LEAST = 8 << 20
 """Bytes: with less a few readers would push out each other's data before they have read it."""
+ALL_PAUSE, VOLUME_PAUSE = 30.0, 5.0
+"""Seconds between two times at which all, or a volume, is forgotten for those who own nothing."""
 
 
 class CacheVerbs:
     """Answers for one mount. Forgetting costs everybody a round trip and nobody any data: whoever
-    may see a path may have it forgotten, and everybody may have all of it.
+    may see a path may have it forgotten, and everybody may have all of it. But those who neither
+    are root nor run the daemon share that with all who ask meanwhile, and wait until the next time
+    comes: else any of them could keep the cache empty for everybody.
     """
 
     def __init__(self, paths: Paths, forgetting: Forgetting) -> None:
         self._forgetting = forgetting
         self._paths = paths
         self._cache = paths.mounted.cache
+        flusher = self._cache.flusher
+        self._rounds = Rounds(flusher.flush_all, ALL_PAUSE)
+        self._rounds_of_volumes = RoundsOfEach(flusher.flush_volume, VOLUME_PAUSE)
         self.verbs: dict[str, Verb] = {
             "flush": self._flush,
             "flush-volume": self._flush_volume,
@@ -41,10 +49,15 @@ class CacheVerbs:
 
     async def _flush_volume(self, request: Request, peer: Peer) -> dict[str, Any]:
         found = await self._paths.find(request, peer)
-        return await self._settled(await self._cache.flusher.flush_volume(found.mount.volume))
+        volume = found.mount.volume
+        if peer.owns_daemon:
+            return await self._settled(await self._cache.flusher.flush_volume(volume))
+        return await self._settled(await self._rounds_of_volumes.next(volume))
 
     async def _flush_all(self, request: Request, peer: Peer) -> dict[str, Any]:
-        return await self._settled(await self._cache.flusher.flush_all())
+        if peer.owns_daemon:
+            return await self._settled(await self._cache.flusher.flush_all())
+        return await self._settled(await self._rounds.next())
 
     async def _settled(self, unstored: int) -> dict[str, Any]:
         """The answer, when the kernel has let go as well; for how many files data is kept."""

@@ -6,14 +6,17 @@ import logging
 from ipaddress import AddressValueError, IPv4Address
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from afsfuse.cell.addresses import MAX_SERVERS, refusal
-from afsfuse.cell.sharing import Rounds
+from afsfuse.cell.sharing import Rounds, RoundsOfEach
 from afsfuse.control.verbs import require_owner
 from afsfuse.errors import ControlRefused
 from afsfuse.interfaces import vldb
 
 if TYPE_CHECKING:
     from afsfuse.cell.directory import Cell, CellDirectory
+    from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import VolumeLocator
     from afsfuse.control.verbs import Peer, Request, Verb
     from afsfuse.fileserver.client import FileServerClient
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 INTERVAL_MAX = 600
 """Seconds. Source: fs_checkservers(1)."""
 _CHECK_PAUSE = 0.25  # seconds between the beginnings of two checks of all records, at least
+ASK_PAUSE = 5.0
+"""Seconds between two times at which those who own nothing have all servers of a cell asked."""
 
 
 class CellVerbs:
@@ -41,6 +46,7 @@ class CellVerbs:
         self._client = client
         self._forgetting = forgetting
         self._checks = Rounds(self._check_all, _CHECK_PAUSE)
+        self._askings = RoundsOfEach(self._ask, ASK_PAUSE)
         self.verbs: dict[str, Verb] = {
             "cells": self._list,
             "new-cell": self._new_cell,
@@ -101,20 +107,34 @@ class CellVerbs:
             names = self._cells.used_cells() if request.get("all") is True else ()
             local = self._cells.this_cell
             cells = [await self._cells.find(name) for name in names or ([local] if local else [])]
-        fast = request.get("fast") is True
-        of_files = await self._client.silent_servers({cell.name for cell in cells}, ask=not fast)
+        silent: dict[Cell, tuple[list[FileServer], list[str]]] = {}
+
+        async def look(cell: Cell) -> None:
+            if request.get("fast") is True:
+                silent[cell] = await self._client.silent_servers({cell.name}, ask=False), []
+            else:
+                silent[cell] = await (self._ask if peer.owns_daemon else self._askings.next)(cell)
+
+        async with trio.open_nursery() as nursery:
+            for cell in cells:
+                nursery.start_soon(look, cell)
         down = [
             {"cell": server.cell, "kind": "file server", "address": server.host}
-            for server in of_files
+            for cell in cells
+            for server in silent[cell][0]
             if server.host
         ]
-        if not fast:
-            for cell in cells:
-                down += [
-                    {"cell": cell.name, "kind": "volume location server", "address": host}
-                    for host, _ in await self._locator.silent_servers(cell)
-                ]
+        down += [
+            {"cell": cell.name, "kind": "volume location server", "address": host}
+            for cell in cells
+            for host in silent[cell][1]
+        ]
         return {"down": down, "cells": [cell.name for cell in cells]}
+
+    async def _ask(self, cell: Cell) -> tuple[list[FileServer], list[str]]:
+        """Ask all servers of a cell. -> the file servers, and location servers, that are silent"""
+        of_files = await self._client.silent_servers({cell.name}, ask=True)
+        return of_files, [host for host, _ in await self._locator.silent_servers(cell)]
 
     async def _probe_interval(self, request: Request, peer: Peer) -> dict[str, Any]:
         """How many seconds lie between two looks at a server that is down; 0 changes nothing."""

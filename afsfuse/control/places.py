@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.auth.folders import CONTROL, folders, is_ours
@@ -25,6 +26,7 @@ ANSWER_SECONDS = 10.0
 """For what a daemon knows by itself."""
 PATIENT_SECONDS = 130.0
 """For what it has to ask servers: longer than it waits for these itself, `ControlLimits`."""
+_KNOCK_SECONDS = 0.01
 _SILENT = "a daemon does not answer: see its log"
 _CREDENTIALS = struct.Struct("iII")  # struct ucred
 
@@ -152,7 +154,7 @@ def _connect(folder: Path, name: str, seconds: float | None = None) -> socket.so
         flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(folder / CONTROL, flags)
         try:  # an address has room for 107 bytes only
-            connection.connect(f"/proc/self/fd/{descriptor}/{name}")
+            _knock(connection, f"/proc/self/fd/{descriptor}/{name}")
         finally:
             os.close(descriptor)
         uid = _CREDENTIALS.unpack(
@@ -164,6 +166,21 @@ def _connect(folder: Path, name: str, seconds: float | None = None) -> socket.so
         connection.close()
         raise
     return connection
+
+
+def _knock(connection: socket.socket, address: str) -> None:
+    """Connect, be it that others come faster than they are let in. Raises OSError:
+    `BlockingIOError` when there is no room in the queue for long.
+    """
+    until = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            connection.connect(address)
+            return
+        except BlockingIOError:  # the queue is full: the kernel does not wait where we have a bound
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_KNOCK_SECONDS)
 
 
 def _converse(connection: socket.socket, line: bytes) -> bytes:

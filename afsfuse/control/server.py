@@ -25,6 +25,7 @@ from afsfuse.auth.folders import CONTROL
 from afsfuse.auth.identity import Identity
 from afsfuse.control.accepting import accept
 from afsfuse.control.outlets import Outlet
+from afsfuse.control.pacing import Pace
 from afsfuse.control.protocol import (
     LINE_MAX,
     answer_line,
@@ -87,6 +88,7 @@ class ControlServer:
         self._limits = limits or ControlLimits()
         self._connections: Counter[int] = Counter()  # by uid
         self._streams: Counter[int] = Counter()  # by uid
+        self._pace = Pace()
 
     async def run(self, *, task_status: trio.TaskStatus[Path] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises OSError before `started()` if there can be no socket."""
@@ -124,8 +126,9 @@ class ControlServer:
         try:
             with connection, _lifeline(connection, pid) as lifeline:
                 peer = Peer(uid, gid, pid, lambda: _is_alive(lifeline))
+                talk = self._converse(connection, peer)
                 with contextlib.suppress(OSError):  # it is gone
-                    await self._converse(connection, peer)
+                    await (talk if peer.owns_daemon else self._pace.measured(uid, talk))
         except Exception:  # a bug of ours; it costs this connection, not the mount
             log.exception("a command was not answered: a bug")
         finally:
@@ -149,6 +152,8 @@ class ControlServer:
                 return
             line = bytes(pending[:end])
             pending[: end + 1] = b""
+            if not peer.owns_daemon:
+                await self._pace.turn(peer.uid)
             stream = self._asks_for_stream(line)
             if stream is not None:
                 await self._tell(connection, stream, peer)
@@ -175,7 +180,8 @@ class ControlServer:
             self._streams[peer.uid] >= self._limits.streams_of_user
             or self._streams.total() >= self._limits.streams
         ):
-            await _send(connection, error_line("too many look on already: try again later"))
+            with trio.move_on_after(self._limits.seconds):
+                await _send(connection, error_line("too many look on already: try again later"))
             return
         self._streams[peer.uid] += 1
         try:

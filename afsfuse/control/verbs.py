@@ -138,7 +138,11 @@ class Verbs:
         text = request.get("renewal")
         if not isinstance(text, str):
             raise ControlRefused("what to renew the token with is expected")
-        self._store.keep(self.identity(peer), Renewal.decode(text))
+        identity = self.identity(peer)
+        pag = self._store.pags.get(identity.pag or "")
+        if pag is not None and pag.uid != peer.uid:  # whose process would have to parse it
+            raise ControlRefused("another user began this PAG: only he can have its tokens renewed")
+        self._store.keep(identity, Renewal.decode(text))
         return {}
 
     def _tokens(self, request: Request, peer: Peer) -> dict[str, Any]:

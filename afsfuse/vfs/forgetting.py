@@ -10,10 +10,10 @@ from afsfuse.vfs.mountpoints import MountPoint
 from afsfuse.vfs.names import NAME_MAX, SYS_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from afsfuse.vfs.inodes import Node, NodeTable
-    from afsfuse.vfs.invalidation import KernelNotifier, Settle
+    from afsfuse.vfs.invalidation import KernelNotifier
 
 SYSNAMES_MAX = 16
 """Source: MAXNUMSYSNAMES in afs.h."""
@@ -27,10 +27,10 @@ class Forgetting:
         nodes: NodeTable,
         notifier: KernelNotifier,
         sysnames: list[bytes],
-        settle: Settle | None = None,
+        settle: Callable[[None], Awaitable[object]] | None = None,
     ) -> None:
         """`sysnames` is the very list that `VfsOptions` has; `settle` waits until the kernel has
-        done what it was told about some inodes, with a bound.
+        done all that it was told, with a bound.
         """
         self._settle = settle
         self._nodes = nodes
@@ -81,7 +81,7 @@ class Forgetting:
     async def settled(self) -> None:
         """Wait, within a bound, until the kernel has forgotten what it was told to forget."""
         if self._settle is not None:
-            await self._settle([node.inode for node in self._nodes])
+            await self._settle(None)
 
     def _drop(self, node: Node, name: bytes) -> None:
         if self._nodes.unhold(node, name):

@@ -44,6 +44,7 @@ __all__ = ["RxkadClient", "RxkadCode", "RxkadServer", "RxkadServerConnection"]
 _HEADER_SIZE: Final = 28
 _CHANNELS: Final = 4
 _HALF_NUMBERS: Final = 1 << 31
+_WORD: Final = (1 << 32) - 1
 
 
 def _refuse(result: int) -> NoReturn:
@@ -139,6 +140,8 @@ class RxkadClient:
         self._key = bytearray(session_key)
         if len(self._key) != KEY_SIZE or not tickets.MIN_SIZE <= len(ticket) <= tickets.MAX_SIZE:
             raise LocalError("no session key or no ticket of rxkad")
+        if not 0 <= kvno <= _WORD:
+            raise LocalError("no key version of rxkad")
         self._ticket = bytes(ticket)
         self.kvno = kvno
         self.level = level

@@ -52,3 +52,12 @@ def test_what_people_read() -> None:
     assert explain(Krb5.SERVICE_EXPIRED, "the library's words") == "the library's words"
     assert explain(errno.ENOENT, "x") == "No such file or directory"
     assert explain(-5, "") == "Kerberos error -5"
+
+
+def test_what_a_kdc_says_is_a_line_for_people() -> None:
+    """Nobody vouches for it, and it goes to logs and terminals."""
+    said = "KDC returned error string: \x1b]0;title\x07\nroot has a token\x9b31m" + "A" * 10_000
+    shown = explain(Krb5.SERVICE_EXPIRED, said)
+    assert shown.startswith("KDC returned error string:")
+    assert shown.isprintable()
+    assert len(shown) <= 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from afsfuse.auth.identity import (
@@ -11,7 +13,10 @@ from afsfuse.auth.identity import (
     Identities,
     Identity,
 )
-from afsfuse.auth.processes import Process, Unclear
+from afsfuse.auth.processes import DEEPEST, Process, TooDeep, Unclear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ONE = "00000000000000a1"
 TWO = "00000000000000a2"
@@ -24,6 +29,7 @@ class Tree:
         self.members: dict[int, tuple[int, int]] = {1: (0, 0), 10: (5, 1), 20: (6, 10)}
         self.walks = 0
         self.reads = 0
+        self.steps = 0
 
     def read(self, pid: int) -> tuple[Process, int]:
         self.reads += 1
@@ -32,16 +38,27 @@ class Tree:
         start, parent = self.members[pid]
         return Process(pid, start), parent
 
-    def ancestors(self, pid: int) -> list[Process]:
+    def ancestors(self, pid: int, is_known: Callable[[Process], bool]) -> list[Process]:
         self.walks += 1
-        line = []
+        line: list[Process] = []
         while pid:
             if pid not in self.members:
                 raise Unclear
+            if len(line) == DEEPEST:
+                raise TooDeep(line)
+            self.steps += 1
             start, parent = self.members[pid]
             line.append(Process(pid, start))
+            if len(line) > 1 and is_known(line[-1]):
+                break
             pid = parent
         return line
+
+    def deepen(self, first: int, count: int) -> int:
+        """Let a process have a child, that another one, and so on; the last one."""
+        for number in range(first + 1, first + 1 + count):
+            self.members[number] = (9, number - 1)
+        return first + count
 
 
 def identities(tree: Tree, roots: dict[Process, str]) -> Identities:
@@ -137,7 +154,53 @@ def test_what_is_remembered_is_bounded() -> None:
     for tid in range(100, 10_000):
         tree.members[tid] = (9, 10)
         assert found.of(asking(tid)).pag == ONE
-    assert len(found._known) <= 4096
+    assert len(found._known) <= 1 << 15
+
+
+def test_children_of_what_is_known_cost_one_look() -> None:
+    """All users wait while a line is looked at; this one has 400, or a root in it."""
+    tree = Tree()
+    tree.members[1000] = (8, 20)
+    deep = tree.deepen(1000, 400)
+    for roots in ({Process(10, 5): ONE}, {Process(1200, 9): ONE}, {Process(999, 9): ONE}):
+        found = identities(tree, roots)
+        first = found.of(asking(deep))
+        tree.steps = 0
+        for tid in range(5000, 5100):
+            tree.members[tid] = (9, deep)
+            assert found.of(asking(tid)) == first
+        assert tree.steps <= 200
+
+
+def test_too_deep_is_looked_at_once() -> None:
+    tree = Tree()
+    tree.members[1000] = (8, 20)
+    deep = tree.deepen(1000, 3 * DEEPEST)
+    found = identities(tree, {Process(10, 5): ONE})
+    assert found.of(asking(deep)) == NOBODY
+    tree.steps = 0
+    assert found.of(asking(deep)) == NOBODY
+    for tid in range(5000, 5100):
+        tree.members[tid] = (9, deep - tid % 2)
+        assert found.of(asking(tid)) == NOBODY
+    assert tree.steps <= 200
+    assert found.of(asking(1000)) == Identity(pag=ONE)  # which is the root of that tree
+
+
+def test_a_root_in_sight_counts_however_deep_it_is() -> None:
+    tree = Tree()
+    tree.members[1000] = (8, 20)
+    deep = tree.deepen(1000, 3 * DEEPEST)
+    found = identities(tree, {Process(deep - 5, 9): TWO})
+    assert found.of(asking(deep)) == Identity(pag=TWO)
+
+
+def test_an_ancestor_whose_number_is_used_again_is_looked_at_anew() -> None:
+    tree = Tree()
+    found = identities(tree, {Process(10, 5): ONE})
+    assert found.of(asking(20)) == Identity(pag=ONE)
+    tree.members |= {20: (50, 1), 30: (60, 20)}
+    assert found.of(asking(30)) == Identity(uid=1000)
 
 
 @pytest.mark.parametrize(

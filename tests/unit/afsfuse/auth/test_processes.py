@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from afsfuse.auth import processes
-from afsfuse.auth.processes import Kin, Process, Unclear, alive, kin, lineage
+from afsfuse.auth.processes import DEEPEST, Kin, Process, TooDeep, Unclear, alive, kin, lineage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,3 +132,23 @@ def test_a_loop_is_no_lineage(proc: pytest.MonkeyPatch) -> None:
     proc.setattr(processes, "kin", Looks(p9=[member(9, 5, 8)], p8=[member(8, 5, 9)]))
     with pytest.raises(Unclear):
         lineage(9)
+
+
+def test_the_line_ends_at_who_is_known() -> None:
+    me, parent = kin(os.getpid()).process, kin(os.getppid()).process
+    assert lineage(os.getpid(), lambda one: one == parent) == [me, parent]
+
+
+def test_generations_without_end_are_looked_at_twice_and_no_more(proc: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    def endless(pid: int) -> Kin:
+        looks.append(pid)
+        return member(pid, 5, pid + 1)
+
+    proc.setattr(processes, "kin", endless)
+    with pytest.raises(TooDeep) as caught:
+        lineage(9)
+    assert caught.value.line == [Process(pid, 5) for pid in range(9, 9 + DEEPEST)]
+    assert len(looks) == 2 * DEEPEST
+    assert len(lineage(9, lambda one: one.pid == 8 + DEEPEST)) == DEEPEST

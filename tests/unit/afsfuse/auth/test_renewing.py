@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from afsfuse.auth import renewing
 from afsfuse.auth.identity import Identity
 from afsfuse.auth.processes import kin
 from afsfuse.auth.renewing import LOOK_SECONDS, Renewer, in_a_process
-from afsfuse.errors import ControlRefused, TicketRefused
+from afsfuse.errors import ControlRefused, TicketRefused, TokenMalformed
 from tests.unit.afsfuse.auth.test_renewal import BY_KEYTAB, BY_TICKET
 from tests.unit.afsfuse.auth.test_store import ALICE, BOB, NOW, Clock, child, clock, make, store
 from tests.unit.afsfuse.auth.test_token import token
@@ -208,6 +209,61 @@ async def test_a_process_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(renewing, "KDC_SECONDS", 0.0)
     with pytest.raises(TicketRefused, match="no KDC has answered"):
         await in_a_process(BY_TICKET, 0)
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["", "5", "[]", "{}", '{"token": 5}', '{"token": "x"}', '{"token": "x", "renewal": 5}',
+     '{"token": "x", "renewal": "x"}', '{"error": 5}', "[" * 30_000, "\\0377"],
+)  # fmt: skip
+async def test_nonsense_of_a_process_is_a_failure_like_others(
+    told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It parses what its user gave us, so it may say whatever he likes; the daemon goes on."""
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\nprintf '%b' '{told}'\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises((TicketRefused, TokenMalformed)):
+        await in_a_process(BY_KEYTAB, 0)
+
+
+async def test_a_process_that_talks_without_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nexec cat /dev/zero\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(TicketRefused, match="the Kerberos library failed"):
+        await in_a_process(BY_KEYTAB, 0)
+
+
+async def test_what_it_complains_of_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nprintf '%s' '{\"error\": \"a\\nb\\u001b[31m\"}'\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(TicketRefused) as caught:
+        await in_a_process(BY_KEYTAB, 0)
+    assert caught.value.message == "a b [31m"
+
+
+async def test_without_room_for_a_process_the_daemon_goes_on(
+    store: TokenStore,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Any user can take all processes of a machine, or its memory, for a while."""
+    expected_warnings("cannot be renewed, .*: no process can be begun for it: ")
+    monkeypatch.setattr(sys, "executable", "/there/is/none")
+    store.set(ALICE, token(end=int(NOW)))
+    store.keep(ALICE, BY_KEYTAB)
+    await Renewer(store, lambda: NOW).look()
+    assert "no process can be begun" in caplog.text
 
 
 async def test_nothing_is_done_for_a_pag_that_has_ended(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,9 +15,11 @@ import trio
 from afsfuse.auth.identity import NOBODY, Identity
 from afsfuse.auth.security import LEVELS, Credentials, TokenCredentials, is_about_token
 from afsfuse.auth.store import TokenStore
-from afsfuse.auth.token import Secret
+from afsfuse.auth.token import Secret, Token
+from afsfuse.errors import TokenMalformed
 from rxrpc import NULL, CallAborted, SecurityLevel
 from rxrpc.security.base import ConnectionIdentity, SecurityIndex
+from rxrpc.security.handshake import Challenge
 from rxrpc.security.rxkad import RxkadClient, RxkadCode
 from tests.unit.afsfuse.auth.realm import CELL, Clock, Realm
 
@@ -270,6 +274,28 @@ def test_a_token_that_is_of_no_use_with_rxkad(
     expected_warnings("the token of uid-1000 for test.afs is of no use")
     store.set(ALICE, replace(realm.token(), key=Secret(b"short"), enctype=18))
     assert credentials.of(ALICE, CELL) is NULL
+
+
+@pytest.mark.parametrize("name", ["kvno", "enctype", "start", "end", "viceid"])
+@pytest.mark.parametrize("number", [sign * (1 << bits) + more for bits in (0, 31, 32, 39, 40, 64)
+                                    for sign in (-1, 1) for more in (-1, 0)])  # fmt: skip
+def test_no_number_in_a_token_harms_more_than_its_owner(
+    store: TokenStore,
+    credentials: TokenCredentials,
+    realm: Realm,
+    name: str,
+    number: int,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    """A user hands it over as he likes. It is refused, or a server that challenges is answered."""
+    expected_warnings("the token of uid-1000 for test.afs is of no use: no session keys are of")
+    text = json.dumps({**json.loads(realm.token().encode()), name: number})
+    with contextlib.suppress(TokenMalformed):
+        store.set(ALICE, Token.decode(text))
+        client = credentials.of(ALICE, CELL)
+        if client is not NULL:
+            connection = client.connect(ConnectionIdentity(1 << 31, 4, 1, SecurityIndex.RXKAD))
+            assert connection.respond(Challenge(7, 0).build(), (1, 0, 0, 0))
 
 
 async def test_public_answers_do_not_hang_on_a_bad_token(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from afsfuse.auth import store as store_module
 from afsfuse.auth.files import Folder
 from afsfuse.auth.identity import NOBODY, Caller, Identity
 from afsfuse.auth.processes import Process, kin
 from afsfuse.auth.store import CELLS_MAX, LINGER, PAGS_MAX, TokenStore
 from afsfuse.errors import ControlRefused
+from tests.unit.afsfuse.auth.test_renewal import BY_KEYTAB
 from tests.unit.afsfuse.auth.test_token import KEY, token
 
 if TYPE_CHECKING:
@@ -215,6 +218,81 @@ def test_the_number_of_tokens_is_bounded(store: TokenStore) -> None:
         store.set(ALICE, token(cell="one-more.org"))
     store.set(ALICE, token(cell="c0.org", viceid=5))  # in place of another one
     store.set(BOB, token(cell="one-more.org"))
+
+
+def test_the_tokens_of_a_users_pags_are_his(
+    store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else 64 PAGs for 64 cells each fill the memory that /run is, which all of a machine need."""
+    monkeypatch.setattr(store_module, "TOKENS_MAX", 8)
+    pags = [
+        Identity(pag=store.begin_pag(Process(10_000 + number, 7), ALICE.uid or 0))
+        for number in range(3)
+    ]
+    for number in range(8):
+        store.set((ALICE, *pags)[number % 4], token(cell=f"c{number}.org"))
+    for identity in (ALICE, *pags):
+        with pytest.raises(ControlRefused, match="8 tokens of this user"):
+            store.set(identity, token(cell="one-more.org"))
+    store.set(pags[0], token(cell="c1.org", end=2_000_000_000))  # in place of another one
+    store.set(BOB, token(cell="one-more.org"))
+    store.drop(pags[0], ["c1.org"])
+    store.set(pags[2], token(cell="one-more.org"))
+
+
+def test_without_descriptors_nothing_is_taken_for_gone(
+    store: TokenStore,
+    child: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    """Users can take many of a daemon's, for instance with PAGs, of which each takes one."""
+    expected_warnings("cannot be read, and counts as before: Too many open files")
+    pag = Identity(pag=store.begin_pag(kin(child.pid).process, 1000))
+    for identity in (ALICE, pag):
+        store.set(identity, token())
+        store.keep(identity, BY_KEYTAB)
+    with monkeypatch.context() as scarce:
+        scarce.setattr(Folder, "_open", failing(errno.EMFILE))
+        store.rescan()
+        scarce.setattr(Folder, "names", failing(errno.EMFILE))
+        scarce.setattr(os, "open", failing(errno.EMFILE))  # nor can processes be looked at
+        store.rescan()
+    assert [who for who, _ in store.all()] == [pag, ALICE]
+    assert len(store.renewals()) == 2
+    store.rescan()
+    assert [who for who, _ in store.all()] == [pag, ALICE]
+    assert sorted(os.listdir(store.folder / "tokens")) == sorted(
+        f"{identity}.example.org" for identity in (ALICE, pag)
+    )
+
+
+def test_what_cannot_be_removed_harms_nobody_else(
+    store: TokenStore,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    expected_warnings("cannot be removed: Read-only file system")
+    store.set(ALICE, token())
+    with monkeypatch.context() as broken:
+        broken.setattr(Folder, "remove", failing(errno.EROFS))
+        clock.now += 10**6
+        store.sweep()  # goes on in the daemon, whatever comes of it
+        assert not store.all()
+        store.rescan()
+        clock.now -= 10**6
+        store.set(ALICE, token())
+        with pytest.raises(ControlRefused, match="cannot be removed: Read-only file system"):
+            store.drop(ALICE)
+        assert not store.all()
+
+
+def failing(number: int) -> Callable[..., NoReturn]:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 def test_a_full_file_system(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import trio
 
-from afsfuse.cell.sharing import Rounds, Shared
+from afsfuse.cell.sharing import Rounds, RoundsOfEach, Shared
 from afsfuse.errors import CellUnknown
 
 
@@ -128,3 +128,26 @@ async def test_a_round_that_fails_or_is_given_up_is_made_anew(
     assert (failed, work.done) == (2, 2)
     work._error = None
     assert await rounds.next() == 3
+
+
+async def test_rounds_of_several_things_are_apart_and_forgotten(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    done: list[int] = []
+
+    async def work(key: int) -> int:
+        done.append(key)
+        await trio.lowlevel.checkpoint()
+        return key
+
+    rounds = RoundsOfEach(work, pause=5.0)
+    began = trio.current_time()
+    for key in range(10):
+        assert await rounds.next(key) == key
+    assert trio.current_time() == began
+    assert await rounds.next(3) == 3
+    assert trio.current_time() == began + 5.0
+    assert done == [*range(10), 3]
+    await trio.sleep(10)
+    assert await rounds.next(99) == 99
+    assert len(rounds._rounds) == 1

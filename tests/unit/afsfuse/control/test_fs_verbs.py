@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import pytest
+import trio
 
 from afsfuse.auth.identity import Identity
 from afsfuse.auth.security import TokenCredentials
 from afsfuse.auth.store import TokenStore
+from afsfuse.cache.flushing import Flusher
 from afsfuse.cell.people import People
 from afsfuse.control.acls import AclVerbs
-from afsfuse.control.caching import CacheVerbs
-from afsfuse.control.cells import CellVerbs
+from afsfuse.control.caching import ALL_PAUSE, VOLUME_PAUSE, CacheVerbs
+from afsfuse.control.cells import ASK_PAUSE, CellVerbs
 from afsfuse.control.mountpoints import MountPointVerbs
 from afsfuse.control.settings import SettingVerbs
 from afsfuse.control.verbs import Peer
@@ -81,11 +84,13 @@ class Client:
     def __init__(self, world: World) -> None:
         self._world = world
         self.renounced = 0
+        self.asked = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._world.client, name)
 
     async def silent_servers(self, cells: object, *, ask: bool) -> list[Any]:
+        self.asked += ask
         return []
 
     async def renounce(self) -> None:
@@ -219,3 +224,48 @@ async def test_nonsense_is_refused(autojump_clock: MockClock, tmp_path: Path) ->
                     except AfsError:
                         continue
                     assert isinstance(answer, dict), (verb, word, value)
+
+
+async def test_what_costs_all_users_is_shared_and_has_pauses(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forgetting everything, or a volume, and asking all servers: any user may have it done."""
+    done: Counter[str] = Counter()
+
+    async def counted(self: Flusher, *_: object) -> int:
+        done["flush"] += 1
+        await trio.lowlevel.checkpoint()
+        return 0
+
+    monkeypatch.setattr(Flusher, "flush_all", counted)
+    monkeypatch.setattr(Flusher, "flush_volume", counted)
+    world = World()
+    world.home.file(b"file", b"text")
+    async with asked(world, tmp_path) as (verbs, kernel, client):
+        inode = await kernel.m.walk(b"home.org/file")
+        path = {"device": DEVICE, "inode": inode}
+
+        async def keep_asking(verb: str, request: dict[str, Any]) -> None:
+            while True:
+                await verbs[verb](request, OTHER)
+                await trio.lowlevel.checkpoint()
+
+        for verb, request, pause in (
+            ("flush-all", {}, ALL_PAUSE),
+            ("flush-volume", path, VOLUME_PAUSE),
+            ("check-servers", {"cell": "home.org"}, ASK_PAUSE),
+        ):
+            done.clear()
+            client.asked = 0
+            with trio.move_on_after(3.5 * pause):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(20):
+                        nursery.start_soon(keep_asking, verb, request)
+            assert done["flush"] + client.asked == 4, verb
+            began = trio.current_time()
+            for _ in range(10):
+                await verbs[verb](request, OWNER)
+            assert done["flush"] + client.asked == 14, "its owner waits for nobody"
+            assert trio.current_time() == began
+        await verbs["check-servers"]({"cell": "home.org", "fast": True}, OTHER)
+        assert trio.current_time() == began, "what is known is told at once"

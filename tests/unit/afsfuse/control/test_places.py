@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from afsfuse.auth.identity import Identity
 from afsfuse.auth.store import TokenStore
 from afsfuse.control import places
 from afsfuse.control.places import Place
+from afsfuse.control.protocol import answer_line
 from afsfuse.control.server import ControlServer
 from afsfuse.errors import ControlRefused, NoDaemon
 from tests.unit.afsfuse.auth.test_token import token
@@ -99,6 +101,32 @@ def test_a_daemon_whose_queue_is_full(store: TokenStore, silent: socket.socket) 
             client.connect_ex(silent.getsockname())
         with pytest.raises(ControlRefused, match="does not answer"):
             Place(store.folder).ask("hello")
+
+
+def test_who_finds_the_queue_full_knocks_again(
+    store: TokenStore, silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any user can fill it for a moment, again and again."""
+    monkeypatch.setattr(places, "ANSWER_SECONDS", 10.0)
+    silent.settimeout(10)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(silent.getsockname())
+
+        def let_in(_: float) -> None:
+            """Between two attempts."""
+            silent.accept()[0].close()
+            monkeypatch.setattr(time, "sleep", lambda _: None)
+            thread.start()
+
+        def answer() -> None:
+            with silent.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer_line({"identity": ME}))
+
+        thread = threading.Thread(target=answer)
+        monkeypatch.setattr(time, "sleep", let_in)
+        assert Place(store.folder).ask("hello") == {"identity": ME}
+        thread.join()
 
 
 def test_a_silent_daemon_may_be_left_out(

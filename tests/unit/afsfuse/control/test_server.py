@@ -19,6 +19,7 @@ import trio.testing
 from afsfuse.auth.identity import Identity
 from afsfuse.auth.store import TokenStore
 from afsfuse.control import server
+from afsfuse.control.pacing import Pace
 from afsfuse.control.protocol import LINE_MAX, read_answer, request_line
 from afsfuse.control.server import ControlLimits, ControlServer, clear_stale
 from afsfuse.control.verbs import Peer, Verbs
@@ -26,11 +27,10 @@ from afsfuse.errors import ControlRefused
 from tests.unit.afsfuse.auth.test_token import token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
     from trio.testing import MockClock
 
-    from afsfuse.control.verbs import Peer
     from tests.conftest import ExpectedWarnings
 
 NOW = 1_700_000_100.0
@@ -452,3 +452,28 @@ async def test_whoever_leaves_is_not_worked_for_any_longer(
         with pytest.raises(ControlRefused, match="no answer within 120 s"):
             await ask(stream, "for-ever")
         assert (await ask(stream, "hello"))["pid"] == os.getpid()
+
+
+async def test_who_takes_much_of_the_loop_waits(
+    nursery: trio.Nursery, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not who owns the daemon; of everybody else each for himself."""
+    turns: list[int] = []
+    measured: list[int] = []
+
+    class Noted(Pace):
+        async def turn(self, uid: int) -> None:
+            turns.append(uid)
+            await super().turn(uid)
+
+        async def measured(self, uid: int, work: Coroutine[Any, Any, Any]) -> Any:
+            measured.append(uid)
+            return await super().measured(uid, work)
+
+    monkeypatch.setattr(server, "Pace", Noted)
+    path = await started(nursery, store)
+    for owner, expected in ((True, []), (False, [os.geteuid()])):
+        monkeypatch.setattr(Peer, "owns_daemon", owner)
+        async with connected(path) as stream:
+            await ask(stream, "hello")
+        assert turns == measured == expected

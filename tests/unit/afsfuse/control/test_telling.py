@@ -10,16 +10,18 @@ import trio
 
 from afsfuse.control.protocol import request_line
 from afsfuse.control.server import ControlLimits, ControlServer
-from afsfuse.control.verbs import Verbs
+from afsfuse.control.verbs import Peer, Verbs
 from afsfuse.errors import ControlRefused
 from tests.unit.afsfuse.control.test_server import connected, line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trio.testing import MockClock
+
     from afsfuse.auth.store import TokenStore
     from afsfuse.control.outlets import Outlet
-    from afsfuse.control.verbs import Peer, Request
+    from afsfuse.control.verbs import Request
 
 
 class Teller:
@@ -120,3 +122,19 @@ async def test_there_is_a_bound_to_how_many_look_on(
         await line(first)
         await second.send_all(request_line("tell"))
         assert "too many look on" in (await heard(second))[-1]["error"]
+
+
+async def test_who_does_not_read_that_it_is_too_many_is_left(
+    store: TokenStore, autojump_clock: MockClock
+) -> None:
+    """His buffer can be full by then of answers that he has not read."""
+
+    class Full:
+        async def send(self, data: memoryview) -> int:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    control = ControlServer(store, ControlLimits(streams_of_user=0))
+    full: Any = Full()
+    with trio.fail_after(60):
+        await control._tell(full, {"do": "tell"}, Peer.here())

@@ -13,6 +13,7 @@ from afsfuse.auth.processes import kin
 from afsfuse.auth.store import TokenStore
 from afsfuse.control.verbs import Peer, Verbs
 from afsfuse.errors import ControlRefused, TokenMalformed
+from tests.unit.afsfuse.auth.test_renewal import BY_KEYTAB
 from tests.unit.afsfuse.auth.test_token import token
 
 if TYPE_CHECKING:
@@ -164,3 +165,18 @@ def test_this_process_as_a_peer() -> None:
     here = Peer.here()
     assert (here.uid, here.gid, here.pid) == (os.geteuid(), os.getegid(), os.getpid())
     assert here.lives()
+
+
+def test_nothing_of_a_user_is_renewed_as_who_began_his_pag(ask: Asker, store: TokenStore) -> None:
+    """Root has begun it, and become somebody else in it. What is renewed with is parsed in a
+    process of the uid that began the PAG: what this one hands over would be by root's.
+    """
+    child = Peer(1000, 1000, os.getpid())
+    ask(ROOT, "begin-pag")
+    ask(child, "set", token=token().encode())
+    with pytest.raises(ControlRefused, match="another user began this PAG"):
+        ask(child, "keep", renewal=BY_KEYTAB.encode())
+    assert store.renewals() == []
+    assert ask(ROOT, "keep", renewal=BY_KEYTAB.encode()) == {}
+    ((_, renewal),) = store.renewals()
+    assert renewal == BY_KEYTAB

@@ -265,10 +265,19 @@ def test_the_callers_key_is_his_own() -> None:
     assert copy.copy(before) == before
 
 
-@pytest.mark.parametrize(("key", "ticket"), [(bytes(7), bytes(40)), (bytes(8), bytes(31))])
-def test_what_is_no_identity(key: bytes, ticket: bytes) -> None:
+@pytest.mark.parametrize(
+    ("key", "ticket", "kvno"),
+    [
+        (bytes(7), bytes(40), 256),
+        (bytes(8), bytes(31), 256),
+        (bytes(8), bytes(40), -1),
+        (bytes(8), bytes(40), 2**32),
+    ],
+)
+def test_what_is_no_identity(key: bytes, ticket: bytes, kvno: int) -> None:
+    """What could not be told to a server: nobody is asked by then who could be told so."""
     with pytest.raises(LocalError):
         RxkadClient(
-            ticket=ticket, session_key=key, kvno=256, level=SecurityLevel.CRYPT, expires=NOW,
+            ticket=ticket, session_key=key, kvno=kvno, level=SecurityLevel.CRYPT, expires=NOW,
             clock=lambda: NOW,
         )  # fmt: skip
