@@ -5,10 +5,15 @@ it: packets of two connections have no order. So each fetch notes the time on a 
 it starts, and the promise that it brings counts only if no break that concerns it has been noted
 since then. The data and the status that it brings are still good: they were true at some moment
 after the fetch began.
+
+What a call of ours gives back is broken as long as that is under way (`suspend`): the server may
+take the fetch first, and nobody would be told of a change between that and the end of the call.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,11 +37,12 @@ class BreakLog:
         """Remember at most so many breaks one by one."""
         self._remembered = remembered
         self._now = 0
-        self.latest = 0  # logical time of the latest break of any kind
+        self.latest = 0.0  # logical time of the latest break of any kind; infinite: one goes on
         self._server_break = 0  # ... and of the latest one of all promises of a server
         self._floor = 0  # fetches begun before this time get no promise at all
         self._breaks: dict[Hashable, int] = {}
         self._flights = 0
+        self._suspended: Counter[Hashable] = Counter()
 
     @property
     def now(self) -> int:
@@ -57,8 +63,7 @@ class BreakLog:
 
     def note(self, key: Hashable) -> None:
         """A promise was broken: of a `Fid`, a volume number or a server's identity."""
-        self._now += 1
-        self.latest = self._now
+        self._tick()
         if not self._flights:
             return
         self._breaks.pop(key, None)
@@ -75,8 +80,26 @@ class BreakLog:
 
     def note_all(self) -> None:
         """All promises of all servers are void."""
+        self._tick()
+        self._server_break = self._floor = self._now
+
+    def suspend(self, keys: Iterable[Hashable]) -> None:
+        """What is promised of these `Fid`s and volumes counts for broken, until `resume`."""
+        self._suspended.update(keys)
+        self._tick()
+
+    def resume(self, keys: Iterable[Hashable]) -> None:
+        """It is broken for a last time."""
+        keys = list(keys)
+        self._suspended.subtract(keys)
+        self._suspended = +self._suspended
+        for key in keys:
+            self.note(key)
+        self._tick()
+
+    def _tick(self) -> None:
         self._now += 1
-        self.latest = self._server_break = self._floor = self._now
+        self.latest = math.inf if self._suspended else self._now
 
     def may_join(self, ticket: int, fid: Fid, *names: Hashable) -> bool:
         """Whether who asks now may have the answer of a fetch with this ticket.
@@ -101,6 +124,8 @@ class BreakLog:
         if self._floor > ticket:
             return True
         get = self._breaks.get
+        if fid in self._suspended or fid.volume in self._suspended:
+            return True
         return (
             get(fid, 0) > ticket
             or get(fid.volume, 0) > ticket

@@ -7,9 +7,8 @@ are not read-write the promise is for the whole volume, and its fid has vnode 0.
 Source: SRXAFS_FetchStatus and SRXAFS_GiveUpCallBacks in afsfileprocs.c of OpenAFS.
 
 A promise must not be given back after it was made anew. Whoever comes back while the call is under
-way asks the server again, and in which order that one takes the two calls nobody can say. So what
-is known of these files when the call ends loses its promise, as if it had been broken: see
-`BreakLog`.
+way asks the server again, and in which order that one takes the two calls nobody can say. So no
+promise for these files counts before the call has ended, as if it had been broken: see `BreakLog`.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from afsfuse.model import VolumeType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from afsfuse.cache.vnodes import Vnode, VnodeTable
     from afsfuse.cell.servers import FileServer
@@ -57,15 +57,15 @@ class Leaving:
         client: FileServerClient,
         table: VnodeTable,
         save: Callable[[Vnode], object],
-        void: Callable[[Sequence[Fid]], object],
+        giving_back: Callable[[Sequence[Fid]], AbstractContextManager[None]],
     ) -> None:
-        """`save`: what is in memory of a vnode goes to the disk. `void`: what is known of these
-        fids, and what is on its way, counts no more.
+        """`save`: what is in memory of a vnode goes to the disk. `giving_back`: while that is
+        entered no promise for these fids counts.
         """
         self._client = client
         self._table = table
         self._save = save
-        self._void = void
+        self._giving_back = giving_back
         self._queue: dict[FileServer, dict[Fid, None]] = {}
         self._wake = trio.Event()
         self._done = trio.Event()
@@ -172,10 +172,9 @@ class Leaving:
     async def _call(self, server: FileServer, fids: list[Fid]) -> None:
         if not fids:
             return
-        try:
-            await self._client.give_up_callbacks(server, fids)
-            self.given_up += len(fids)
-        except AfsError as exc:
-            log.debug("%d callbacks were not given back: %s", len(fids), exc)
-        finally:
-            self._void(fids)
+        with self._giving_back(fids):
+            try:
+                await self._client.give_up_callbacks(server, fids)
+                self.given_up += len(fids)
+            except AfsError as exc:
+                log.debug("%d callbacks were not given back: %s", len(fids), exc)

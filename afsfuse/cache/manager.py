@@ -103,7 +103,7 @@ class CacheManager:
             client, self._statuses, self.doors, self._log, self._store, directory_bytes
         )
         self._revalidator = Revalidator(self._statuses, self._listings)
-        self.leaving = Leaving(client, self._table, self._save, self._promises.withdraw)
+        self.leaving = Leaving(client, self._table, self._save, self._promises.giving_back)
         """What is let go since nobody uses it."""
         self._table.evicting = self.leaving.evicted
         self.changer = DirectoryChanger(

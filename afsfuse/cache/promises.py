@@ -6,12 +6,13 @@ are on their way to us just now (`BreakLog`). Nothing here awaits.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from afsfuse.cache.statuses import identities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from uuid import UUID
 
     from afsfuse.cache.callbacks import BreakLog
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from afsfuse.cell.servers import FileServer
     from afsfuse.cell.volumes import Volume
     from afsfuse.interfaces.common import Fid
+
+
+def _key(fid: Fid) -> Hashable:
+    """What a `BreakLog` calls it; vnode 0 stands for the whole volume."""
+    return fid if fid.vnode else fid.volume
 
 
 class Promises:
@@ -43,15 +49,29 @@ class Promises:
 
         Returns the vnodes that lost one.
         """
-        lost = self.withdraw(fids)
+        fids = list(fids)
+        for fid in fids:
+            self._log.note(_key(fid))
+        lost = self._withdraw(fids)
         self.breaks += len(lost)
         return lost
 
-    def withdraw(self, fids: Iterable[Fid]) -> list[Vnode]:
-        """The same, by our own doing."""
+    @contextlib.contextmanager
+    def giving_back(self, fids: Sequence[Fid]) -> Iterator[None]:
+        """While a call of ours gives them back, no promise for these counts, and afterwards only
+        what is asked for then: in which order a server takes that call and another nobody can say.
+        """
+        keys = list(map(_key, fids))
+        self._log.suspend(keys)
+        try:
+            yield
+        finally:
+            self._log.resume(keys)
+            self._withdraw(fids)
+
+    def _withdraw(self, fids: Iterable[Fid]) -> list[Vnode]:
         lost: list[Vnode] = []
         for fid in fids:
-            self._log.note(fid if fid.vnode else fid.volume)
             self._table.end_promises_for(fid.volume)
             lost += [vnode for vnode in self._table.promised(fid) if self.lose(vnode)]
         return lost

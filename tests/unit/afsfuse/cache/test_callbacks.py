@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
+
 from afsfuse.cache.callbacks import BreakLog
 from tests.unit.afsfuse.cache.fakes import VOLUME_ID, fid
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 
 def test_a_quiet_fetch_keeps_its_promise() -> None:
@@ -82,3 +89,24 @@ def test_the_clock_moves_with_each_event() -> None:
     log.note(fid(2))
     times += [log.now, log.begin()]
     assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("key", [fid(2), VOLUME_ID])
+def test_what_is_given_back_is_broken_all_the_time(key: Hashable) -> None:
+    log = BreakLog()
+    before = log.begin()
+    log.suspend([key])
+    log.suspend([key, fid(8)])  # by another call
+    during = log.begin()
+    log.note(fid(6))
+    assert log.broken_since(before, fid(2))
+    assert log.broken_since(during, fid(2))
+    assert not log.may_join(during, fid(2))
+    assert not log.broken_since(during, fid(4, volume=VOLUME_ID + 1))
+    log.resume([key])
+    assert log.broken_since(log.begin(), fid(2)), "one call is not over"
+    later = log.begin()
+    log.resume([key, fid(8)])
+    for ticket in (before, during, later):
+        assert log.broken_since(ticket, fid(2))
+    assert not log.broken_since(log.begin(), fid(2))
