@@ -4,8 +4,9 @@
  *
  * This module is loaded before pyfuse3, and its symbols are global (see `libfuse.py`): the dynamic
  * linker binds pyfuse3's `fuse_session_new`, `fuse_session_process_buf`, `fuse_reply_open` and
- * `fuse_reply_create` to the functions here, which call libfuse's own. So libfuse gets pyfuse3's table of operations with the
- * handlers of locks added, and some put before its own. Nothing of either library is changed.
+ * `fuse_reply_create` to the functions here, which call libfuse's own. So libfuse gets pyfuse3's
+ * table of operations with the handlers of locks added, and some put before its own. Nothing of
+ * either library is changed.
  *
  * No header of libfuse is needed. What is known of it is the order of its operations and the
  * beginning of three structures, which are the same in all of libfuse 3; the places where pyfuse3

@@ -111,6 +111,8 @@ class UdpSocket:
             self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
         self._segments = True
         self._errors: list[SendError] = []
+        self._buffer = bytearray(MAX_DATAGRAM)
+        self._received = memoryview(self._buffer)
 
     def _set_buffers(self, size: int) -> None:
         for force, plain in (
@@ -146,16 +148,20 @@ class UdpSocket:
         Measured: recvmmsg through ctypes saves 0.4 of 2.6 microseconds a datagram, and costs more
         than it saves in small batches. Segments that the kernel has put together (UDP_GRO, on
         cards that do that) cost a tenth, so these are taken apart here.
+
+        All come into one buffer and are copied. What `recvmsg` returns is cut down from 64 KiB
+        where it lies, so that a batch is strewn over the heap: 3.0 microseconds with 1412 bytes
+        where this takes 1.8, and 1.3 with 100 bytes where this takes 1.5.
         """
         datagrams: list[Datagram] = []
-        receive = self._socket.recvmsg
+        receive, received, buffers = self._socket.recvmsg_into, self._received, [self._buffer]
         try:
             while len(datagrams) < limit:
-                data, ancillary, _flags, address = receive(MAX_DATAGRAM, _ANCILLARY)
+                size, ancillary, _flags, address = receive(buffers, _ANCILLARY)
                 if ancillary:
-                    datagrams += _split(data, ancillary, address)
+                    datagrams += _split(received[:size], ancillary, address)
                 else:
-                    datagrams.append((data, address))
+                    datagrams.append((bytes(received[:size]), address))
         except BlockingIOError:
             pass
         except OSError:  # an error of some earlier datagram
@@ -273,12 +279,12 @@ def _runs(datagrams: Sequence[Datagram]) -> Iterator[list[Datagram]]:
 
 
 def _split(
-    data: bytes, ancillary: list[tuple[int, int, bytes]], address: Address
+    data: memoryview, ancillary: list[tuple[int, int, bytes]], address: Address
 ) -> list[Datagram]:
     """The datagrams that the kernel has put together: all of one size, the last may be shorter."""
     for level, kind, body in ancillary:
         if (level, kind) == (socket.IPPROTO_UDP, _UDP_GRO):
             (size,) = _SEGMENT_READ.unpack_from(body)
             if 0 < size < len(data):
-                return [(data[at : at + size], address) for at in range(0, len(data), size)]
-    return [(data, address)]
+                return [(bytes(data[at : at + size]), address) for at in range(0, len(data), size)]
+    return [(bytes(data), address)]

@@ -212,10 +212,14 @@ def test_what_the_kernel_has_put_together_is_taken_apart() -> None:
         return [(1, 2, b""), (socket.IPPROTO_UDP, 104, struct.pack("=i", size))]
 
     data = b"aaabbbcc"
-    assert _split(data, gro(3), address) == [(b"aaa", address), (b"bbb", address), (b"cc", address)]
-    assert _split(data, gro(8), address) == [(data, address)]
-    assert _split(data, gro(0), address) == [(data, address)]
-    assert _split(data, [(1, 2, b"")], address) == [(data, address)]
+    assert _split(memoryview(data), gro(3), address) == [
+        (b"aaa", address),
+        (b"bbb", address),
+        (b"cc", address),
+    ]
+    assert _split(memoryview(data), gro(8), address) == [(data, address)]
+    assert _split(memoryview(data), gro(0), address) == [(data, address)]
+    assert _split(memoryview(data), [(1, 2, b"")], address) == [(data, address)]
 
 
 def test_the_kernel_tells_where_packets_come_from() -> None:
