@@ -170,7 +170,7 @@ class Listings:
                 f"a server sent {reply.length} of the {length} bytes of directory {vnode.fid}"
             )
         fresh = Directory.parse(bytes(memoryview(buffer)[:length]), version)
-        if applied.status.data_version != version:
+        if applied.status.data_version != version or self._statuses.is_late(vnode.volume, reply):
             return None
         self._install(applied, fresh, listener)
         self.save(applied)

@@ -278,7 +278,7 @@ class StatusKeeper:
         shelf = self._table.shelf(volume)
         if reply.sync.creation_time != shelf.created:
             self._check_instance(shelf, reply.sync, ticket)
-        late = reply.sync.creation_time not in (0, shelf.created)
+        late = self.is_late(volume, reply)
         vnode = shelf.vnodes.get(fid)
         # Directories have odd vnode numbers, everything else even ones. Source: viced/vol.
         if (status.kind is FileKind.DIRECTORY) is not bool(fid.vnode & 1):
@@ -308,6 +308,12 @@ class StatusKeeper:
         vnode.asked_by = who
         self._enter_promise(vnode, reply, ticket)
         return vnode
+
+    def is_late(self, volume: Volume, reply: StatusReply | DataReply) -> bool:
+        """Whether a reply that was applied just now is of an instance of the volume that is known
+        to have been followed by another: equal data versions do not mean equal data then.
+        """
+        return reply.sync.creation_time not in (0, self._table.shelf(volume).created)
 
     def changed(
         self,

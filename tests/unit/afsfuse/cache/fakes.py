@@ -336,6 +336,7 @@ class FakeClient(SmallFiles):
             before = trio.current_time()
             await self._travel()
             status = self._status(where, who, data=True)
+            sync = VolSync(self.creation_time)
             data = self.files[where].cut(position, size)
             if self.during_transfer is not None:
                 self.during_transfer(where)
@@ -350,7 +351,7 @@ class FakeClient(SmallFiles):
                 buffer[: len(part)] = part
                 start += len(part)
             self.server.rtt = self.line.rtt or None
-            return DataReply(len(data), status, promise, VolSync(self.creation_time), self.server)
+            return DataReply(len(data), status, promise, sync, self.server)
         finally:
             self.in_flight -= 1
 

@@ -10,8 +10,10 @@ import trio
 
 from afsfuse.cache import Directory
 from afsfuse.errors import AfsError, DataCorrupt
+from afsfuse.fileserver.replies import StatusReply
+from afsfuse.interfaces.fileserver import VolSync
 from afsfuse.model import FileKind
-from tests.unit.afsfuse.cache.blobs import many
+from tests.unit.afsfuse.cache.blobs import directory_blob, many
 from tests.unit.afsfuse.cache.fakes import (
     FakeClient,
     Line,
@@ -53,6 +55,29 @@ async def test_a_directory_is_fetched_once(autojump_clock: MockClock) -> None:
     assert len(set(map(id, found))) == 1
     assert len(found[0]) == 1002
     assert found[0].data_version == 1
+
+
+async def test_what_comes_late_of_before_a_restore_is_not_kept(autojump_clock: MockClock) -> None:
+    """It is of the version that is known now, and is another directory."""
+    client, cache, _ = make(10)
+    other = client.put(fid(2), b"x")
+    await cache.status(VOLUME, ROOT)
+
+    def restore(where: Fid) -> None:
+        client.during_transfer = None
+        client.files[ROOT].data = directory_blob(many(5))
+        client.files[ROOT].mtime += 1
+        client.creation_time += 100
+        reply = StatusReply(
+            client._status(other), None, VolSync(client.creation_time), client.server
+        )
+        cache._statuses.apply(VOLUME, other, reply, cache._log.begin())
+        cache._log.end()
+
+    client.during_transfer = restore
+    assert len(await cache.directory(VOLUME, ROOT)) == 7
+    assert len(await cache.directory(VOLUME, ROOT)) == 7
+    assert client.count("data") == 2
 
 
 async def test_a_cancelled_leader_does_not_hurt_others(autojump_clock: MockClock) -> None:
