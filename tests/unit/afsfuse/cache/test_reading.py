@@ -10,6 +10,8 @@ import trio
 
 from afsfuse.cache import ReadState
 from afsfuse.errors import AfsError
+from afsfuse.fileserver.replies import ChangeReply
+from afsfuse.interfaces.fileserver import VolSync
 from afsfuse.model import VolumeType
 from tests.unit.afsfuse.cache.fakes import (
     ADDRESS,
@@ -23,6 +25,8 @@ from tests.unit.afsfuse.cache.fakes import (
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
+
+    from afsfuse.interfaces.common import Fid
 
 from tests.unit.afsfuse.cache.reads import (
     BIG,
@@ -145,3 +149,27 @@ async def test_no_read_joins_what_is_of_before_and_after_a_restore(
         client.creation_time += 100
         data = await cache.read(volume, FILE, 10 * CHUNK, 2 * CHUNK, ReadState())
         assert bytes(data) == b"b" * (2 * CHUNK)
+
+
+async def test_what_was_read_before_a_store_of_ours_is_not_kept(autojump_clock: MockClock) -> None:
+    """It comes after the store, and the file is the same one in its next version."""
+    client = FakeClient(Line(rtt=0.001))
+    client.put(FILE, b"a" * (20 * CHUNK))
+    async with running(client) as cache:
+
+        def store(where: Fid) -> None:
+            client.during_transfer = None
+            stored = client.files[FILE]
+            stored.data, stored.version = b"b" * (20 * CHUNK), 2
+            vnode = cache.peek(VOLUME, FILE)
+            assert vnode is not None
+            assert vnode.data is not None
+            cache._store.advance(vnode.data, 2, 20 * CHUNK, [], (0, 20 * CHUNK))
+            reply = ChangeReply(client._status(FILE), VolSync(client.creation_time), client.server)
+            cache._statuses.changed(VOLUME, FILE, reply, cache._log.begin())
+            cache._log.end()
+
+        client.during_transfer = store
+        for _ in range(2):
+            data = await cache.read(VOLUME, FILE, 0, CHUNK, ReadState())
+            assert bytes(data) == b"b" * CHUNK
