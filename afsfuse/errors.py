@@ -294,3 +294,10 @@ def from_abort(
     elif kind is ServerError and number == errno.ESTALE:
         kind, message = StaleInode, "the file does not exist any more"
     return kind(message, errno=number, cell=cell, volume=volume, server=server, code=code)
+
+
+def printable(text: str) -> str:
+    """A name as it may go to a terminal or a log: anybody may have chosen it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -14,7 +14,7 @@ import syslog
 import time
 from typing import TYPE_CHECKING
 
-from afsfuse.errors import UsageError
+from afsfuse.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,13 +81,7 @@ class PlainFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n    ".join(map(_plain, super().format(record).split("\n")))
-
-
-def _plain(line: str) -> str:
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        return "\n    ".join(map(printable, super().format(record).split("\n")))
 
 
 class JournalFormatter(PlainFormatter):

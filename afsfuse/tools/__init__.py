@@ -6,6 +6,8 @@ the user is to see. Start-up counts here: nothing loads an event loop, rxrpc or 
 
 import sys
 
+from afsfuse.errors import printable
+
 COMMANDS = {
     "config": "show what is set, and where it comes from",
     "aklog": "get tokens with the Kerberos tickets that you have",
@@ -24,11 +26,6 @@ COMMANDS = {
     "why": "say what a path hangs on, or where its answer came from",
 }
 """What the help says of each."""
-
-
-def printable(text: str) -> str:
-    """A name as it may go to a terminal: anybody may have chosen it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def complain(message: str) -> None:

@@ -7,7 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from afsfuse.tools import printable
+from afsfuse.errors import printable
 from afsfuse.tools.common import EXIT_FAILED, EXIT_OK, Parser
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from afsfuse.tools import printable
+from afsfuse.errors import printable
 from afsfuse.tools.mounts import duration, size, table
 
 if TYPE_CHECKING:

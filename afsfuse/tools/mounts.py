@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.control.places import ask_each
-from afsfuse.tools import printable
+from afsfuse.errors import printable
 from afsfuse.tools.common import EXIT_OK, Parser
 
 if TYPE_CHECKING:

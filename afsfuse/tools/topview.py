@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from afsfuse.tools import printable
+from afsfuse.errors import printable
 from afsfuse.tools.figures import lookups, seconds, share
 from afsfuse.tools.mounts import duration, size
 

@@ -8,8 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.control.feeds import addresses_of, follow, follow_each
-from afsfuse.errors import UsageError
-from afsfuse.tools import complain, printable
+from afsfuse.errors import UsageError, printable
+from afsfuse.tools import complain
 from afsfuse.tools.commandline import EXIT_USAGE
 from afsfuse.tools.common import EXIT_OK, Parser
 

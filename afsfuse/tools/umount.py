@@ -6,8 +6,8 @@ import os
 import stat
 
 from afsfuse.control.places import ask_each
-from afsfuse.errors import UsageError
-from afsfuse.tools import complain, printable
+from afsfuse.errors import UsageError, printable
+from afsfuse.tools import complain
 from afsfuse.tools.common import EXIT_FAILED, EXIT_OK
 
 

@@ -12,7 +12,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from afsfuse.tools import daemons, printable
+from afsfuse.errors import printable
+from afsfuse.tools import daemons
 from afsfuse.tools.common import EXIT_OK, Parser
 from afsfuse.tools.figures import seconds
 from afsfuse.tools.mounts import duration, size

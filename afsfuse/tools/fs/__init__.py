@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from afsfuse.errors import AfsError, NoDaemon, UsageError
-from afsfuse.tools import complain, printable
+from afsfuse.errors import AfsError, NoDaemon, UsageError, printable
+from afsfuse.tools import complain
 from afsfuse.tools.fs.commands import COMMANDS, NOT_OURS
 from afsfuse.tools.fs.syntax import find, parse, usage, wrong
 

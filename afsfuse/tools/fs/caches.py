@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afsfuse.control.places import ask_each
-from afsfuse.errors import AfsError
-from afsfuse.tools import complain, printable
+from afsfuse.errors import AfsError, printable
+from afsfuse.tools import complain
 from afsfuse.tools.fs.doing import as_json, everywhere, gather, tell
 from afsfuse.tools.fs.quota import number
 from afsfuse.tools.fs.syntax import wrong

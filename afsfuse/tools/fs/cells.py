@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afsfuse.control.hostnames import address_of, names_of
-from afsfuse.tools import complain, printable
+from afsfuse.errors import printable
+from afsfuse.tools import complain
 from afsfuse.tools.fs import EXIT_FAILED
 from afsfuse.tools.fs.doing import as_json, everywhere, tell
 from afsfuse.tools.fs.syntax import wrong

@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from afsfuse.control.places import places
-from afsfuse.errors import AfsError, ControlRefused, NoDaemon
-from afsfuse.tools import complain, printable
+from afsfuse.errors import AfsError, ControlRefused, NoDaemon, printable
+from afsfuse.tools import complain
 from afsfuse.tools.daemons import of
 from afsfuse.tools.fs import EXIT_FAILED
 from afsfuse.tools.progress import following

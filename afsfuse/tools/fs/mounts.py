@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from afsfuse.errors import AfsError
-from afsfuse.tools import complain, printable
+from afsfuse.errors import AfsError, printable
+from afsfuse.tools import complain
 from afsfuse.tools.daemons import of
 from afsfuse.tools.fs import EXIT_FAILED
 from afsfuse.tools.fs.doing import as_json, each, refuse

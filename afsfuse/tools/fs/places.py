@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afsfuse.control.hostnames import names_of
-from afsfuse.tools import printable
+from afsfuse.errors import printable
 from afsfuse.tools.fs.doing import as_json, gather
 
 if TYPE_CHECKING:

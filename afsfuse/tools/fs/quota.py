@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from afsfuse.tools import printable
+from afsfuse.errors import printable
 from afsfuse.tools.fs.doing import as_json, each, gather
 from afsfuse.tools.fs.syntax import wrong
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from afsfuse.control.hostnames import address_of, names_of
-from afsfuse.tools import printable
+from afsfuse.errors import printable
 from afsfuse.tools.fs import EXIT_FAILED
 from afsfuse.tools.fs.doing import as_json, everywhere, tell
 from afsfuse.tools.fs.syntax import wrong
