@@ -17,7 +17,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Collection, Hashable, Iterable
 
     from afsfuse.interfaces.common import Fid
 
@@ -88,14 +88,12 @@ class BreakLog:
         self._suspended.update(keys)
         self._tick()
 
-    def resume(self, keys: Iterable[Hashable]) -> None:
+    def resume(self, keys: Collection[Hashable]) -> None:
         """It is broken for a last time."""
-        keys = list(keys)
         self._suspended.subtract(keys)
         self._suspended = +self._suspended
         for key in keys:
             self.note(key)
-        self._tick()
 
     def _tick(self) -> None:
         self._now += 1

@@ -278,7 +278,7 @@ class StatusKeeper:
         shelf = self._table.shelf(volume)
         if reply.sync.creation_time != shelf.created:
             self._check_instance(shelf, reply.sync, ticket)
-        late = self.is_late(volume, reply)
+        late = shelf.is_past(reply.sync.creation_time)
         vnode = shelf.vnodes.get(fid)
         # Directories have odd vnode numbers, everything else even ones. Source: viced/vol.
         if (status.kind is FileKind.DIRECTORY) is not bool(fid.vnode & 1):
@@ -310,10 +310,8 @@ class StatusKeeper:
         return vnode
 
     def is_late(self, volume: Volume, reply: StatusReply | DataReply) -> bool:
-        """Whether a reply that was applied just now is of an instance of the volume that is known
-        to have been followed by another: equal data versions do not mean equal data then.
-        """
-        return reply.sync.creation_time not in (0, self._table.shelf(volume).created)
+        """Whether a reply that was applied just now is of a past instance of the volume."""
+        return self._table.shelf(volume).is_past(reply.sync.creation_time)
 
     def changed(
         self,

@@ -133,6 +133,12 @@ class Shelf:
         self.expires = 0.0
         self.server: FileServer | None = None
 
+    def is_past(self, created: int) -> bool:
+        """Whether an instance, by its creation time, is known to have been followed by another:
+        equal data versions do not mean equal data then. For what has been looked at for news.
+        """
+        return created not in (0, self.created)
+
 
 class VnodeTable:
     """All vnodes, by volume and fid, and in order of use.
