@@ -10,6 +10,8 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from afsfuse.auth.processes import NO_ROOM
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 SIZE_MAX = 1 << 17
 """Bytes of one file."""
 _STALE_SECONDS = 60.0  # nobody takes so long to write one
-_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _NEW = ".new-"  # how names of files begin that are being written
 
 
@@ -49,7 +50,7 @@ class Folder:
         try:
             descriptor = self._open(name, os.O_RDONLY)
         except OSError as exc:
-            if exc.errno in _NO_ROOM:
+            if exc.errno in NO_ROOM:
                 raise
             return None
         try:

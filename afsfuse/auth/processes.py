@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 DEEPEST = 500
 """Generations that are looked at: deeper than any sane tree, and an end to every walk."""
-_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Why a file cannot be opened that says nothing of the file."""
 _ATTEMPTS = 8  # at a tree that changes while it is read
 
 
@@ -61,7 +62,7 @@ def kin(pid: int) -> Kin:
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
-        raise NoRoom if exc.errno in _NO_ROOM else Unclear from None
+        raise NoRoom if exc.errno in NO_ROOM else Unclear from None
     try:
         fields = os.read(descriptor, 4096).rpartition(b")")[2].split()
     except OSError:  # it ended in this very moment
