@@ -211,6 +211,14 @@ async def test_a_process_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) ->
         await in_a_process(BY_TICKET, 0)
 
 
+def speak_in_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
+    """A shell script in place of the process that asks the KDC."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+
+
 @pytest.mark.parametrize(
     "told",
     ["", "5", "[]", "{}", '{"token": 5}', '{"token": "x"}', '{"token": "x", "renewal": 5}',
@@ -220,10 +228,7 @@ async def test_nonsense_of_a_process_is_a_failure_like_others(
     told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It parses what its user gave us, so it may say whatever he likes; the daemon goes on."""
-    script = tmp_path / "python"
-    script.write_text(f"#!/bin/sh\nprintf '%b' '{told}'\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+    speak_in_its_place(monkeypatch, tmp_path, f"printf '%b' '{told}'")
     with pytest.raises((TicketRefused, TokenMalformed)):
         await in_a_process(BY_KEYTAB, 0)
 
@@ -231,10 +236,7 @@ async def test_nonsense_of_a_process_is_a_failure_like_others(
 async def test_a_process_that_talks_without_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    script = tmp_path / "python"
-    script.write_text("#!/bin/sh\nexec cat /dev/zero\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+    speak_in_its_place(monkeypatch, tmp_path, "exec cat /dev/zero")
     with pytest.raises(TicketRefused, match="the Kerberos library failed"):
         await in_a_process(BY_KEYTAB, 0)
 
@@ -242,10 +244,7 @@ async def test_a_process_that_talks_without_end(
 async def test_what_it_complains_of_is_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    script = tmp_path / "python"
-    script.write_text("#!/bin/sh\nprintf '%s' '{\"error\": \"a\\nb\\u001b[31m\"}'\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+    speak_in_its_place(monkeypatch, tmp_path, "printf '%s' '{\"error\": \"a\\nb\\u001b[31m\"}'")
     with pytest.raises(TicketRefused) as caught:
         await in_a_process(BY_KEYTAB, 0)
     assert caught.value.message == "a b [31m"
